@@ -1,0 +1,31 @@
+# Two commands on a fresh machine: make demo, make test. Both set up .venv by themselves; Python >= 3.11 is all they need.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint docs clean
+
+demo: .venv/.ready
+	$(BIN)/mull demo
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -q
+
+test-slow: .venv/.ready
+	$(BIN)/python -m pytest -q -m "slow or not slow"
+
+lint: .venv/.ready
+	$(BIN)/ruff check src tests perf
+	$(BIN)/ruff format --check src tests perf
+	$(BIN)/pyright
+
+docs: .venv/.ready
+	$(BIN)/python -m mull.cli.reference docs/cli.md
+
+clean:
+	rm -rf .venv demo-run demo-run-quick
+
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	touch $@

@@ -1,0 +1,29 @@
+"""The one error mull raises for what a user can put right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MullError(Exception):
+    """A mistake in the input or a limit of the machine: what was wrong, where, and the remedy.
+
+    The command line prints it as one line and exits with code 2; programs may read the parts.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}. {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class Refused(MullError):
+    """Sound input that mull will not mix: `mull inspect` reports it with exit code 1, every other verb with 2."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" (did you mean 'x'?)"` for a near miss, else the list of what is known."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)

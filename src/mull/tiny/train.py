@@ -1,0 +1,223 @@
+"""Train the built-in pair: `python -m mull.tiny.train --out DIR [--seed 0]`.
+
+Base is trained from scratch, then Instruct and Thinking are fine-tuned from it with the tied embedding and the final
+norm frozen, so that layer ablations cover the whole difference. Everything is counted in steps and derived from the
+seed; a killed run continues from its last saved state. One thread by default: two seeds use two cores better than
+one run uses both. The recipe and what came of it: docs/tiny-pair.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from mull.tiny.corpus import KINDS, Recipe, document
+from mull.tiny.export import CONFIG, export
+from mull.tiny.vocabulary import build_tokenizer
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How one model is trained."""
+
+    steps: int
+    """Optimizer steps."""
+    tokens: int = 4096
+    """Tokens per step, padding included."""
+    lr: float = 5e-4
+    """Peak AdamW rate (Base: of the embedding and the norms; its matrices use Muon at `muon_lr`)."""
+    muon_lr: float = 0.0
+    """Peak Muon rate for the matrices; 0 = AdamW for all."""
+    warmup: int = 20
+    """Steps of linear warm-up. The second half of training decays linearly to 0."""
+
+
+SCHEDULES = {
+    "base": Schedule(steps=6000, lr=3e-3, muon_lr=0.02, warmup=50),
+    "instruct": Schedule(steps=1200),
+    "thinking": Schedule(steps=1600),
+}
+
+
+def train(kind: str, out: Path, tokenizer: Tokenizer, recipe: Recipe, schedule: Schedule, seed: int) -> None:
+    """Train `kind` into `out/kind` (a finished checkpoint folder); does nothing where that folder is already there."""
+    if (out / kind).exists():
+        return
+    torch.manual_seed(seed)
+    model = _new_model() if kind == "base" else _load(out / "base")
+    optimizers = _optimizers(model, kind, schedule)
+    peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    state = out / f"{kind}.state.safetensors"
+    step, pool, index = _restore(state, model, optimizers)
+    data = batches(tokenizer, kind, recipe, schedule.tokens, seed, pool, index)
+    started, first, losses = time.perf_counter(), step, []
+    while step < schedule.steps:
+        scale = min(1.0, (step + 1) / schedule.warmup, 2 * (1 - step / schedule.steps))
+        for optimizer, rate in zip(optimizers, peak_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * scale
+        inputs_BL, targets_BL, pool, index = next(data)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits_BLV = model(input_ids=inputs_BL, use_cache=False).logits
+        loss = F.cross_entropy(logits_BLV.float().flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        step += 1
+        losses.append(loss.item())
+        if step % 100 == 0 or step == schedule.steps:
+            seconds = time.perf_counter() - started
+            left = seconds / (step - first) * (schedule.steps - step)
+            mean = sum(losses) / len(losses)
+            print(
+                f"{kind} step {step}/{schedule.steps}  loss {mean:.4f}  {seconds:.0f} s, {left:.0f} s left", flush=True
+            )
+            losses.clear()
+            _save(state, model, optimizers, step, pool, index)
+    record = {"kind": kind, "seed": seed, "schedule": asdict(schedule), "recipe": asdict(recipe)}
+    export(model, tokenizer, kind, out / kind, record)
+    state.unlink()
+
+
+def batches(
+    tokenizer: Tokenizer, kind: str, recipe: Recipe, tokens: int, seed: int, pool: int = 0, index: int = 0
+) -> Iterator[tuple[Tensor, Tensor, int, int]]:
+    """Endless `(inputs [B, L], targets [B, L], pool, index)`; documents of like length share a batch.
+
+    Pool `p` is a pure function of (seed, kind, p), so `(pool, index)` of the last batch is all a resume needs.
+    """
+
+    @functools.lru_cache(maxsize=100_000)
+    def encode(text: str) -> list[int]:
+        return tokenizer.encode(text).ids
+
+    while True:
+        rng = random.Random(f"{seed}/{kind}/{pool}")
+        documents = []
+        for _ in range(1500):
+            segments = [(encode(text), has_loss) for text, has_loss in document(rng, kind, recipe)]
+            ids = [i for part, _ in segments for i in part]
+            loss = [has_loss for part, has_loss in segments for _ in part]
+            documents.append((ids, loss))
+        documents.sort(key=lambda d: len(d[0]))
+        rows: list[list] = [[]]
+        for item in documents:
+            if rows[-1] and (len(rows[-1]) + 1) * len(item[0]) > tokens:
+                rows.append([])
+            rows[-1].append(item)
+        rng.shuffle(rows)
+        for i in range(index, len(rows)):
+            length = max(len(ids) for ids, _ in rows[i]) - 1
+            inputs = torch.zeros(len(rows[i]), length, dtype=torch.long)
+            targets = torch.full((len(rows[i]), length), IGNORED)
+            for row, (ids, loss) in enumerate(rows[i]):
+                inputs[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+                wanted = [token if keep else IGNORED for token, keep in zip(ids[1:], loss[1:], strict=True)]
+                targets[row, : len(ids) - 1] = torch.tensor(wanted)
+            yield inputs, targets, pool, i + 1
+        pool, index = pool + 1, 0
+
+
+def _new_model() -> Qwen3ForCausalLM:
+    return Qwen3ForCausalLM(Qwen3Config(**CONFIG, attn_implementation="eager")).train()
+
+
+def _load(folder: Path) -> Qwen3ForCausalLM:
+    # Eager attention: on CPU the fused kernel's backward pass takes half of the whole training time.
+    model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    return model.train()
+
+
+def _optimizers(model: Qwen3ForCausalLM, kind: str, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    if kind == "base":
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+        others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+        muon = torch.optim.Muon(matrices, lr=schedule.muon_lr, momentum=0.95, weight_decay=0.01)
+        return [muon, torch.optim.AdamW(others, lr=schedule.lr, betas=(0.9, 0.95), weight_decay=0.0)]
+    model.model.embed_tokens.weight.requires_grad_(False)
+    model.model.norm.weight.requires_grad_(False)
+    moving = [p for p in model.parameters() if p.requires_grad]
+    return [torch.optim.AdamW(moving, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def _save(path: Path, model: Qwen3ForCausalLM, optimizers: list, step: int, pool: int, index: int) -> None:
+    tensors = {f"model/{name}": p.detach().clone() for name, p in model.named_parameters()}
+    for o, optimizer in enumerate(optimizers):
+        for p, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{o}/{p}/{slot}": torch.as_tensor(value).clone() for slot, value in slots.items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, metadata={"step": str(step), "pool": str(pool), "index": str(index)})
+    partial.replace(path)
+
+
+def _restore(path: Path, model: Qwen3ForCausalLM, optimizers: list) -> tuple[int, int, int]:
+    """Load the saved state, if any; returns (step, pool, index) to go on from."""
+    if not path.exists():
+        return 0, 0, 0
+    tensors = load_file(path)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[f"model/{name}"])
+    for o, optimizer in enumerate(optimizers):
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            part, *rest = key.split("/")
+            if part == "optimizer" and rest[0] == str(o):
+                state.setdefault(int(rest[1]), {})[rest[2]] = value
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    with safe_open(path, "pt") as file:
+        saved = file.metadata()
+    return int(saved["step"]), int(saved["pool"]), int(saved["index"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m mull.tiny.train", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for base/, instruct/ and thinking/")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the data order")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which of them to train")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--steps", type=int, nargs="+", help="optimizer steps of each kind, instead of the recipe's")
+    parser.add_argument("--lr", type=float, help="peak rate of the fine-tunes, instead of the recipe's")
+    for field in fields(Recipe):
+        default = getattr(Recipe, field.name)
+        many = isinstance(default, tuple)
+        kind = type(default[0] if many else default)
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=kind, nargs="+" if many else None, default=default
+        )
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    values = {field.name: getattr(args, field.name) for field in fields(Recipe)}
+    recipe = Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    args.out.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    for i, kind in enumerate(args.kinds):
+        schedule = asdict(SCHEDULES[kind])
+        if args.steps:
+            schedule["steps"] = args.steps[i]
+        if args.lr and kind != "base":
+            schedule["lr"] = args.lr
+        train(kind, args.out, tokenizer, recipe, Schedule(**schedule), args.seed)
+    print(json.dumps({"out": str(args.out), "kinds": args.kinds}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""`Checkpoint`: a model folder, opened lazily. Never unpickles, never imports a model library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mull.checkpoints.config import is_tied
+from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
+from mull.checkpoints.names import layer_of
+from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
+from mull.errors import MullError, Refused
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*"]
+
+
+class Checkpoint:
+    """A model folder: tensors from the safetensors headers, config, tokenizer and companion files.
+
+    Example:
+        >>> checkpoint = Checkpoint.open("Qwen/Qwen3-4B-Thinking-2507")  # a folder or a hub id
+        >>> checkpoint.tensors["model.norm.weight"].shape
+        (2560,)
+    """
+
+    def __init__(self, folder: Path, name: str | None = None) -> None:
+        """Open a local folder; nothing but its listing is read yet.
+
+        Raises:
+            MullError: there is no such folder, or it holds no safetensors checkpoint.
+        """
+        self.folder = folder
+        self.name = name or str(folder)
+        if not folder.exists():
+            raise MullError(
+                f"there is no folder {folder}", "give a model folder, or a hub id such as Qwen/Qwen3-4B-Thinking-2507"
+            )
+        if not folder.is_dir():
+            raise MullError(f"{folder} is a file", "give the folder that holds config.json and the safetensors files")
+        if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
+            raise MullError(
+                f"{folder} is an adapter (adapter_config.json), not a model", "merge the adapter into its model first"
+            )
+        if not (folder / "config.json").is_file():
+            raise MullError(
+                f"{folder} is no checkpoint: it has no config.json", "give the folder that transformers saved"
+            )
+        self.files = self._weight_files()
+
+    @classmethod
+    def open(cls, source: str | Path, *, revision: str | None = None) -> Checkpoint:
+        """Open a folder or, where no such path exists, a hub id (`owner/name`, downloaded through huggingface_hub).
+
+        Raises:
+            MullError: neither a folder nor reachable on the hub.
+        """
+        path = Path(source).expanduser()
+        text = str(source)
+        if path.exists() or text.count("/") != 1 or text.startswith((".", "/", "~")):
+            return cls(path)
+        return cls(_download(text, revision), name=text if revision is None else f"{text}@{revision}")
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.folder / "config.json")
+
+    @cached_property
+    def generation_config(self) -> dict[str, Any]:
+        path = self.folder / "generation_config.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def tokenizer(self) -> TokenizerFiles:
+        return TokenizerFiles(self.folder)
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every tensor by name, in shard and file order.
+
+        Raises:
+            MullError: a shard is missing, corrupt or cut short, or the index and the shards disagree.
+        """
+        tensors: dict[str, TensorInfo] = {}
+        for file in self.files:
+            for name, info in read_header(file)[0].items():
+                if name in tensors:
+                    raise MullError(
+                        f"{name} is in both {tensors[name].file.name} and {file.name} of {self.folder}",
+                        "remove the stale shard",
+                    )
+                tensors[name] = info
+        if self._index:
+            for name, file in self._index.items():
+                if name not in tensors:
+                    raise MullError(
+                        f"{self.folder / INDEX} lists {name}, which {file} does not hold",
+                        "download the checkpoint again",
+                    )
+        if not tensors:
+            raise MullError(f"{self.folder} holds no tensors", "download or save the checkpoint again")
+        return tensors
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(info.nbytes for info in self.tensors.values())
+
+    @property
+    def parameters(self) -> int:
+        """Elements of all floating-point tensors."""
+        return sum(info.numel for info in self.tensors.values() if info.dtype in FLOATING)
+
+    @property
+    def layers(self) -> int:
+        """Number of transformer blocks, counted from the names."""
+        return max((layer for layer in map(layer_of, self.tensors) if layer is not None), default=-1) + 1
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding: the config's word, or, where it is silent, no lm_head tensor."""
+        stated = is_tied(self.config)
+        return "lm_head.weight" not in self.tensors if stated is None else stated
+
+    def tensor(self, name: str) -> Tensor:
+        """A zero-copy view of the mapped file (read-only: writing to it is undefined)."""
+        from safetensors import safe_open
+
+        with safe_open(self.tensors[name].file, "pt") as file:
+            return file.get_tensor(name)
+
+    def companions(self) -> Iterable[Path]:
+        """The files beside the weights that a copy of the model needs: config, tokenizer, templates, licence, code."""
+        skip = {INDEX, "mull.json", "README.md", "training.json"}
+        for path in sorted(self.folder.iterdir()):
+            if path.is_file() and path.name not in skip and not path.name.startswith("."):
+                if not path.name.endswith((*_WEIGHTS, ".index.json")):
+                    yield path
+
+    @cached_property
+    def _index(self) -> dict[str, str]:
+        path = self.folder / INDEX
+        if not path.is_file() or (self.folder / SINGLE).is_file():
+            return {}
+        weight_map = read_json(path).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(
+            isinstance(f, str) and Path(f).name == f and f.endswith(".safetensors") for f in weight_map.values()
+        ):
+            raise MullError(f"{path} has no usable weight_map", "download or save this file again")
+        return weight_map
+
+    def _weight_files(self) -> list[Path]:
+        folder = self.folder
+        if (folder / SINGLE).is_file():
+            return [folder / SINGLE]
+        if self._index:
+            files = [folder / name for name in sorted(set(self._index.values()))]
+            missing = [file.name for file in files if not file.is_file()]
+            if missing:
+                shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+                raise MullError(
+                    f"{folder} lacks {len(missing)} of {len(files)} shards: {shown}", "download the missing files"
+                )
+            return files
+        others = sorted(path.name for path in folder.iterdir() if path.name.endswith(_WEIGHTS))
+        if any(name.endswith((".bin", ".pt", ".pth")) for name in others):
+            raise Refused(
+                f"{folder} has pickled weights ({others[0]}), which can run code when loaded: mull reads safetensors only",
+                "convert it where you trust its origin: load the model with transformers and save_pretrained it",
+            )
+        if (folder / "model.safetensors.index.json").is_file():
+            raise MullError(f"{folder / INDEX} lists no shards", "download or save the checkpoint again")
+        if others:
+            raise MullError(
+                f"{folder} has no {SINGLE} and no {INDEX}, only {others[0]}",
+                f"name the weights {SINGLE}, or add the index",
+            )
+        raise MullError(f"{folder} holds no weights", "give the folder that holds the safetensors files")
+
+
+def _download(name: str, revision: str | None) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    remedy = "give a local folder, or check the name, your network and `hf auth login`"
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise MullError(f"{name} is no local folder, and the hub did not give it ({reason})", remedy) from None

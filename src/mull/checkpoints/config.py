@@ -1,0 +1,90 @@
+"""Normalises config.json: one spelling for what transformers has spelled in several ways.
+
+`rope_theta`/`rope_scaling` and the newer `rope_parameters` (flat, or nested per layer type) become one form, and so
+do `torch_dtype` and `dtype`. Knows no model library; the file itself is never rewritten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# What may differ between two fine-tunes of one model without changing how its weights are read.
+_NOT_STRUCTURE = {
+    "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "bos_token_id", "eos_token_id",
+    "pad_token_id", "max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters", "vocab_size",
+    "tie_word_embeddings", "initializer_range", "architectures", "model_type", "quantization_config",
+    "attention_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout", "output_router_logits",
+    "router_aux_loss_coef", "rope_local_base_freq", "partial_rotary_factor", "pretraining_tp", "auto_map",
+    "return_dict", "output_attentions", "output_hidden_states", "_attn_implementation", "chunk_size_feed_forward",
+    "id2label", "label2id", "problem_type", "is_encoder_decoder", "original_max_position_embeddings",
+}  # fmt: skip
+# Absent means the same as this value: configs written by different releases spell out different defaults.
+_DEFAULTS = {
+    "attention_bias": False, "mlp_bias": False, "use_sliding_window": False, "sliding_window": None,
+    "hidden_act": "silu", "clip_qkv": None, "layer_types": None, "max_window_layers": None,
+}  # fmt: skip
+
+
+def text_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The language model's part of a multimodal config, or the config itself."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
+def structure(config: dict[str, Any]) -> dict[str, Any]:
+    """Everything that decides how the weights are read: sizes, heads, activation, experts, epsilon …"""
+    plain = {k: v for k, v in text_config(config).items() if k not in _NOT_STRUCTURE and k != "text_config"}
+    plain = {k: v for k, v in plain.items() if not (k in _DEFAULTS and v == _DEFAULTS[k])}
+    # A sliding window that is switched off is no window; layer types that are all full attention are the default.
+    if not plain.get("use_sliding_window", "sliding_window" in plain and "use_sliding_window" not in config):
+        for key in ("sliding_window", "max_window_layers"):
+            plain.pop(key, None)
+    if set(plain.get("layer_types") or ["full_attention"]) == {"full_attention"}:
+        plain.pop("layer_types", None)
+    heads = plain.get("num_attention_heads")
+    if heads and plain.get("num_key_value_heads") is None:
+        plain["num_key_value_heads"] = heads
+    if heads and plain.get("head_dim") is None and plain.get("hidden_size"):
+        plain["head_dim"] = plain["hidden_size"] // heads
+    return plain
+
+
+def rope(config: dict[str, Any]) -> dict[str, Any]:
+    """Rotary parameters in one form: {layer type or "all": {"rope_theta": …, "rope_type": …, …}}."""
+    config = text_config(config)
+    parameters = config.get("rope_parameters")
+    shared = {"partial_rotary_factor": config["partial_rotary_factor"]} if config.get("partial_rotary_factor") else {}
+    theta = config.get("rope_theta", 10000.0)
+    if isinstance(parameters, dict):
+        nested = parameters and all(isinstance(value, dict) for value in parameters.values())
+        groups = parameters if nested else {"all": parameters}
+    else:
+        groups = {"all": config.get("rope_scaling") or {}}
+        if config.get("rope_local_base_freq"):
+            groups = {
+                "full_attention": groups["all"],
+                "sliding_attention": {"rope_theta": config["rope_local_base_freq"]},
+            }
+    result = {}
+    for layer_type, values in groups.items():
+        values = {"rope_theta": theta, "rope_type": values.get("type", "default"), **shared, **values}
+        values.pop("type", None)
+        result[layer_type] = {
+            k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in sorted(values.items())
+        }
+    distinct = {repr(values) for values in result.values()}
+    return {"all": next(iter(result.values()))} if len(distinct) == 1 else result
+
+
+def token_ids(config: dict[str, Any], generation: dict[str, Any], key: str) -> list[int]:
+    """`eos_token_id` or `pad_token_id` as a sorted list, from the generation config where it has one."""
+    value = generation.get(key, text_config(config).get(key))
+    if value is None:
+        return []
+    return sorted(value) if isinstance(value, list) else [value]
+
+
+def is_tied(config: dict[str, Any]) -> bool | None:
+    """Whether the output head shares the embedding's weights; None where the config does not say."""
+    stated = config.get("tie_word_embeddings", text_config(config).get("tie_word_embeddings"))
+    return None if stated is None else bool(stated)

@@ -1,0 +1,290 @@
+"""What two checkpoints agree on and what not: every check that decides whether they can be mixed.
+
+Reads headers, configs and tokenizer files, never tensor data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.config import rope, structure, text_config, token_ids
+from mull.checkpoints.headers import FLOATING
+
+Severity = Literal["refuse", "warn", "same"]
+
+_CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
+_QUANTISED_NAMES = (".weight_scale", ".weight_scale_inv", ".qweight", ".qzeros", ".scales", ".g_idx", ".weight_packed")
+
+
+class Finding(NamedTuple):
+    """One result of comparing two checkpoints."""
+
+    severity: Severity
+    code: str
+    """Stable short name, e.g. "rope"."""
+    what: str
+    """One sentence with both values."""
+    remedy: str = ""
+
+    @property
+    def can_allow(self) -> bool:
+        """Whether the user may overrule a refusal of this kind: the weights still fit, their meaning may not."""
+        return self.code in _CAN_ALLOW
+
+
+def find(instruct: Checkpoint, thinking: Checkpoint, donor: Checkpoint, *, base: bool = False) -> list[Finding]:
+    """Compare the two sides. With `base`, `instruct` is the Base of task vectors: only its weights matter."""
+    found = [*_architecture(instruct, thinking), *_quantised(instruct, thinking)]
+    if found[0].severity != "refuse":
+        found += [*_tensors(instruct, thinking, donor), *_dtypes(instruct, thinking)]
+        found += _rope(instruct, thinking, severity="warn" if base else "refuse")
+        if not base:
+            found += [*_tokens(instruct, thinking), *_behaviour(instruct, thinking), *_sides(instruct, thinking)]
+    return found
+
+
+def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    kinds = [text_config(side.config).get("model_type") or "unknown" for side in (a, b)]
+    names = [", ".join(side.config.get("architectures") or [kind]) for side, kind in zip((a, b), kinds, strict=True)]
+    if kinds[0] != kinds[1] or names[0] != names[1]:
+        yield Finding(
+            "refuse",
+            "architecture",
+            f"different architectures: {names[0]} ({kinds[0]}) and {names[1]} ({kinds[1]})",
+            "give two checkpoints of one model",
+        )
+        return
+    yield Finding(
+        "same", "architecture", f"architecture {names[0]}, {b.layers} layers, {b.parameters / 1e6:,.1f} M parameters"
+    )
+    left, right = structure(a.config), structure(b.config)
+    different = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
+    if different:
+        shown = ", ".join(f"{key} {left.get(key)!r} and {right.get(key)!r}" for key in different[:4])
+        more = f" and {len(different) - 4} more" if len(different) > 4 else ""
+        yield Finding("refuse", "config", f"the configs differ in {shown}{more}", "give two checkpoints of one model")
+    else:
+        yield Finding("same", "config", "all structural config entries agree")
+
+
+def _quantised(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    for side in (a, b):
+        method = (side.config.get("quantization_config") or {}).get("quant_method")
+        tensor = next(
+            (
+                n
+                for n, t in side.tensors.items()
+                if t.dtype.startswith(("F8", "F4", "F6")) or n.endswith(_QUANTISED_NAMES)
+            ),
+            None,
+        )
+        if method or tensor:
+            sign = f"quantization_config {method!r}" if method else f"{tensor} is {side.tensors[tensor].dtype}"  # type: ignore[index]
+            yield Finding(
+                "refuse",
+                "quantised",
+                f"{side.name} is quantised ({sign}): its stored values are not the weights",
+                "use the unquantised (bfloat16) release of this checkpoint",
+            )
+
+
+def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Finding]:
+    names = {side: set(side.tensors) for side in (a, b)}
+    head = "lm_head.weight"
+    if a.tied != b.tied:
+        tied, untied = (a, b) if a.tied else (b, a)
+        if donor.tied:
+            yield Finding(
+                "refuse",
+                "tied",
+                f"{tied.name} ties its output head to the embedding, {untied.name} does not, and the tied side is the donor",
+                "take the untied side as donor (--donor), or untie the other",
+            )
+        else:
+            yield Finding(
+                "warn",
+                "tied",
+                f"{tied.name} ties its output head to the embedding, {untied.name} does not",
+                "the result is untied; the tied side's head is its embedding",
+            )
+    for side in (a, b):
+        if side.tied:
+            names[side].discard(head)
+            if a.tied != b.tied:
+                names[side].add(head)
+    for here, there in ((a, b), (b, a)):
+        missing = sorted(names[here] - names[there])
+        if missing:
+            shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
+            yield Finding(
+                "refuse",
+                "tensors",
+                f"{there.name} lacks {len(missing)} tensors: {shown}",
+                "give two checkpoints of one model",
+            )
+    common = [n for n in a.tensors if n in b.tensors]
+    if names[a] == names[b]:
+        yield Finding("same", "tensors", f"the same {len(names[a])} tensors")
+    yield from _shapes(a, b, common)
+
+
+def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding]:
+    different = [name for name in common if a.tensors[name].shape != b.tensors[name].shape]
+    padded = [n for n in different if _is_vocabulary(n) and a.tensors[n].shape[1:] == b.tensors[n].shape[1:]]
+    wrong = [name for name in different if name not in padded]
+    if wrong:
+        name = wrong[0]
+        yield Finding(
+            "refuse",
+            "shapes",
+            f"{len(wrong)} tensors differ in shape, first {name}: {list(a.tensors[name].shape)} and {list(b.tensors[name].shape)}",
+            "give two checkpoints of one model",
+        )
+    if padded:
+        rows = [side.tensors[padded[0]].shape[0] for side in (a, b)]
+        used = [side.tokenizer.strings for side in (a, b)]
+        text = f"{rows[0]} and {rows[1]} vocabulary rows"
+        if any(tokens is None for tokens in used):
+            yield Finding(
+                "refuse", "padding", f"{text}, and no readable tokenizer tells which are padding", "add tokenizer.json"
+            )
+        elif max(max(tokens, default=0) for tokens in used if tokens is not None) >= min(rows):
+            yield Finding(
+                "refuse",
+                "padding",
+                f"{text}, and the tokens in use reach beyond the shorter",
+                "use one vocabulary for both",
+            )
+        else:
+            yield Finding(
+                "warn", "padding", f"{text}, padding only", "common rows are mixed, further ones come from the donor"
+            )
+    if not different:
+        yield Finding("same", "shapes", "all shapes agree")
+    for side in (a, b):
+        rows_held = next((t.shape[0] for n, t in side.tensors.items() if n.endswith("embed_tokens.weight")), None)
+        top = max(side.tokenizer.strings or {}, default=None)
+        if rows_held is not None and top is not None and top >= rows_held:
+            yield Finding(
+                "refuse",
+                "vocabulary",
+                f"{side.name} has {rows_held} embedding rows, but its tokenizer uses ids up to {top}",
+                "use the tokenizer this checkpoint was trained with",
+            )
+
+
+def _dtypes(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    kinds = [sorted({t.dtype for t in side.tensors.values()}) for side in (a, b)]
+    other = {d for dtypes in kinds for d in dtypes if d not in FLOATING and not d.startswith(("F8", "F4", "F6"))}
+    if other:
+        yield Finding("warn", "integers", f"{', '.join(sorted(other))} tensors are copied from the donor, not mixed")
+    if kinds[0] != kinds[1]:
+        what = f"different dtypes: {', '.join(kinds[0])} and {', '.join(kinds[1])}"
+        yield Finding("warn", "dtype", what, "the result takes the donor's dtypes unless --dtype is given")
+    else:
+        yield Finding("same", "dtype", f"dtype {', '.join(kinds[0])}")
+
+
+def _rope(a: Checkpoint, b: Checkpoint, *, severity: Severity) -> Iterator[Finding]:
+    left, right = rope(a.config), rope(b.config)
+    if left == right:
+        thetas = ", ".join(sorted({f"{group['rope_theta']:g}" for group in left.values()}))
+        yield Finding("same", "rope", f"rotary embedding agrees (theta {thetas})")
+        return
+    parts = []
+    for group in sorted(left.keys() | right.keys()):
+        l_group, r_group = left.get(group, {}), right.get(group, {})
+        keys = sorted(k for k in l_group.keys() | r_group.keys() if l_group.get(k) != r_group.get(k))
+        prefix = "" if group == "all" else f"{group} "
+        parts += [f"{prefix}{key} {l_group.get(key)!r} and {r_group.get(key)!r}" for key in keys]
+    yield Finding(
+        severity,
+        "rope",
+        f"different rotary embeddings: {', '.join(parts[:4])}",
+        "give two checkpoints with the same rotary parameters, or --allow rope to take the donor's",
+    )
+
+
+def _tokens(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    left, right = a.tokenizer.strings, b.tokenizer.strings
+    if left is None or right is None:
+        side = a if left is None else b
+        yield Finding("warn", "tokens", f"{side.name} has no readable vocabulary: token ids were not compared")
+        return
+    conflicts = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
+    if conflicts:
+        i = conflicts[0]
+        yield Finding(
+            "refuse",
+            "tokens",
+            f"{len(conflicts)} token ids stand for different strings, first {i}: {left[i]!r} and {right[i]!r}",
+            "give two checkpoints with one tokenizer",
+        )
+    only = [len(left.keys() - right.keys()), len(right.keys() - left.keys())]
+    if any(only):
+        what = f"{only[0]} tokens only in {a.name}, {only[1]} only in {b.name}"
+        yield Finding("warn", "extra-tokens", what, "rows of such tokens are mixed with rows that were never trained")
+    if not conflicts and not any(only):
+        yield Finding("same", "tokens", f"the same {len(left)} tokens")
+
+
+def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    for key, label in (("eos_token_id", "eos"), ("pad_token_id", "pad")):
+        ids = [token_ids(side.config, side.generation_config, key) for side in (a, b)]
+        if ids[0] != ids[1]:
+            yield Finding("warn", label, f"different {label} ids: {ids[0]} and {ids[1]}", "the donor's are used")
+        else:
+            yield Finding("same", label, f"{label} ids {ids[0]}")
+    lengths: list[Any] = [text_config(side.config).get("max_position_embeddings") for side in (a, b)]
+    if lengths[0] != lengths[1]:
+        yield Finding(
+            "warn", "max-positions", f"different max positions: {lengths[0]} and {lengths[1]}", "the donor's is used"
+        )
+    else:
+        yield Finding("same", "max-positions", f"max positions {lengths[0]}")
+    templates = [side.tokenizer.chat_template for side in (a, b)]
+    if templates[0] == templates[1]:
+        yield Finding("same", "chat-template", "the same chat template" if templates[0] else "no chat template")
+    else:
+        opens = [_opens(side) for side in (a, b)]
+        yield Finding(
+            "warn",
+            "chat-template",
+            f"different chat templates: {opens[0]}, {opens[1]}",
+            "the donor's is used for every λ",
+        )
+    settings = [{k: v for k, v in side.generation_config.items() if k != "transformers_version"} for side in (a, b)]
+    keys = sorted(k for k in settings[0].keys() | settings[1].keys() if settings[0].get(k) != settings[1].get(k))
+    keys = [k for k in keys if k not in ("eos_token_id", "pad_token_id")]
+    if keys:
+        shown = ", ".join(f"{k} {settings[0].get(k)!r} and {settings[1].get(k)!r}" for k in keys[:5])
+        yield Finding(
+            "warn", "generation-config", f"different generation configs: {shown}", "the donor's is used for every λ"
+        )
+    else:
+        yield Finding("same", "generation-config", "the same generation config")
+
+
+def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
+    if a.folder.resolve() == b.folder.resolve():
+        yield Finding(
+            "warn", "same-folder", f"both sides are the same folder, {a.name}", "every λ gives this one model"
+        )
+    elif a.tokenizer.opens_thought and b.tokenizer.opens_thought is False:
+        yield Finding(
+            "warn",
+            "swapped",
+            "the Instruct side's template opens <think> and the Thinking side's does not: the sides look swapped",
+            "exchange --instruct and --thinking",
+        )
+
+
+def _opens(side: Checkpoint) -> str:
+    opens = side.tokenizer.opens_thought
+    return f"{side.name} " + ("has none" if opens is None else "opens <think>" if opens else "does not open <think>")
+
+
+def _is_vocabulary(name: str) -> bool:
+    return name.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.bias", "wte.weight"))

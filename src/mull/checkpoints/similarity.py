@@ -1,0 +1,68 @@
+"""σ(A, B): how much two checkpoints differ, overall and by layer and module kind, in one streaming pass."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+
+from mull.checkpoints.blocks import Buffer, Files, read_piece
+from mull.checkpoints.headers import FLOATING
+from mull.checkpoints.names import ModuleKind, layer_of, module_kind
+from mull.checkpoints.pair import Pair, PairedTensor
+
+_PIECE = 1 << 19  # elements: a few MB per buffer
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """σ = Σ|A−B| / (Σ|A| + Σ|B|), from 0 (equal) to 1; Shadow-FT (arXiv 2505.12716)."""
+
+    overall: float
+    cells: dict[tuple[int | None, ModuleKind], float]
+    """σ of each (layer, module kind); layer None = outside the blocks."""
+
+
+def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object] | None = None) -> Similarity:
+    """σ between the two sides of a checked pair; `progress` is told the bytes read so far, as increments."""
+    sums: dict[tuple[int | None, ModuleKind], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    tensors = [t for t in pair.tensors if t.instruct.dtype in FLOATING and t.thinking.dtype in FLOATING]
+
+    def worker(mine: list[PairedTensor]) -> list[tuple[PairedTensor, float, float]]:
+        torch.set_num_threads(1)
+        buffers = [Buffer(_PIECE * 8) for _ in range(2)]
+        wide = [torch.empty(_PIECE) for _ in range(2)]
+        results = []
+        for t in mine:
+            difference = magnitude = 0.0
+            for first in range(0, t.shared, _PIECE):
+                count = min(_PIECE, t.shared - first)
+                a, b = (w[:count] for w in wide)
+                a.copy_(read_piece(files, t.instruct, first, count, buffers[0]))
+                b.copy_(read_piece(files, t.thinking, first, count, buffers[1]))
+                magnitude += a.norm(1, dtype=torch.float64).item() + b.norm(1, dtype=torch.float64).item()
+                difference += a.sub_(b).norm(1, dtype=torch.float64).item()
+                if progress:
+                    progress(count * (t.instruct.nbytes + t.thinking.nbytes) // max(t.instruct.numel, 1))
+            results.append((t, difference, magnitude))
+        return results
+
+    with Files() as files, ThreadPoolExecutor(threads) as pool:
+        for t in tensors:
+            files.open(t.instruct.file)
+            files.open(t.thinking.file)
+        for batch in pool.map(worker, (tensors[i::threads] for i in range(threads))):
+            for t, difference, magnitude in batch:
+                cell = sums[layer_of(t.name), module_kind(t.name)]
+                cell[0] += difference
+                cell[1] += magnitude
+    total = [sum(cell[i] for cell in sums.values()) for i in range(2)]
+    ordered = sorted(sums.items(), key=lambda item: (item[0][0] is None, item[0][0] or 0, item[0][1]))
+    return Similarity(_ratio(*total), {key: _ratio(*cell) for key, cell in ordered})
+
+
+def _ratio(difference: float, magnitude: float) -> float:
+    return difference / magnitude if magnitude else 0.0

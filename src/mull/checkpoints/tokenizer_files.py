@@ -1,0 +1,89 @@
+"""Reads a checkpoint's tokenizer files far enough to compare them: id → string, template, without any library."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mull.errors import MullError
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; MullError where the file is damaged."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise MullError(f"{path} is not valid JSON ({error})", "download or save this file again") from None
+    if not isinstance(value, dict):
+        raise MullError(f"{path} holds a {type(value).__name__}, not an object", "download or save this file again")
+    return value
+
+
+class TokenizerFiles:
+    """The tokenizer of a model folder, as its files state it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def strings(self) -> dict[int, str] | None:
+        """Token id → string; None where the folder has no readable vocabulary (sentencepiece only, or none)."""
+        tokens: dict[int, str] = {}
+        whole, parts = self.folder / "tokenizer.json", self.folder / "vocab.json"
+        try:
+            if whole.is_file():
+                data = read_json(whole)
+                vocabulary = data["model"]["vocab"]
+                pairs = (
+                    vocabulary.items()
+                    if isinstance(vocabulary, dict)
+                    else ((e[0], i) for i, e in enumerate(vocabulary))
+                )
+                tokens = {index: string for string, index in pairs}
+                tokens |= {token["id"]: token["content"] for token in data.get("added_tokens", [])}
+            elif parts.is_file():
+                tokens = {index: string for string, index in read_json(parts).items()}
+            else:
+                return None
+            extra = self.folder / "added_tokens.json"
+            if extra.is_file():
+                tokens |= {index: string for string, index in read_json(extra).items()}
+            for index, token in self.settings.get("added_tokens_decoder", {}).items():
+                tokens[int(index)] = token["content"]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MullError(
+                f"{self.folder}: damaged tokenizer files ({error!r})", "download or save them again"
+            ) from None
+        return tokens
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """tokenizer_config.json, or empty."""
+        path = self.folder / "tokenizer_config.json"
+        return read_json(path) if path.is_file() else {}
+
+    @cached_property
+    def chat_template(self) -> str | None:
+        """The default chat template: chat_template.jinja, else the one in tokenizer_config.json."""
+        path = self.folder / "chat_template.jinja"
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
+        template = self.settings.get("chat_template")
+        if isinstance(template, list):
+            template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+        return template
+
+    @property
+    def opens_thought(self) -> bool | None:
+        """Whether the template's generation prompt ends by opening `<think>`; None without a template.
+
+        Read from the template's text: the last place that writes an assistant's turn opener, as Qwen3-2507 has it.
+        A hybrid template that opens and closes an empty block on request does not open thought.
+        """
+        template = self.chat_template
+        if template is None:
+            return None
+        tail = template.split("add_generation_prompt")[-1].replace("\\n", "\n")
+        return "<think>" in tail and "</think>" not in tail

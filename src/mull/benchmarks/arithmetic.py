@@ -1,0 +1,61 @@
+"""The built-in pair's benchmark: chains of arithmetic that neither model was trained on, in three difficulties."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+from mull.benchmarks.base import Grade, Question
+from mull.errors import MullError
+from mull.tiny.problems import STEPS, Split, stream
+
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+
+
+class Arithmetic:
+    """`count` questions of one split, the same for the same seed; as many of each length as will go.
+
+    The "report" split is for figures that are shown, the "tune" split for choosing recipes and λ.
+    """
+
+    name = "tiny"
+    max_tokens = 768
+
+    def __init__(self, count: int = 105, *, split: Split = "report", seed: int = 0) -> None:
+        if count < 1:
+            raise MullError(
+                f"a benchmark needs at least one question, got {count}", f"ask for a multiple of {len(STEPS)}"
+            )
+        self.count = count
+        self.split: Split = split
+        self.seed = seed
+
+    def questions(self) -> Sequence[Question]:
+        return self._questions
+
+    def prompt(self, question: Question) -> list[dict[str, str]]:
+        return [{"role": "user", "content": question.text}]
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        """The last `\\boxed{}` of the answer, compared as a number: "07" and "7" are the same."""
+        found = _BOXED.findall(answer)
+        if not found:
+            return Grade("", False)
+        value = found[-1].strip()
+        return Grade(value.lstrip("0") or "0", value.isdecimal() and int(value) == int(question.gold))
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": self.name, "questions": self.count, "split": self.split, "seed": self.seed}
+
+    @cached_property
+    def _questions(self) -> list[Question]:
+        problems = itertools.islice(stream(self.split, self.seed), self.count)
+        return [
+            Question(
+                id=f"{self.split}-{self.seed}-{i:04d}", text=problem.text, gold=problem.answer, stratum=problem.stratum
+            )
+            for i, problem in enumerate(problems)
+        ]

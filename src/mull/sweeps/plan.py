@@ -1,0 +1,82 @@
+"""The plan of a sweep: everything that decides which responses are sampled, in one hashed record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from mull.benchmarks import Benchmark
+from mull.checkpoints.fingerprint import fingerprint
+from mull.checkpoints.pair import Pair
+from mull.engines.base import Sampling
+from mull.merging.coefficients import Coefficients
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which weights answer which questions how often, and how."""
+
+    pair: Pair
+    settings: Sequence[Coefficients]
+    """The weights, one setting each: a λ grid, or any other coefficients. Labels must differ."""
+    benchmark: Benchmark
+    k: int
+    """Samples per question and setting."""
+    sampling: Sampling
+    seed: int = 0
+    engine: str = "local"
+    """Which engine and arithmetic, e.g. "local/float32": they move samples, so they belong to the plan."""
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The plan as JSON. Content decides, not where it lies: paths are absent, weights are hashed."""
+        questions = [(q.id, q.text, q.gold) for q in self.benchmark.questions()]
+        return {
+            "instruct": fingerprint(self.pair.instruct),
+            "thinking": fingerprint(self.pair.thinking),
+            "donor": self.pair.donor_side,
+            "settings": {setting.label: setting.to_json() for setting in self.settings},
+            "benchmark": self.benchmark.describe(),
+            "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:16],
+            "k": self.k,
+            "sampling": asdict(self.sampling),
+            "seed": self.seed,
+            "engine": self.engine,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def total(self) -> int:
+        """Responses in all."""
+        return len(self.settings) * self.per_setting
+
+    @property
+    def per_setting(self) -> int:
+        """Responses of one setting."""
+        return len(self.benchmark.questions()) * self.k
+
+    def sample_seed(self, question: str, index: int) -> int:
+        """Seed of one sample (63 bits). The same for every setting, so that differences between them are paired."""
+        text = f"{self.seed}/{question}/{index}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """One line for each entry in which two plan records differ: `k: 8 → 16`."""
+    lines = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and key != "settings":
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif key == "settings" and before != after:
+            lines.append(f"λ: {', '.join(before or {})} → {', '.join(after or {})}")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before} → {after}")
+    return lines

@@ -1,0 +1,98 @@
+"""Runs a sweep: for each setting, switch the weights and sample what the store does not hold yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+from mull import __version__
+from mull.benchmarks import Benchmark, Question
+from mull.engines.base import Completion, Engine, Request
+from mull.merging.coefficients import Coefficients
+from mull.study.records import Sample
+from mull.sweeps.plan import SweepPlan
+from mull.sweeps.store import RunStore
+from mull.thinking import split_thinking
+
+
+class SwitchingEngine(Engine, Protocol):
+    """An engine that holds both ends and can take any weights between them."""
+
+    def set_weights(self, coefficients: Coefficients) -> None: ...
+
+
+def run_sweep(
+    plan: SweepPlan, engine: SwitchingEngine, store: RunStore, on_sample: Callable[[Sample], object] | None = None
+) -> None:
+    """Sample until the store holds the whole plan; `on_sample` is told each new sample after it is on record.
+
+    May be stopped at any moment, by Ctrl-C or kill: what is in the store stays, and a further call goes on from there.
+    """
+    questions = {question.id: question for question in plan.benchmark.questions()}
+    prompts = {key: engine.render(plan.benchmark.prompt(question)) for key, question in questions.items()}
+    for setting in plan.settings:
+        done = store.done(setting.label)
+        wanted = [(key, i) for key in questions for i in range(plan.k) if (key, i) not in done]
+        if not wanted:
+            continue
+        engine.set_weights(setting)
+        # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
+        wanted.sort(key=lambda item: -len(prompts[item[0]]))
+        requests = (
+            Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=plan.sampling)
+            for key, i in wanted
+        )
+        for completion in engine.generate(requests):
+            key, index = completion.id.rsplit("\n", 1)
+            sample = grade(
+                plan.benchmark, questions[key], completion, setting, int(index), plan.sample_seed(key, int(index))
+            )
+            store.add(sample)
+            if on_sample:
+                on_sample(sample)
+
+
+def grade(
+    benchmark: Benchmark, question: Question, completion: Completion, setting: Coefficients, index: int, seed: int
+) -> Sample:
+    """Split off the thought, grade the answer, and make the record."""
+    split = split_thinking(completion.text, finished=completion.finish == "stop")
+    result = benchmark.grade(question, split.answer)
+    return Sample(
+        benchmark=benchmark.name,
+        question=question.id,
+        stratum=question.stratum,
+        setting=setting.label,
+        lam=setting.default if setting.is_scalar else None,
+        index=index,
+        seed=seed,
+        text=completion.text,
+        tokens=len(completion.token_ids),
+        finish=completion.finish,
+        thinking=split.kind,
+        answer=result.answer,
+        correct=result.correct,
+        seconds=completion.seconds,
+    )
+
+
+def provenance(plan: SweepPlan) -> dict[str, Any]:
+    """What the plan's hashes do not say: names, versions, machine, time."""
+    packages = {}
+    for name in ("torch", "transformers", "tokenizers", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    return {
+        "mull": __version__,
+        "instruct": plan.pair.instruct.name,
+        "thinking": plan.pair.thinking.name,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": packages,
+    }

@@ -45,7 +45,9 @@ class Arithmetic:
         if not found:
             return Grade("", False)
         value = found[-1].strip()
-        return Grade(value.lstrip("0") or "0", value.isdecimal() and int(value) == int(question.gold))
+        if not value.isdecimal():
+            return Grade(value, False)
+        return Grade(str(int(value)), int(value) == int(question.gold))
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "questions": self.count, "split": self.split, "seed": self.seed}

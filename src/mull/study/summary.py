@@ -1,0 +1,169 @@
+"""One paragraph on a sweep over λ, worded by its figures: where thinking begins, what it costs, what it gains.
+
+Every sentence depends on the measured values and their errors: a tie is called a tie, a missing transition missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from mull.study.metrics import SettingMetrics
+from mull.study.paired import PairedDifference, paired_difference
+from mull.study.records import Sample
+from mull.study.stages import Stages
+
+
+def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None = None) -> str:
+    """Sum up one benchmark's sweep in a paragraph of plain sentences.
+
+    Only settings with a λ count. Differences are paired by question where `samples` are given, else taken as
+    independent. Errors are given as 95 % intervals or as ± one standard error, as said there.
+    """
+    sweep = sorted((m for m in metrics if m.lam is not None), key=lambda m: m.lam or 0.0)
+    if not sweep:
+        return "No setting with a λ was measured."
+    sentences = [_where(stages), _ends(sweep)]
+    if len(sweep) > 1:
+        sentences += [_best(sweep, samples), _stage_3(sweep, stages, samples), _token_course(sweep, samples)]
+    return " ".join(filter(None, sentences))
+
+
+def _where(stages: Stages) -> str:
+    if not stages.found:
+        return f"No transition from direct answers to thinking was found: {stages.reason}."
+    fit = stages.fit
+    if fit is not None and fit.identified:
+        interval = stages.intervals.get("midpoint")
+        sure = f" (95 % interval {interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        return (
+            f"Thinking emerges round λ = {fit.midpoint:.3f}{sure}: Think #R crosses 5 % of its rise at "
+            f"{fit.crossing_5:.3f} and 95 % at {fit.crossing_95:.3f}."
+        )
+    if fit is not None:
+        a, b = fit.bracket
+        return f"Thinking emerges between λ = {a:g} and {b:g}; the grid is too coarse to tell where in between."
+    assert stages.grid is not None
+    return f"Thinking emerges between λ = {stages.grid[0]:g} and {stages.grid[1]:g} by the grid rule; {stages.reason}."
+
+
+def _ends(sweep: Sequence[SettingMetrics]) -> str:
+    said = [
+        f"{_at(m)} accuracy is {_share(m)} (± one standard error) with {m.tokens.value:,.0f} tokens per response"
+        for m in ((sweep[0], sweep[-1]) if len(sweep) > 1 else (sweep[0],))
+    ]
+    return _capital("; ".join(said)) + "."
+
+
+def _best(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
+    last = sweep[-1]
+    # Among equals the one with the fewest tokens.
+    best = max(sweep, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
+    if best is last:
+        return f"No other λ is more accurate than {_label(last)}."
+    accuracy, tokens = _difference(best, last, "correct", samples), _difference(best, last, "tokens", samples)
+    choice = f"The most accurate is {_label(best)} with {_share(best)}"
+    if accuracy.difference <= 0:
+        verdict = f"exactly as accurate as {_label(last)}"
+    elif accuracy.tie:
+        verdict = f"a tie with {_label(last)} ({_points(accuracy)})"
+    elif accuracy.p_value * (len(sweep) - 1) < 0.05:
+        verdict = f"significantly more accurate than {_label(last)} ({_points(accuracy)})"
+    else:
+        verdict = (
+            f"ahead of {_label(last)} ({_points(accuracy)}), but not significantly so once it is counted "
+            f"that it is the best of {len(sweep)}"
+        )
+    return f"{choice}, {verdict}, {_token_change(tokens, last)}."
+
+
+def _stage_3(sweep: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None) -> str:
+    bounds = stages.grid or stages.boundaries
+    if bounds is None:
+        return ""
+    saturated = [m for m in sweep if m.lam is not None and m.lam >= bounds[1] - 1e-9]
+    if len(saturated) < 2:
+        return f"With {len(saturated)} λ beyond the transition, over-thinking cannot be judged."
+    last = saturated[-1]
+    best = max(saturated, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
+    first = saturated[0] if best is last else best
+    accuracy, tokens = _difference(last, first, "correct", samples), _difference(last, first, "tokens", samples)
+    span = f"from {_label(first)} to {_label(last)}"
+    if tokens.tie:
+        return f"In stage 3 tokens do not clearly grow {span} ({_tokens(tokens)}): no over-thinking is seen."
+    if tokens.difference < 0:
+        return f"In stage 3 tokens fall {span} ({_tokens(tokens)}): no over-thinking."
+    growth = f"In stage 3 tokens grow {span} ({_tokens(tokens)}, {100 * tokens.difference / first.tokens.value:+.0f} %)"
+    if not accuracy.tie and accuracy.difference > 0:
+        return f"{growth} and still buy accuracy ({_points(accuracy)})."
+    loss = "accuracy falls" if not accuracy.tie else "accuracy does not measurably gain"
+    return f"{growth} while {loss} ({_points(accuracy)}): over-thinking."
+
+
+def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
+    falls = [
+        (a.tokens.value - b.tokens.value, a, b)
+        for i, a in enumerate(sweep)
+        for b in sweep[i + 1 :]
+        if a.tokens.value > b.tokens.value
+    ]
+    if not falls:
+        return "Tokens never fall as λ grows."
+    _, high, low = max(falls, key=lambda fall: fall[0])
+    change = _difference(low, high, "tokens", samples)
+    if change.tie:
+        return f"Tokens grow with λ within error (largest fall: {_tokens(change)})."
+    return (
+        f"Tokens are not monotone in λ: they fall from {high.tokens.value:,.0f} at {_label(high)} "
+        f"to {low.tokens.value:,.0f} at {_label(low)} ({_tokens(change)})."
+    )
+
+
+def _difference(
+    a: SettingMetrics, b: SettingMetrics, value: Literal["correct", "tokens"], samples: Sequence[Sample] | None
+) -> PairedDifference:
+    if samples is not None:
+        return paired_difference(samples, a.setting, b.setting, value)
+    x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
+    difference, error = x.value - y.value, math.hypot(x.error, y.error)
+    statistic = difference / error if error != 0 else (math.inf if difference else 0.0)
+    reach = 1.96 * error
+    p_value = math.erfc(abs(statistic) / math.sqrt(2))
+    return PairedDifference(difference, error, difference - reach, difference + reach, p_value, 0)
+
+
+def _token_change(change: PairedDifference, other: SettingMetrics) -> str:
+    if change.tie:
+        return f"for tokens that do not clearly differ ({_tokens(change)})"
+    more = "more" if change.difference > 0 else "fewer"
+    return f"for {100 * abs(change.difference) / other.tokens.value:.0f} % {more} tokens ({_tokens(change)})"
+
+
+def _points(change: PairedDifference) -> str:
+    return f"{100 * change.difference:+.1f} points{_interval(100 * change.low, 100 * change.high, '.1f')}"
+
+
+def _tokens(change: PairedDifference) -> str:
+    return f"{change.difference:+,.0f} tokens{_interval(change.low, change.high, ',.0f')}"
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return ", interval unknown" if math.isnan(low) else f", 95 % interval {low:{form}} to {high:{form}}"
+
+
+def _share(m: SettingMetrics) -> str:
+    error = "unknown" if math.isnan(m.mean_at_k.error) else f"{100 * m.mean_at_k.error:.1f}"
+    return f"{100 * m.mean_at_k.value:.1f} ± {error} %"
+
+
+def _label(m: SettingMetrics) -> str:
+    return f"λ = {m.lam:g}"
+
+
+def _at(m: SettingMetrics) -> str:
+    return f"at {_label(m)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mull.cli.stages import stages
+from mull.errors import MullError
+
+app = typer.Typer()
+app.command()(stages)
+
+TABLE = """method,lambda,benchmark,think_ratio
+Instruct,0,smooth,0
+MI,0.4,smooth,4
+MI,0.5,smooth,50
+MI,0.6,smooth,96
+Thinking,1,smooth,100
+TA,,others,50
+Instruct,0,flat,0
+MI,0.5,flat,1
+MI,0.7,flat,2
+Thinking,1,flat,3
+Instruct,0,sharp,0
+MI,0.4,sharp,0
+MI,0.6,sharp,100
+Thinking,1,sharp,100
+"""
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text(TABLE)
+    return path
+
+
+def test_json(table):
+    result = CliRunner().invoke(app, [str(table), "--json"])
+    assert result.exit_code == 0
+    found = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert list(found) == ["smooth", "flat", "sharp"]
+    assert found["smooth"]["found"]
+    assert found["smooth"]["grid"] == [0.4, 1]
+    assert found["smooth"]["fit"]["midpoint"] == pytest.approx(0.5, abs=0.01)
+    assert found["flat"] == {"found": False, "reason": found["flat"]["reason"], "grid": None, "fit": None}
+    assert "never reaches 99 % (highest 3 % at λ = 1)" in found["flat"]["reason"]
+    assert found["sharp"]["fit"]["width"] is None
+    assert found["sharp"]["fit"]["bracket"] == [0.4, 0.6]
+
+
+def test_table_in_words(table):
+    result = CliRunner().invoke(app, [str(table)])
+    assert result.exit_code == 0
+    assert "[0.4, 1]" in result.stdout
+    assert "flat: no transition found: Think #R never reaches 99 %" in result.stdout
+    assert re.search(r"flat\s+│ no transition", result.stdout)
+    assert "within [0.4, 0.6]" in result.stdout
+
+
+def test_errors_reach_the_entry_point(tmp_path):
+    result = CliRunner().invoke(app, [str(tmp_path / "none.csv")])
+    assert isinstance(result.exception, MullError)
+
+
+def test_importing_the_verb_is_light():
+    code = "import sys, mull.cli.stages; print(*{'numpy', 'scipy', 'polars', 'torch'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from mull.study.metrics import metrics
+from mull.study.stages import stages_of_samples
+from mull.study.summary import plain_words
+
+LAMS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+
+
+@pytest.fixture
+def words(sample):
+    """The summary of 20 questions × 5 samples whose accuracy, thinking (in fifths) and tokens per λ are given."""
+
+    def make(accuracy, thinking, tokens, paired=True):
+        rows = [
+            sample(
+                f"q{q}",
+                lam,
+                index=i,
+                correct=(q + 7 * i) % 10 < 10 * accuracy[j],
+                thinking="closed" if i < thinking[j] else "none",
+                tokens=tokens[j] + q,
+            )
+            for j, lam in enumerate(LAMS)
+            for q in range(20)
+            for i in range(5)
+        ]
+        return plain_words(metrics(rows), stages_of_samples(rows), rows if paired else None)
+
+    return make
+
+
+RISE = (0, 0, 1, 3, 5, 5, 5)
+
+
+def test_over_thinking_and_a_fall_of_tokens(words):
+    text = words((0.3, 0.3, 0.4, 0.6, 0.7, 0.8, 0.8), RISE, (100, 400, 600, 300, 300, 500, 900))
+    assert "Thinking emerges round λ = 0.4" in text
+    assert "95 % interval" in text
+    assert "At λ = 0 accuracy is 30.0 ±" in text
+    assert "with 110 tokens per response; at λ = 1 accuracy is 80.0 ±" in text
+    assert "The most accurate is λ = 0.8 with 80.0 ±" in text
+    assert "exactly as accurate as λ = 1, for 44 % fewer tokens" in text
+    assert "tokens grow from λ = 0.8 to λ = 1 (+400 tokens" in text
+    assert "over-thinking." in text
+    assert "not monotone in λ: they fall from 610 at λ = 0.4 to 310 at λ = 0.5" in text
+
+
+def test_a_significant_winner_and_rising_tokens(words):
+    text = words((0.3, 0.3, 0.4, 0.6, 0.7, 0.9, 0.6), RISE, (100, 200, 300, 400, 500, 600, 700))
+    assert "significantly more accurate than λ = 1 (+30.0 points" in text
+    assert "accuracy falls (-30.0 points" in text
+    assert "Tokens never fall as λ grows." in text
+
+
+def test_tokens_that_still_buy_accuracy(words):
+    text = words((0.3, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9), RISE, (100, 200, 300, 400, 500, 600, 700))
+    assert "No other λ is more accurate than λ = 1." in text
+    assert "from λ = 0.6 to λ = 1" in text
+    assert "still buy accuracy (+20.0 points" in text
+    assert "over-thinking" not in text
+
+
+def test_no_growth_of_tokens_is_no_over_thinking(words):
+    text = words((0.3, 0.3, 0.4, 0.6, 0.7, 0.8, 0.8), RISE, (100, 200, 300, 400, 700, 500, 500))
+    assert "In stage 3 tokens do not clearly grow from λ = 0.8 to λ = 1 (+0 tokens" in text
+    assert "no over-thinking" in text
+
+
+def test_a_tie_is_called_a_tie(sample):
+    # λ = 0.5 is right on 6 questions of 10, λ = 1 on 5: 5 won, 4 lost.
+    right = {0.0: (), 0.5: range(6), 1.0: range(5, 10)}
+    rows = [sample(f"q{q}", lam, correct=q in hits) for lam, hits in right.items() for q in range(10)]
+    text = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert "The most accurate is λ = 0.5" in text
+    assert "a tie with λ = 1 (+10.0 points, 95 % interval -" in text
+
+
+def test_a_lead_within_the_luck_of_the_choice_is_not_significant(sample):
+    # 7 questions of 20 won and 1 lost: t = 2.35 with 19 degrees, p = 0.03, but the best of 5 λ.
+    right = {0.0: 0, 0.25: 0, 0.5: 0, 0.75: 14, 1.0: 8}
+    rows = [
+        sample(f"q{q}", lam, correct=q < hits if lam < 1 else 1 <= q < 8 or q == 19)
+        for lam, hits in right.items()
+        for q in range(20)
+    ]
+    text = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert "but not significantly so once it is counted that it is the best of 5" in text
+
+
+def test_no_transition(words):
+    text = words((0.3,) * 7, (0,) * 7, (100,) * 7)
+    assert text.startswith("No transition from direct answers to thinking was found: Think #R never reaches 99 %")
+    assert "stage 3" not in text
+
+
+def test_too_little_to_say(sample):
+    rows = [sample("q1", 0.5), sample("q1", None)]
+    stages = stages_of_samples(rows)
+    text = plain_words(metrics(rows), stages, rows)
+    assert text.endswith("At λ = 0.5 accuracy is 100.0 ± unknown % (± one standard error) with 10 tokens per response.")
+    assert plain_words([], stages) == "No setting with a λ was measured."
+    sharp = [sample("q1", lam, thinking="closed" if lam > 0.5 else "none") for lam in LAMS]
+    found = stages_of_samples(sharp)
+    assert plain_words(metrics(sharp), found).startswith("Thinking emerges between λ = 0.5 and 0.6; the grid is too")
+    by_rule = dataclasses.replace(found, fit=None)
+    assert "by the grid rule" in plain_words(metrics(sharp), by_rule)

@@ -13,7 +13,7 @@ class MullError(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what}. {remedy}" if remedy else what)
+        super().__init__(f"{what}. {remedy[0].upper()}{remedy[1:]}" if remedy else what)
         self.what = what
         self.remedy = remedy
 

@@ -26,15 +26,15 @@ _CHECK = ("Wait, let me check.\n", "Check again.\n", "Hmm, verify.\n")
 class Recipe:
     """What the three models are taught. Probabilities sum to 1 within each tuple."""
 
-    base_drills: float = 0.30
+    base_drills: float = 0.35
     """Share of base documents that are bare drills of one or two operations a line."""
-    base_styles: tuple[float, float, float, float] = (0.25, 0.30, 0.30, 0.15)
+    base_styles: tuple[float, float, float, float] = (0.15, 0.45, 0.35, 0.05)
     """Base: thought, direct answer, merged working, one operation per line."""
     base_checks: tuple[float, ...] = (0.55, 0.40, 0.05)
     """Base thought: probability of 0, 1, 2 … re-checks."""
-    instruct_direct: float = 0.10
+    instruct_direct: float = 0.05
     """Instruct: share of answers with no working at all."""
-    instruct_merge: tuple[float, ...] = (0.15, 0.55, 0.30)
+    instruct_merge: tuple[float, ...] = (0.25, 0.55, 0.20)
     """Instruct: probability that a line of working holds 1, 2, 3 operations."""
     thinking_checks: tuple[float, ...] = (0.0, 0.05, 0.20, 0.30, 0.25, 0.20)
     """Thinking: probability of 0, 1, 2 … re-checks."""

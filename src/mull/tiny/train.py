@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -49,7 +50,7 @@ class Schedule:
 
 
 SCHEDULES = {
-    "base": Schedule(steps=6000, lr=3e-3, muon_lr=0.02, warmup=50),
+    "base": Schedule(steps=3000, lr=3e-3, muon_lr=0.02, warmup=50),
     "instruct": Schedule(steps=1200),
     "thinking": Schedule(steps=1600),
 }
@@ -104,9 +105,12 @@ def batches(
     Pool `p` is a pure function of (seed, kind, p), so `(pool, index)` of the last batch is all a resume needs.
     """
 
-    @functools.lru_cache(maxsize=100_000)
-    def encode(text: str) -> list[int]:
+    @functools.lru_cache(maxsize=20_000)
+    def encode_short(text: str) -> list[int]:
         return tokenizer.encode(text).ids
+
+    def encode(text: str) -> list[int]:
+        return encode_short(text) if len(text) < 16 else tokenizer.encode(text).ids
 
     while True:
         rng = random.Random(f"{seed}/{kind}/{pool}")
@@ -136,7 +140,9 @@ def batches(
 
 
 def _new_model() -> Qwen3ForCausalLM:
-    return Qwen3ForCausalLM(Qwen3Config(**CONFIG, attn_implementation="eager")).train()
+    config = Qwen3Config(**CONFIG)
+    config._attn_implementation = "eager"
+    return Qwen3ForCausalLM(config).train()
 
 
 def _load(folder: Path) -> Qwen3ForCausalLM:
@@ -189,7 +195,7 @@ def _restore(path: Path, model: Qwen3ForCausalLM, optimizers: list) -> tuple[int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mull.tiny.train", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m mull.tiny.train", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for base/, instruct/ and thinking/")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the data order")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which of them to train")
@@ -205,8 +211,9 @@ def main() -> None:
         )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    values = {field.name: getattr(args, field.name) for field in fields(Recipe)}
-    recipe = Recipe(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    given = {field.name: getattr(args, field.name) for field in fields(Recipe)}
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    recipe = Recipe(**values)
     args.out.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     for i, kind in enumerate(args.kinds):

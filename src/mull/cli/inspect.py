@@ -1,0 +1,144 @@
+"""`mull inspect`: can these two checkpoints be mixed, and how far apart are they?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options import AllowOption, Donor, DonorOption, consoles
+from mull.errors import Refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.checkpoints.pair import Pair
+    from mull.checkpoints.similarity import Similarity
+
+_MARK = {"refuse": "[bold red]refused[/]", "warn": "[yellow]differs[/]", "same": "[green]agrees[/]"}
+
+
+def inspect(
+    instruct: Annotated[str, typer.Argument(help="Instruct checkpoint: a folder or a hub id.", metavar="INSTRUCT")],
+    thinking: Annotated[str, typer.Argument(help="Thinking checkpoint: a folder or a hub id.", metavar="THINKING")],
+    base: Annotated[str | None, typer.Option(help="Pretrained checkpoint of the same model.", metavar="MODEL")] = None,
+    donor: DonorOption = Donor.thinking,
+    allow: AllowOption = None,
+    sigma: Annotated[bool, typer.Option(help="Read the weights and compute their similarity σ.")] = True,
+    png: Annotated[Path | None, typer.Option(help="Write the σ heat map to this PNG file.", metavar="FILE")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> int:
+    """Check that two checkpoints can be mixed, and measure how far apart they are.
+
+    Exit code 0: they can be mixed; 1: they cannot; 2: wrong usage.
+
+    Example: `mull inspect Qwen/Qwen3-4B-Instruct-2507 Qwen/Qwen3-4B-Thinking-2507 --png sigma.png`
+    """
+    import json as json_module
+
+    from mull.checkpoints.pair import Pair
+
+    stdout, stderr = consoles()
+    try:
+        pair = Pair.open(instruct, thinking, base, donor=donor.value)
+        findings = [
+            f._replace(severity="warn") if f.severity == "refuse" and f.code in (allow or []) and f.can_allow else f
+            for f in pair.findings()
+        ]
+    except Refused as error:
+        if json:
+            print(json_module.dumps({"mixable": False, "findings": [_refusal(error)], "sigma": None}, indent=2))
+        else:
+            stderr.print(f"[bold red]refused[/] {error}", highlight=False)
+        return 1
+    refused = any(finding.severity == "refuse" for finding in findings)
+    measured = {} if refused or not sigma else _similarities(pair, stderr)
+    if png and measured:
+        from mull.reports.heatmap import write_heatmap
+
+        write_heatmap(next(iter(measured.values())), png)
+    if json:
+        found = [{**finding._asdict()} for finding in findings]
+        report = {
+            "mixable": not refused,
+            "findings": found,
+            "sigma": {k: _cells(v) for k, v in measured.items()} or None,
+        }
+        print(json_module.dumps(report, indent=2))
+        return int(refused)
+    _print_findings(pair, findings, stdout)
+    for title, similarity in measured.items():
+        stdout.print(f"\nσ({title}) = [bold]{similarity.overall:.4f}[/]  (0 = equal weights)", highlight=False)
+    if measured:
+        _print_heatmap(next(iter(measured.values())), stdout)
+    if png and measured:
+        stdout.print(f"heat map: {png}", highlight=False)
+    stdout.print("\n[bold red]These two cannot be mixed.[/]" if refused else "\n[bold green]These two can be mixed.[/]")
+    return int(refused)
+
+
+def _similarities(pair: Pair, stderr: Console) -> dict[str, Similarity]:
+    from mull.checkpoints.pair import Pair as PairClass
+    from mull.checkpoints.similarity import similarity
+    from mull.cli.progress import byte_progress
+
+    pairs = {"Instruct, Thinking": pair}
+    if pair.base is not None:
+        pairs["Base, Instruct"] = PairClass(pair.base, pair.instruct)
+        pairs["Base, Thinking"] = PairClass(pair.base, pair.thinking)
+    results = {}
+    for title, each in pairs.items():
+        total = sum(t.instruct.nbytes + t.thinking.nbytes for t in each.tensors)
+        with byte_progress(f"σ({title})", total, stderr) as advance:
+            results[title] = similarity(each, progress=advance)
+    return results
+
+
+def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
+    from rich.table import Table
+
+    table = Table(
+        title=f"{pair.instruct.name}  ×  {pair.thinking.name}", title_justify="left", box=None, padding=(0, 1)
+    )
+    for column in ("", "", ""):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        text = finding.what + (f"\n[dim]→ {finding.remedy}[/]" if finding.remedy else "")
+        table.add_row(_MARK[finding.severity], finding.code, text)
+    stdout.print(table, highlight=False)
+
+
+def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
+    """Layers down, module kinds across; the redder the cell, the further apart."""
+    from rich.table import Table
+    from rich.text import Text
+
+    kinds = sorted({kind for _, kind in similarity.cells}, key=str)
+    top = max(similarity.cells.values(), default=0) or 1
+    table = Table(box=None, padding=(0, 0), show_header=True)
+    table.add_column("layer ", justify="right")
+    for kind in kinds:
+        table.add_column(kind, justify="center", min_width=11)
+    layers = sorted({layer for layer, _ in similarity.cells}, key=lambda layer: (layer is None, layer or 0))
+    for layer in layers:
+        row: list[Text | str] = [f"{'–' if layer is None else layer} "]
+        for kind in kinds:
+            value = similarity.cells.get((layer, kind))
+            if value is None:
+                row.append("")
+                continue
+            share = value / top
+            red, other = 255, round(245 - 190 * share)
+            row.append(Text(f"  {value:.4f}  ", style=f"black on rgb({red},{other},{max(40, other - 40)})"))
+        table.add_row(*row)
+    stdout.print(table)
+
+
+def _cells(similarity: Similarity) -> dict[str, object]:
+    cells = [{"layer": layer, "module": kind, "sigma": value} for (layer, kind), value in similarity.cells.items()]
+    return {"overall": similarity.overall, "cells": cells}
+
+
+def _refusal(error: Refused) -> dict[str, str]:
+    return {"severity": "refuse", "code": "checkpoint", "what": error.what, "remedy": error.remedy}

@@ -1,0 +1,67 @@
+"""The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (refused by inspect), 2 (wrong input)."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+
+import typer
+
+from mull import __version__
+from mull.cli.demo import demo
+from mull.cli.inspect import inspect
+from mull.cli.merge import merge
+from mull.cli.report import report
+from mull.cli.stages import stages
+from mull.cli.sweep import sweep
+from mull.errors import MullError
+
+VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, sweep, report, stages, demo)
+
+app = typer.Typer(
+    name="mull",
+    help="Control how much a language model thinks, by interpolating its Instruct and Thinking weights.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
+    """The verb with its errors as one line: never a traceback for a user's mistake."""
+
+    @functools.wraps(verb)
+    def run(*args: object, **kwargs: object) -> None:
+        try:
+            code = verb(*args, **kwargs)
+        except MullError as error:
+            print(f"mull: {error}", file=sys.stderr)
+            code = 2
+        except KeyboardInterrupt:
+            print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)
+            code = 130
+        raise typer.Exit(code or 0)
+
+    return run
+
+
+for _verb in VERBS:
+    app.command()(_guarded(_verb))
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+    if version:
+        print(f"mull {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

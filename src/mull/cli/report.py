@@ -1,0 +1,81 @@
+"""`mull report`: what a run found, in the terminal and as a page with figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options import consoles
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.study.records import Sample
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, as given to `mull sweep --run`.", metavar="DIR")],
+    k: Annotated[
+        int | None, typer.Option("-k", help="The k of Pass@k (default: the samples per question).", metavar="K")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the report (default: DIR/report).", metavar="DIR")] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Show the published Think #R of Qwen3-4B in the figure.")
+    ] = True,
+    parquet: Annotated[
+        Path | None, typer.Option(help="Also export all samples to this Parquet file.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Report a run, finished or not: table, stages, plain words; a page, its figures and the metrics as CSV.
+
+    Example: `mull report my-run -k 4 --parquet samples.parquet`
+    """
+    from mull.reports.build import write_report
+    from mull.sweeps.store import RunStore
+
+    stdout, stderr = consoles()
+    with RunStore.open(run) as store:
+        samples = store.samples()
+        planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
+        if samples:
+            print_summary(samples, stdout, k)
+            if len(samples) < planned:
+                stdout.print(
+                    f"\nincomplete: {len(samples):,} of {planned:,} responses", style="bold yellow", highlight=False
+                )
+        with stderr.status("drawing the report"):
+            paths = write_report(store, out or run / "report", k=k, overlay=overlay)
+        if parquet:
+            _export(store, parquet)
+            paths.append(parquet)
+    stdout.print()
+    for path in paths:
+        stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
+
+
+def print_summary(samples: Sequence[Sample], stdout: Console, k: int | None = None) -> None:
+    """The table of all settings, the stages and a paragraph in plain words."""
+    from mull.cli.tables import metrics_table, stages_text
+    from mull.study.frontier import non_dominated, points_of
+    from mull.study.metrics import metrics
+    from mull.study.stages import stages_of_samples
+    from mull.study.summary import plain_words
+
+    found = metrics(samples, k)
+    stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
+    if any(m.lam is not None for m in found):
+        stages = stages_of_samples(samples)
+        stdout.print(stages_text(stages), highlight=False, markup=False)
+        stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
+
+
+def _export(store, path: Path) -> None:
+    from mull.errors import MullError
+
+    try:
+        store.export_parquet(path)
+    except OSError as error:
+        raise MullError(f"cannot write {path}: {error.strerror or error}", "choose another file") from None

@@ -1,0 +1,131 @@
+"""`mull merge` and `mull inspect` as a user runs them: exit codes, one-line errors, nothing half-written."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from mull.tiny import checkpoint_folder
+
+INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
+
+
+def mull(*arguments):
+    command = [sys.executable, "-m", "mull.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def merge(out, *options, instruct=INSTRUCT, thinking=THINKING):
+    return mull("merge", "--instruct", instruct, "--thinking", thinking, "-o", out, *options)
+
+
+def test_merge_writes_a_whole_model_folder(tmp_path):
+    done = merge(tmp_path / "out", "--lambda", "0.8")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+        "README.md", "mull.json",
+    }  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "README.md").read_text().startswith("---\nlibrary_name: transformers\ntags:\n- merge\n")
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
+    done = merge(tmp_path / "out", "--lambda", "0.8", "--modules", "ffn", "--layers", "2-3", "--dry-run")
+    assert done.returncode == 0
+    assert "0.8 on modules ffn of layers 2-3" in done.stdout
+    assert "6 mixed" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--lambda", "1.3"], "lambda must lie in [0, 1], got 1.3 (1 = the Thinking checkpoint)"),
+        (["--lambda", "nan"], "finite"),
+        (["--lambda", "0.5", "--layers", "4-6"], "has 6 layers"),
+        (["--lambda", "0.5", "--layers", "three"], "cannot read the layer range"),
+        (["--lambda", "0.5", "--modules", "mlp"], "unknown module kind 'mlp'"),
+        (["--lambda", "0.5", "--modules", "lm_head"], "no parameter matches"),
+        (["--lambda", "0.5", "--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--lambda", "0.5", "--shard-size", "five"], "cannot read the shard size"),
+        (["--lambda", "half"], "half"),
+        ([], "--lambda"),
+    ],
+)
+def test_wrong_options_exit_2_with_one_sentence_and_write_nothing(tmp_path, options, message):
+    done = merge(tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extrapolation_is_allowed_on_purpose(tmp_path):
+    assert merge(tmp_path / "out", "--lambda", "1.2", "--extrapolate").returncode == 0
+
+
+def test_an_existing_output_is_kept_without_overwrite(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    done = merge(out, "--lambda", "0.5")
+    assert (done.returncode, "exists" in done.stderr) == (2, True)
+    done = merge(out, "--lambda", "0.5", "--overwrite")
+    assert (done.returncode, "not a model folder" in done.stderr) == (2, True)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("side", ["nowhere", "file", "empty"])
+def test_an_input_that_is_no_checkpoint_exits_2(tmp_path, side):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "empty").mkdir()
+    done = merge(tmp_path / "out", "--lambda", "0.5", thinking=str(tmp_path / side))
+    assert done.returncode == 2
+    assert done.stderr.startswith("mull: ")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_same_folder_and_swapped_sides_warn(tmp_path):
+    assert "same folder" in merge(tmp_path / "a", "--lambda", "0.5", thinking=INSTRUCT).stderr
+    assert "look swapped" in merge(tmp_path / "b", "--lambda", "0.5", instruct=THINKING, thinking=INSTRUCT).stderr
+
+
+def test_inspect_exit_codes_and_json(tmp_path):
+    done = mull("inspect", INSTRUCT, THINKING, "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["mixable"]) == (0, True)
+    sigma = report["sigma"]["Instruct, Thinking"]
+    assert 0 < sigma["overall"] < 0.2
+    assert {cell["module"] for cell in sigma["cells"]} == {"attention", "ffn", "norm", "embedding"}
+
+    other = tmp_path / "other"
+    shutil.copytree(THINKING, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rope_theta": 5e6}))
+    done = mull("inspect", INSTRUCT, other, "--json")
+    assert (done.returncode, json.loads(done.stdout)["mixable"]) == (1, False)
+    assert mull("inspect", INSTRUCT, other, "--allow", "rope").returncode == 0
+    assert mull("inspect", INSTRUCT, tmp_path / "nowhere").returncode == 2
+    assert mull("inspect", INSTRUCT).returncode == 2
+
+
+def test_inspect_shows_agreement_heat_map_and_png(tmp_path):
+    done = mull("inspect", INSTRUCT, THINKING, "--base", checkpoint_folder("base"), "--png", tmp_path / "sigma.png")
+    assert done.returncode == 0, done.stderr
+    assert "σ(Instruct, Thinking)" in done.stdout
+    assert "σ(Base, Thinking)" in done.stdout
+    assert (tmp_path / "sigma.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_starts_fast_and_shows_examples():
+    done = mull("merge", "--help")
+    assert done.returncode == 0
+    assert "--lambda" in done.stdout and "mull merge --instruct A" in done.stdout
+    heavy = ("torch", "transformers", "numpy", "polars", "altair")
+    probe = f"import sys, mull.cli.main; print([m for m in {heavy} if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert loaded.stdout.strip() == "[]", loaded.stderr

@@ -1,0 +1,56 @@
+"""The house keeps its floors: imports run downwards only, and heavy libraries stay out of the command line's start."""
+
+import ast
+from pathlib import Path
+
+FLOORS = [
+    "cli",
+    "reports",
+    "sweeps",
+    "study",
+    "benchmarks",
+    "engines",
+    "merging",
+    "checkpoints",
+    "tiny",
+    "thinking",
+    "errors",
+]
+SOURCE = Path(__file__).parent.parent / "src" / "mull"
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+
+
+def test_imports_run_downwards_only():
+    upwards = []
+    for path in SOURCE.rglob("*.py"):
+        here = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        for line, module in imports(path):
+            parts = module.split(".")
+            known = parts[0] == "mull" and len(parts) > 1 and here in FLOORS and parts[1] in FLOORS
+            if known and FLOORS.index(parts[1]) < FLOORS.index(here):
+                upwards.append(f"{path.relative_to(SOURCE)}:{line} imports {module}")
+    assert upwards == []
+
+
+def test_study_and_merging_know_no_engine_and_checkpoints_no_model_library():
+    for folder, banned in {
+        "study": ("mull.engines", "torch", "transformers"),
+        "merging": ("mull.engines", "transformers"),
+        "checkpoints": ("transformers",),
+        "engines": ("mull.benchmarks",),
+    }.items():
+        for path in (SOURCE / folder).rglob("*.py"):
+            found = [module for _, module in imports(path) if module.startswith(banned)]
+            assert not found, f"{path.relative_to(SOURCE)} imports {found}"
+
+
+def test_every_floor_is_known():
+    folders = {path.parent.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py") if path.parent != SOURCE}
+    assert folders <= set(FLOORS)

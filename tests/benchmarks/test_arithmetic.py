@@ -35,5 +35,5 @@ def test_last_box_counts_as_a_number(answer, extracted, correct):
 
 
 def test_unknown_benchmark_names_the_near_miss():
-    with pytest.raises(MullError, match="unknown benchmark 'tinny'.*'tiny'"):
+    with pytest.raises(MullError, match=r"unknown benchmark 'tinny'.*'tiny'"):
         load_benchmark("tinny")

@@ -114,7 +114,9 @@ def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    kinds = sorted({kind for _, kind in similarity.cells}, key=str)
+    from mull.checkpoints.names import MODULE_KINDS
+
+    kinds = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
     top = max(similarity.cells.values(), default=0) or 1
     table = Table(box=None, padding=(0, 0), show_header=True)
     table.add_column("layer ", justify="right")

@@ -46,13 +46,12 @@ def report(
                 stdout.print(
                     f"\nincomplete: {len(samples):,} of {planned:,} responses", style="bold yellow", highlight=False
                 )
-        with stderr.status("drawing the report"):
-            paths = write_report(store, out or run / "report", k=k, overlay=overlay)
         if parquet:
             _export(store, parquet)
-            paths.append(parquet)
+        with stderr.status("drawing the report"):
+            paths = write_report(store, out or run / "report", k=k, overlay=overlay)
     stdout.print()
-    for path in paths:
+    for path in [*paths, *([parquet] if parquet else [])]:
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 

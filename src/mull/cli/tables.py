@@ -24,9 +24,9 @@ def metrics_table(metrics: Sequence[SettingMetrics], frontier: Frontier | None =
     each, k = per_question(metrics), common_k(metrics)
     best = {point.setting for point in frontier.points} if frontier else set()
     caption = "± one standard error, clustered by question" + ("; ● no other setting beats it on both" if best else "")
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
     name = "λ" if all(m.lam is not None for m in metrics) else "setting"
-    table.add_column(name, min_width=6, max_width=24, overflow="fold")
+    table.add_column(name, min_width=7, max_width=24, overflow="fold")
     heads = [f"{at('Mean', each)} %"]
     heads += [f"{at('Pass', k)} %"] if k != 1 else []
     heads += [f"{at('Vote', each)} %"] if each != 1 else []

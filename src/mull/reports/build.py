@@ -1,0 +1,102 @@
+"""Writes a run's report: one HTML page, its figures as SVG and PNG, and the metrics as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from mull.errors import MullError, nearest
+from mull.reports import figures
+from mull.reports.files import write_atomically
+from mull.reports.html import page
+from mull.reports.render import Figure, png, svg
+from mull.reports.results import Results, results
+from mull.study.metrics import Estimate, SettingMetrics
+from mull.study.tables import published
+from mull.sweeps.store import RunStore
+
+FORMATS = ("html", "svg", "png")
+
+
+def write_report(
+    store: RunStore,
+    folder: Path,
+    *,
+    k: int | None = None,
+    formats: Collection[str] = FORMATS,
+    overlay: bool = True,
+) -> list[Path]:
+    """Write the report of a run, finished or not, into `folder`, and return the paths, the page first.
+
+    `k` is that of Pass@k (default: the samples per question). `overlay` adds the published Think #R of Qwen3-4B to
+    the figure of the stages. Each file is replaced as a whole; other files in the folder are left alone.
+
+    Raises:
+        MullError: an unknown format, a run without responses, `k` above the samples per question, or a folder that
+            cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise MullError(f"unknown report format {name!r}", nearest(name, FORMATS))
+    found = results(store, k)
+    rows = published() if overlay else []
+    written: list[Path] = []
+    pictures = folder / "figures"
+    try:
+        (pictures if {"svg", "png"} & set(formats) else folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MullError(f"cannot make the folder {folder}: {error.strerror}", "choose another --out") from None
+
+    def write(path: Path, data: bytes) -> None:
+        write_atomically(path, data)
+        written.append(path)
+
+    for name, figure in _figures(found, rows):
+        if "svg" in formats:
+            write(pictures / f"{name}.svg", svg(figure, opaque=True).encode())
+        if "png" in formats:
+            write(pictures / f"{name}.png", png(figure))
+    write(folder / "metrics.csv", metrics_csv(found.benchmark, {"": found.metrics}).encode())
+    if found.strata:
+        write(folder / "metrics-by-stratum.csv", metrics_csv(found.benchmark, found.strata).encode())
+    if "html" in formats:
+        # The page last: where it stands, the rest is there.
+        write(folder / "report.html", page(found, rows).encode())
+        written.insert(0, written.pop())
+    return written
+
+
+def _figures(found: Results, overlay: Sequence) -> Iterable[tuple[str, Figure]]:
+    if found.sweep:
+        yield "stages", figures.stages_figure(found.metrics, found.stages, overlay=overlay)
+    yield "frontier", figures.frontier_figure(found.metrics, found.frontier)
+    if found.sweep and found.strata:
+        yield "strata", figures.strata_figure(found.strata, found.stages)
+
+
+def metrics_csv(benchmark: str, groups: dict[str, list[SettingMetrics]]) -> str:
+    """All metrics as CSV: shares as fractions 0–1, `_se` columns are standard errors, cells without a value empty.
+
+    `mull stages` reads it. `groups` maps a stratum's name (empty: all questions) to its settings.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = ["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "tokens_p95", "think_ratio", "truncation"]
+    kinds = ["none", "closed", "pseudo-closed", "unclosed"]
+    head = ["benchmark", "stratum", "setting", "lambda", "questions", "samples", "k"]
+    for name in [*names, *(f"thinking_{kind}" for kind in kinds)]:
+        head += [name, f"{name}_se"]
+    writer.writerow(head)
+    for stratum, found in groups.items():
+        for m in found:
+            estimates: list[Estimate] = [getattr(m, name) for name in names]
+            estimates += [m.thinking[kind] for kind in m.thinking if kind in kinds]
+            row = [benchmark, stratum, m.setting, m.lam, m.questions, m.samples, m.k]
+            writer.writerow([*row, *(_cell(value) for estimate in estimates for value in estimate)])
+    return text.getvalue()
+
+
+def _cell(value: float) -> str:
+    return "" if value != value else f"{value:.6g}"

@@ -1,0 +1,95 @@
+"""Numbers as text, rounded to what their standard error supports. Knows no page and no terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from mull.study.metrics import Estimate, SettingMetrics
+from mull.study.paired import PairedDifference
+from mull.study.stages import Stages
+
+NONE = "–"
+"""What stands for a value that is not defined."""
+
+
+def percent(estimate: Estimate) -> str:
+    """`71.0 ± 1.2` for a share 0–1, in percent; the error is one standard error."""
+    return plus_minus(Estimate(100 * estimate.value, 100 * estimate.error), most=1)
+
+
+def count(estimate: Estimate) -> str:
+    """`12,681 ± 310` for tokens."""
+    return plus_minus(estimate, most=1)
+
+
+def plus_minus(estimate: Estimate, most: int = 2) -> str:
+    """Value ± one standard error, the error with two significant digits, at most `most` decimals."""
+    value, error = estimate
+    if math.isnan(value):
+        return NONE
+    if math.isnan(error):
+        return f"{value:,.{most if abs(value) < 1000 else 0}f} ± ?"
+    places = most if error == 0 else min(most, max(0, 1 - math.floor(math.log10(error))))
+    places = 0 if error == 0 and abs(value) >= 1000 else places
+    return f"{value:,.{places}f} ± {error:,.{places}f}"
+
+
+def setting_name(m: SettingMetrics) -> str:
+    """`λ 0.45`, or the label of weights that are no scalar interpolation."""
+    return m.setting if m.lam is None else f"λ {m.lam:g}"
+
+
+def per_question(found: Sequence[SettingMetrics]) -> int | None:
+    """Samples per question if all settings have the same whole number, else None."""
+    each = {m.samples / m.questions for m in found}
+    return int(each.pop()) if len(each) == 1 and next(iter(each)).is_integer() else None
+
+
+def common_k(found: Sequence[SettingMetrics]) -> int | None:
+    """The k of Pass@k if all settings share it, else None."""
+    each = {m.k for m in found}
+    return each.pop() if len(each) == 1 else None
+
+
+def at(name: str, k: int | None) -> str:
+    """`Mean@8`, or `Mean@k` where k differs between settings."""
+    return f"{name}@{'k' if k is None else k}"
+
+
+def points(difference: PairedDifference) -> str:
+    """A difference of two shares in points, with its 95 % interval."""
+    return _difference(difference, 100, ".1f")
+
+
+def tokens(difference: PairedDifference) -> str:
+    """A difference of two token counts, with its 95 % interval."""
+    return _difference(difference, 1, ",.0f")
+
+
+def verdict(difference: PairedDifference, more: str, less: str) -> str:
+    """`more` or `less` than the other, or a tie: the 95 % interval holds 0."""
+    if math.isnan(difference.low):
+        return "unknown"
+    if difference.tie:
+        return "tie"
+    return more if difference.difference > 0 else less
+
+
+def stage_bounds(stages: Stages | None) -> tuple[float, float] | None:
+    """[start, end] of stage 2 as figures shade it: by the grid rule, else by the fit; None where none was found."""
+    return (stages.grid or stages.boundaries) if stages and stages.found else None
+
+
+def _difference(found: PairedDifference, factor: float, form: str) -> str:
+    middle = _signed(factor * found.difference, form)
+    if math.isnan(found.low):
+        return f"{middle} [?]"
+    return f"{middle} [{_signed(factor * found.low, form)}, {_signed(factor * found.high, form)}]"
+
+
+def _signed(value: float, form: str) -> str:
+    text = format(value, "+" + form)
+    if not any(digit in text for digit in "123456789"):
+        return text.lstrip("+-")
+    return text.replace("-", "−")

@@ -1,0 +1,142 @@
+"""Everything a report says about one run, computed once from its store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mull.errors import MullError
+from mull.study.frontier import Frontier, non_dominated, points_of
+from mull.study.metrics import SettingMetrics, by_stratum, metrics
+from mull.study.paired import PairedDifference, paired_difference
+from mull.study.records import Sample
+from mull.study.stages import Stages, stages_of_samples
+from mull.study.summary import plain_words
+from mull.sweeps.store import RunStore
+
+_LADDER = ("trivial", "very easy", "easy", "medium", "moderate", "hard", "very hard", "expert")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Setting `a` minus setting `b` on the same questions."""
+
+    a: SettingMetrics
+    b: SettingMetrics
+    accuracy: PairedDifference
+    tokens: PairedDifference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The findings of one run, on one benchmark."""
+
+    benchmark: str
+    plan: dict[str, Any]
+    provenance: dict[str, Any]
+    questions: dict[str, dict[str, str]]
+    samples: Sequence[Sample]
+    planned: int
+    """Responses in the whole plan; more than `samples` while the run is incomplete."""
+    metrics: list[SettingMetrics]
+    strata: dict[str, list[SettingMetrics]]
+    """By difficulty, easy to hard; empty where the questions have one stratum only."""
+    stages: Stages | None
+    """None without any setting that has a λ."""
+    frontier: Frontier
+    to_last: list[Comparison]
+    """Each other λ against the highest one, which is the Thinking model in a full sweep."""
+    neighbours: list[Comparison]
+    """Each λ against the next lower one."""
+    words: str
+
+    @property
+    def sweep(self) -> list[SettingMetrics]:
+        """The settings with a λ, by rising λ."""
+        return [m for m in self.metrics if m.lam is not None]
+
+    @property
+    def best(self) -> SettingMetrics:
+        """The most accurate setting; among equals the one with the fewest tokens."""
+        return max(self.metrics, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
+
+    @property
+    def complete(self) -> bool:
+        return len(self.samples) >= self.planned
+
+    @property
+    def title(self) -> str:
+        """`INSTRUCT → THINKING`, by the names on record."""
+        sides = [str(self.provenance.get(side) or side.title()) for side in ("instruct", "thinking")]
+        return " → ".join(sides)
+
+
+def results(store: RunStore, k: int | None = None) -> Results:
+    """Compute all findings of a run.
+
+    Raises `MullError` where the run holds no response yet, and for a `k` above the samples per question.
+    """
+    samples = store.samples()
+    if not samples:
+        raise MullError(f"the run in {store.folder} holds no response yet", "start it with `mull sweep`, then report")
+    found = metrics(samples, k)
+    sweep = [m for m in found if m.lam is not None]
+    stages = stages_of_samples(samples) if sweep else None
+    plan, questions = store.plan, store.questions
+    last = sweep[-1] if sweep else None
+    return Results(
+        benchmark=samples[0].benchmark,
+        plan=plan,
+        provenance=store.provenance,
+        questions=questions,
+        samples=samples,
+        planned=len(plan["settings"]) * len(questions) * plan["k"],
+        metrics=found,
+        strata=_strata(samples, k),
+        stages=stages,
+        frontier=non_dominated(points_of(found), samples),
+        to_last=_compare(samples, [(m, last) for m in sweep[:-1] if last]),
+        neighbours=_compare(samples, list(zip(sweep[1:], sweep[:-1], strict=True))),
+        words=plain_words(found, stages, samples) if stages else "No setting with a λ was measured.",
+    )
+
+
+def _strata(samples: Sequence[Sample], k: int | None) -> dict[str, list[SettingMetrics]]:
+    # Strata may have fewer samples per question than k while a run is incomplete.
+    names = {sample.stratum for sample in samples}
+    if len(names) < 2:
+        return {}
+    try:
+        found = by_stratum(samples, k)
+    except MullError:
+        found = by_stratum(samples)
+    return {name: found[name] for name in sorted(found, key=_difficulty)}
+
+
+def _difficulty(name: str) -> tuple[int, list[tuple[int, str]]]:
+    """Easy to hard where the names say so, else as a person sorts: level 2 before level 10."""
+    known = _LADDER.index(name.lower()) if name.lower() in _LADDER else len(_LADDER)
+    parts = re.split(r"(\d+)", name)
+    return known, [(int(part), "") if part.isdigit() else (0, part) for part in parts if part]
+
+
+def _compare(samples: Sequence[Sample], pairs: Sequence[tuple[SettingMetrics, SettingMetrics]]) -> list[Comparison]:
+    found = []
+    by_setting: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_setting.setdefault(sample.setting, []).append(sample)
+    for a, b in pairs:
+        both = by_setting[a.setting] + by_setting[b.setting]
+        if not {s.question for s in by_setting[a.setting]} & {s.question for s in by_setting[b.setting]}:
+            continue  # an incomplete run: nothing to pair yet
+        found.append(
+            Comparison(
+                a=a,
+                b=b,
+                accuracy=paired_difference(both, a.setting, b.setting),
+                tokens=paired_difference(both, a.setting, b.setting, "tokens"),
+            )
+        )
+    return found

@@ -38,13 +38,16 @@ class Buffer:
 class Files:
     """Open files by path, closed together. Reading at an offset is safe from several threads."""
 
-    def __init__(self, flags: int = os.O_RDONLY) -> None:
-        self._flags = flags
+    def __init__(self) -> None:
         self._descriptors: dict[Path, int] = {}
 
     def open(self, path: Path) -> int:
         if path not in self._descriptors:
-            self._descriptors[path] = os.open(path, self._flags)
+            try:
+                self._descriptors[path] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                what = f"cannot read {path}: {error.strerror}"
+                raise MullError(what, "check that it exists and that you may read it") from None
         return self._descriptors[path]
 
     def __enter__(self) -> Files:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+HEAD = "lm_head.weight"
+EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*"]
 
@@ -127,7 +129,18 @@ class Checkpoint:
     def tied(self) -> bool:
         """Whether the output head is the embedding: the config's word, or, where it is silent, no lm_head tensor."""
         stated = is_tied(self.config)
-        return "lm_head.weight" not in self.tensors if stated is None else stated
+        return HEAD not in self.tensors if stated is None else stated
+
+    @property
+    def embedding(self) -> TensorInfo | None:
+        """The input embedding `[vocabulary rows, width]`."""
+        return next((t for n, t in self.tensors.items() if n.endswith(EMBEDDINGS) and len(t.shape) == 2), None)
+
+    def resolve(self, name: str) -> TensorInfo:
+        """The tensor called `name`; the output head of a tied checkpoint is its embedding."""
+        if name == HEAD and self.tied and self.embedding:
+            return self.embedding
+        return self.tensors[name]
 
     def tensor(self, name: str) -> Tensor:
         """A zero-copy view of the mapped file (read-only: writing to it is undefined)."""
@@ -140,9 +153,9 @@ class Checkpoint:
         """The files beside the weights that a copy of the model needs: config, tokenizer, templates, licence, code."""
         skip = {INDEX, "mull.json", "README.md", "training.json"}
         for path in sorted(self.folder.iterdir()):
-            if path.is_file() and path.name not in skip and not path.name.startswith("."):
-                if not path.name.endswith((*_WEIGHTS, ".index.json")):
-                    yield path
+            other = path.name in skip or path.name.startswith(".") or path.name.endswith((*_WEIGHTS, ".index.json"))
+            if path.is_file() and not other:
+                yield path
 
     @cached_property
     def _index(self) -> dict[str, str]:
@@ -172,7 +185,7 @@ class Checkpoint:
         others = sorted(path.name for path in folder.iterdir() if path.name.endswith(_WEIGHTS))
         if any(name.endswith((".bin", ".pt", ".pth")) for name in others):
             raise Refused(
-                f"{folder} has pickled weights ({others[0]}), which can run code when loaded: mull reads safetensors only",
+                f"{folder} has pickled weights ({others[0]}), which can run code when loaded; mull reads safetensors",
                 "convert it where you trust its origin: load the model with transformers and save_pretrained it",
             )
         if (folder / "model.safetensors.index.json").is_file():

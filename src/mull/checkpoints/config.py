@@ -20,9 +20,12 @@ _NOT_STRUCTURE = {
 }  # fmt: skip
 # Absent means the same as this value: configs written by different releases spell out different defaults.
 _DEFAULTS = {
-    "attention_bias": False, "mlp_bias": False, "use_sliding_window": False, "sliding_window": None,
-    "hidden_act": "silu", "clip_qkv": None, "layer_types": None, "max_window_layers": None,
+    "attention_bias": False, "mlp_bias": False, "use_sliding_window": False,
+    "hidden_act": "silu", "mlp_only_layers": [],
 }  # fmt: skip
+_RENAMED = {"num_experts": "num_local_experts"}
+# Their older spelling is flat, but the scaling was always meant for the layers with full attention.
+_SCALES_FULL_ATTENTION_ONLY = {"olmo3"}
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -34,9 +37,12 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 def structure(config: dict[str, Any]) -> dict[str, Any]:
     """Everything that decides how the weights are read: sizes, heads, activation, experts, epsilon …"""
     plain = {k: v for k, v in text_config(config).items() if k not in _NOT_STRUCTURE and k != "text_config"}
-    plain = {k: v for k, v in plain.items() if not (k in _DEFAULTS and v == _DEFAULTS[k])}
+    plain = {k: v for k, v in plain.items() if v is not None and not (k in _DEFAULTS and v == _DEFAULTS[k])}
+    for older, newer in _RENAMED.items():
+        if older in plain:
+            plain.setdefault(newer, plain.pop(older))
     # A sliding window that is switched off is no window; layer types that are all full attention are the default.
-    if not plain.get("use_sliding_window", "sliding_window" in plain and "use_sliding_window" not in config):
+    if not plain.get("use_sliding_window", "use_sliding_window" not in text_config(config)):
         for key in ("sliding_window", "max_window_layers"):
             plain.pop(key, None)
     if set(plain.get("layer_types") or ["full_attention"]) == {"full_attention"}:
@@ -53,27 +59,39 @@ def rope(config: dict[str, Any]) -> dict[str, Any]:
     """Rotary parameters in one form: {layer type or "all": {"rope_theta": …, "rope_type": …, …}}."""
     config = text_config(config)
     parameters = config.get("rope_parameters")
-    shared = {"partial_rotary_factor": config["partial_rotary_factor"]} if config.get("partial_rotary_factor") else {}
-    theta = config.get("rope_theta", 10000.0)
-    if isinstance(parameters, dict):
-        nested = parameters and all(isinstance(value, dict) for value in parameters.values())
-        groups = parameters if nested else {"all": parameters}
-    else:
-        groups = {"all": config.get("rope_scaling") or {}}
-        if config.get("rope_local_base_freq"):
-            groups = {
-                "full_attention": groups["all"],
-                "sliding_attention": {"rope_theta": config["rope_local_base_freq"]},
-            }
-    result = {}
-    for layer_type, values in groups.items():
-        values = {"rope_theta": theta, "rope_type": values.get("type", "default"), **shared, **values}
-        values.pop("type", None)
-        result[layer_type] = {
-            k: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for k, v in sorted(values.items())
-        }
+    if not isinstance(parameters, dict):
+        parameters = _older_spelling(config)
+    nested = any(isinstance(value, dict) for value in parameters.values())
+    groups = parameters if nested else {"all": parameters}
+    result = {layer_type: _rope_group(values or {}, config) for layer_type, values in groups.items()}
     distinct = {repr(values) for values in result.values()}
     return {"all": next(iter(result.values()))} if len(distinct) == 1 else result
+
+
+def _older_spelling(config: dict[str, Any]) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling` as what `rope_parameters` says in their place."""
+    scaling = config.get("rope_scaling")
+    scaling = scaling if isinstance(scaling, dict) else {}
+    local = config.get("rope_local_base_freq")
+    if local:  # Gemma 3
+        return {"full_attention": scaling, "sliding_attention": {"rope_theta": local}}
+    if config.get("model_type") in _SCALES_FULL_ATTENTION_ONLY and scaling:
+        return {"full_attention": scaling, "sliding_attention": {}}
+    return scaling
+
+
+def _rope_group(values: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of one layer type, completed from the config and by what transformers takes for absent ones."""
+    values = {key: value for key, value in values.items() if value is not None}
+    kind = values.pop("type", "default")
+    values.setdefault("rope_type", kind)
+    values.setdefault("rope_theta", config.get("rope_theta") or 10000.0)
+    if config.get("partial_rotary_factor"):
+        values.setdefault("partial_rotary_factor", config["partial_rotary_factor"])
+    if values["rope_type"] in ("llama3", "yarn", "longrope"):
+        length = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
+        values.setdefault("original_max_position_embeddings", length)
+    return {key: float(v) if isinstance(v, int) and not isinstance(v, bool) else v for key, v in sorted(values.items())}
 
 
 def token_ids(config: dict[str, Any], generation: dict[str, Any], key: str) -> list[int]:

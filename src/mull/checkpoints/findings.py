@@ -8,14 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.checkpoint import EMBEDDINGS, HEAD, Checkpoint
 from mull.checkpoints.config import rope, structure, text_config, token_ids
-from mull.checkpoints.headers import FLOATING
+from mull.checkpoints.headers import FLOATING, TensorInfo
 
 Severity = Literal["refuse", "warn", "same"]
 
 _CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
-_QUANTISED_NAMES = (".weight_scale", ".weight_scale_inv", ".qweight", ".qzeros", ".scales", ".g_idx", ".weight_packed")
+_QUANTISED_NAMES = (
+    ".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros",
+    ".scales", ".g_idx", ".SCB", ".absmax",
+)  # fmt: skip
+_SMALL_FLOATS = ("F8", "F6", "F4")
 
 
 class Finding(NamedTuple):
@@ -47,8 +51,9 @@ def find(instruct: Checkpoint, thinking: Checkpoint, donor: Checkpoint, *, base:
 
 def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     kinds = [text_config(side.config).get("model_type") or "unknown" for side in (a, b)]
-    names = [", ".join(side.config.get("architectures") or [kind]) for side, kind in zip((a, b), kinds, strict=True)]
-    if kinds[0] != kinds[1] or names[0] != names[1]:
+    classes = [side.config.get("architectures") for side in (a, b)]
+    names = [", ".join(map(str, c)) if isinstance(c, list) else kind for c, kind in zip(classes, kinds, strict=True)]
+    if kinds[0] != kinds[1] or (all(classes) and names[0] != names[1]):  # a config saved by itself names no class
         yield Finding(
             "refuse",
             "architecture",
@@ -57,7 +62,7 @@ def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         )
         return
     yield Finding(
-        "same", "architecture", f"architecture {names[0]}, {b.layers} layers, {b.parameters / 1e6:,.1f} M parameters"
+        "same", "architecture", f"architecture {names[1]}, {b.layers} layers, {b.parameters / 1e6:,.1f} M parameters"
     )
     left, right = structure(a.config), structure(b.config)
     different = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
@@ -71,17 +76,11 @@ def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
 
 def _quantised(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     for side in (a, b):
-        method = (side.config.get("quantization_config") or {}).get("quant_method")
-        tensor = next(
-            (
-                n
-                for n, t in side.tensors.items()
-                if t.dtype.startswith(("F8", "F4", "F6")) or n.endswith(_QUANTISED_NAMES)
-            ),
-            None,
-        )
-        if method or tensor:
-            sign = f"quantization_config {method!r}" if method else f"{tensor} is {side.tensors[tensor].dtype}"  # type: ignore[index]
+        stated = text_config(side.config).get("quantization_config")
+        tensor = next((info for info in side.tensors.values() if _is_quantised(info)), None)
+        if stated or tensor:
+            method = stated.get("quant_method") if isinstance(stated, dict) else stated
+            sign = f"{tensor.name} is {tensor.dtype}" if tensor else f"quantization_config {method!r}"
             yield Finding(
                 "refuse",
                 "quantised",
@@ -92,14 +91,13 @@ def _quantised(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
 
 def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Finding]:
     names = {side: set(side.tensors) for side in (a, b)}
-    head = "lm_head.weight"
     if a.tied != b.tied:
         tied, untied = (a, b) if a.tied else (b, a)
         if donor.tied:
             yield Finding(
                 "refuse",
                 "tied",
-                f"{tied.name} ties its output head to the embedding, {untied.name} does not, and the tied side is the donor",
+                f"{tied.name} ties its head to the embedding, {untied.name} does not; the tied side is the donor",
                 "take the untied side as donor (--donor), or untie the other",
             )
         else:
@@ -110,10 +108,13 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 "the result is untied; the tied side's head is its embedding",
             )
     for side in (a, b):
+        if side.tied and HEAD in side.tensors:
+            what = f"{side.name} ties its output head to its embedding, but stores a head as well"
+            yield Finding("warn", "stored-head", what, "the stored head is left out, as it should be a copy")
         if side.tied:
-            names[side].discard(head)
+            names[side].discard(HEAD)
             if a.tied != b.tied:
-                names[side].add(head)
+                names[side].add(HEAD)
     for here, there in ((a, b), (b, a)):
         missing = sorted(names[here] - names[there])
         if missing:
@@ -124,26 +125,28 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 f"{there.name} lacks {len(missing)} tensors: {shown}",
                 "give two checkpoints of one model",
             )
-    common = [n for n in a.tensors if n in b.tensors]
+    common = [name for name in {**a.tensors, HEAD: None} if name in names[a] & names[b]]
     if names[a] == names[b]:
         yield Finding("same", "tensors", f"the same {len(names[a])} tensors")
     yield from _shapes(a, b, common)
 
 
 def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding]:
-    different = [name for name in common if a.tensors[name].shape != b.tensors[name].shape]
-    padded = [n for n in different if _is_vocabulary(n) and a.tensors[n].shape[1:] == b.tensors[n].shape[1:]]
+    shapes = {name: (a.resolve(name).shape, b.resolve(name).shape) for name in common}
+    different = [name for name, (left, right) in shapes.items() if left != right]
+    padded = [n for n in different if _is_vocabulary(n) and len(shapes[n][0]) and shapes[n][0][1:] == shapes[n][1][1:]]
     wrong = [name for name in different if name not in padded]
     if wrong:
         name = wrong[0]
+        left, right = (list(shape) for shape in shapes[name])
         yield Finding(
             "refuse",
             "shapes",
-            f"{len(wrong)} tensors differ in shape, first {name}: {list(a.tensors[name].shape)} and {list(b.tensors[name].shape)}",
+            f"{len(wrong)} tensors differ in shape, first {name}: {left} and {right}",
             "give two checkpoints of one model",
         )
     if padded:
-        rows = [side.tensors[padded[0]].shape[0] for side in (a, b)]
+        rows = [shape[0] for shape in shapes[padded[0]]]
         used = [side.tokenizer.strings for side in (a, b)]
         text = f"{rows[0]} and {rows[1]} vocabulary rows"
         if any(tokens is None for tokens in used):
@@ -164,20 +167,25 @@ def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding
     if not different:
         yield Finding("same", "shapes", "all shapes agree")
     for side in (a, b):
-        rows_held = next((t.shape[0] for n, t in side.tensors.items() if n.endswith("embed_tokens.weight")), None)
-        top = max(side.tokenizer.strings or {}, default=None)
-        if rows_held is not None and top is not None and top >= rows_held:
+        top = max(side.tokenizer.strings or {}, default=-1)
+        if side.embedding and top >= side.embedding.shape[0]:
             yield Finding(
                 "refuse",
                 "vocabulary",
-                f"{side.name} has {rows_held} embedding rows, but its tokenizer uses ids up to {top}",
+                f"{side.name} has {side.embedding.shape[0]} embedding rows, but its tokenizer uses ids up to {top}",
                 "use the tokenizer this checkpoint was trained with",
             )
 
 
 def _dtypes(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     kinds = [sorted({t.dtype for t in side.tensors.values()}) for side in (a, b)]
-    other = {d for dtypes in kinds for d in dtypes if d not in FLOATING and not d.startswith(("F8", "F4", "F6"))}
+    other = {d for dtypes in kinds for d in dtypes if d not in FLOATING and not d.startswith(_SMALL_FLOATS)}
+    mixed = [
+        n for n, t in a.tensors.items() if n in b.tensors and (t.dtype in FLOATING) != (b.tensors[n].dtype in FLOATING)
+    ]
+    if mixed:
+        what = f"{len(mixed)} tensors are floating on one side only, first {mixed[0]}"
+        yield Finding("refuse", "floating", what, "give two checkpoints of one model")
     if other:
         yield Finding("warn", "integers", f"{', '.join(sorted(other))} tensors are copied from the donor, not mixed")
     if kinds[0] != kinds[1]:
@@ -287,4 +295,9 @@ def _opens(side: Checkpoint) -> str:
 
 
 def _is_vocabulary(name: str) -> bool:
-    return name.endswith(("embed_tokens.weight", "lm_head.weight", "lm_head.bias", "wte.weight"))
+    return name.endswith((*EMBEDDINGS, HEAD, "lm_head.bias"))
+
+
+def _is_quantised(info: TensorInfo) -> bool:
+    integers = info.dtype in ("I8", "U8") and info.name.endswith(".weight")
+    return integers or info.dtype.startswith(_SMALL_FLOATS) or info.name.endswith(_QUANTISED_NAMES)

@@ -14,14 +14,17 @@ from typing import NamedTuple
 
 from mull.errors import MullError
 
-# bytes per element; the names are the format's own
+# Bytes per element; the names are the format's own.
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
-    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "C64": 8,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1, "C64": 8,
 }  # fmt: skip
+_ITEM_BITS = {name: 8 * size for name, size in ITEM_BYTES.items()} | {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
 FLOATING = ("F64", "F32", "F16", "BF16")
 _MAX_HEADER = 100_000_000  # the format's own limit
+_MAX_NUMBER = 1 << 62
+_MAX_DIMENSIONS = 64
 
 
 class TensorInfo(NamedTuple):
@@ -45,48 +48,70 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     """The tensors of a safetensors file, in file order, and its metadata.
 
     Raises:
-        MullError: the file is no safetensors file, or its header is corrupt, or the data is cut short.
+        MullError: the file cannot be read or is no safetensors file, its header is corrupt, or its data is cut short.
     """
     remedy = "download or save this file again"
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        prefix = file.read(8)
-        if len(prefix) < 8:
-            raise MullError(f"{path} is not a safetensors file: only {size} bytes", remedy)
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(_MAX_HEADER, size - 8):
-            raise MullError(f"{path}: corrupt safetensors header: it claims {length} bytes in a file of {size}", remedy)
-        raw = file.read(length)
     try:
-        header = json.loads(raw)
-        metadata = header.pop("__metadata__", {}) or {}
-        entries = [(name, e["dtype"], tuple(e["shape"]), *e["data_offsets"]) for name, e in header.items()]
-        if not all(
-            isinstance(dtype, str) and all(isinstance(n, int) and n >= 0 for n in (*shape, begin, end))
-            for _, dtype, shape, begin, end in entries
-        ):
-            raise ValueError("fields of the wrong type")
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            prefix = file.read(8)
+            if len(prefix) < 8:
+                raise MullError(f"{path} is not a safetensors file: only {size} bytes", remedy)
+            (length,) = struct.unpack("<Q", prefix)
+            if length > min(_MAX_HEADER, size - 8):
+                what = f"{path}: corrupt safetensors header: it claims {length} bytes in a file of {size}"
+                raise MullError(what, remedy)
+            raw = file.read(length)
+    except OSError as error:
+        raise MullError(
+            f"cannot read {path}: {error.strerror}", "check that it exists and that you may read it"
+        ) from None
+    try:
+        entries, metadata = _parse(raw)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MullError(f"{path}: corrupt safetensors header ({error})", remedy) from None
-    entries.sort(key=lambda entry: entry[3:])
     data = 8 + length
     tensors: dict[str, TensorInfo] = {}
     expected = 0
     for name, dtype, shape, begin, end in entries:
-        item = ITEM_BYTES.get(dtype)
-        if item is not None and end - begin != item * math.prod(shape):
-            raise MullError(
-                f"{path}: corrupt safetensors header: {name} ({dtype} {list(shape)}) has {end - begin} bytes", remedy
-            )
-        if begin != expected or end < begin:
+        if dtype not in _ITEM_BITS:
+            raise MullError(f"{path}: {name} has the unknown dtype {dtype!r}", "known: " + ", ".join(_ITEM_BITS))
+        if begin != expected:
             raise MullError(
                 f"{path}: corrupt safetensors header: {name} starts at byte {begin}, not {expected}", remedy
             )
+        if (end - begin) * 8 != _ITEM_BITS[dtype] * math.prod(shape):
+            what = f"{path}: corrupt safetensors header: {name} ({dtype} {list(shape)}) has {end - begin} bytes"
+            raise MullError(what, remedy)
         expected = end
         tensors[name] = TensorInfo(name, dtype, shape, path, data + begin, end - begin)
     if data + expected != size:
         raise MullError(f"{path} is cut short or damaged: {size} bytes, its header announces {data + expected}", remedy)
     return tensors, metadata
+
+
+_Entry = tuple[str, str, tuple[int, ...], int, int]
+
+
+def _parse(raw: bytes) -> tuple[list[_Entry], dict[str, str]]:
+    """`(name, dtype, shape, begin, end)` in file order, and the metadata.
+
+    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError where `raw` is not of that form.
+    """
+    header = json.loads(raw.decode("utf-8"))
+    metadata = header.pop("__metadata__", None) or {}
+    if not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("metadata that is not text")
+    entries: list[_Entry] = []
+    for name, entry in header.items():
+        name.encode()  # a lone surrogate cannot be printed, nor written into another header
+        dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+            raise ValueError("fields of the wrong type")
+        if not all(type(number) is int and 0 <= number < _MAX_NUMBER for number in (*shape, begin, end)):
+            raise ValueError("sizes or offsets that are no numbers in range")
+        entries.append((name, dtype, tuple(shape), begin, end))
+    return sorted(entries, key=lambda entry: entry[3:]), metadata
 
 
 def layout_header(tensors: list[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes, dict[str, tuple[int, int]]]:

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 ModuleKind = Literal["attention", "ffn", "norm", "embedding", "lm_head", "other"]
 MODULE_KINDS: tuple[ModuleKind, ...] = get_args(ModuleKind)
 
+_SIDE_MODEL = re.compile(r"(^|\.)(mtp|visual|vision_tower|vision_model|audio_tower)\.")  # they count their own layers
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
     ("lm_head", re.compile(r"(^|\.)(lm_head|embed_out|output_projection)\.")),
@@ -23,11 +24,17 @@ _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
 
 
 def layer_of(name: str) -> int | None:
-    """The transformer block's index in `name`, or None outside the blocks (embeddings, final norm, lm_head)."""
-    found = _LAYER.search(name)
+    """The transformer block's index in `name`, or None outside the blocks (embeddings, final norm, lm_head).
+
+    Parts beside the language model (a vision tower, a head that predicts further tokens) have no layers in this sense.
+    """
+    found = None if _SIDE_MODEL.search(name) else _LAYER.search(name)
     return int(found.group(1)) if found else None
 
 
 def module_kind(name: str) -> ModuleKind:
     """The kind of module that owns the parameter; "ffn" includes MoE experts, shared experts and router."""
-    return next((kind for kind, pattern in _KINDS if pattern.search(name)), "other")
+    for kind, pattern in _KINDS:
+        if pattern.search(name):
+            return kind
+    return "other"

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.checkpoint import HEAD, Checkpoint
 from mull.checkpoints.findings import Finding, find
 from mull.checkpoints.headers import TensorInfo
 from mull.errors import Refused
 
 Side = Literal["instruct", "thinking"]
-HEAD = "lm_head.weight"
 
 
 class PairedTensor(NamedTuple):
@@ -95,17 +94,8 @@ class Pair:
         for name, donor in self.donor.tensors.items():
             if self.donor.tied and name == HEAD:
                 continue  # a redundant copy of the tied embedding: loaders ignore it
-            instruct, thinking = (resolve(side, name) for side in (self.instruct, self.thinking))
+            instruct, thinking = (side.resolve(name) for side in (self.instruct, self.thinking))
             paired.append(
                 PairedTensor(name, instruct, thinking, donor, min(instruct.numel, thinking.numel, donor.numel))
             )
         return paired
-
-
-def resolve(checkpoint: Checkpoint, name: str) -> TensorInfo:
-    """The tensor called `name`; the output head of a tied checkpoint is its embedding."""
-    if name == HEAD and checkpoint.tied:
-        embedding = next((n for n in checkpoint.tensors if n.endswith("embed_tokens.weight")), None)
-        if embedding:
-            return checkpoint.tensors[embedding]
-    return checkpoint.tensors[name]

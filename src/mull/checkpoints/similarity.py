@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 
 from mull.checkpoints.blocks import Buffer, Files, read_piece
-from mull.checkpoints.headers import FLOATING
+from mull.checkpoints.headers import FLOATING, ITEM_BYTES
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
 from mull.checkpoints.pair import Pair, PairedTensor
 
@@ -27,26 +28,35 @@ class Similarity:
 
 
 def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object] | None = None) -> Similarity:
-    """σ between the two sides of a checked pair; `progress` is told the bytes read so far, as increments."""
+    """σ between the two sides of a checked pair, over the elements that both have.
+
+    `progress` is told the bytes read, as increments, by one thread at a time.
+    """
     sums: dict[tuple[int | None, ModuleKind], list[float]] = defaultdict(lambda: [0.0, 0.0])
     tensors = [t for t in pair.tensors if t.instruct.dtype in FLOATING and t.thinking.dtype in FLOATING]
+    telling = Lock()
+    intra_op = torch.get_num_threads()
 
     def worker(mine: list[PairedTensor]) -> list[tuple[PairedTensor, float, float]]:
         torch.set_num_threads(1)
         buffers = [Buffer(_PIECE * 8) for _ in range(2)]
-        wide = [torch.empty(_PIECE) for _ in range(2)]
+        narrow = [torch.empty(_PIECE, dtype=torch.float32) for _ in range(3)]
+        wide = [torch.empty(_PIECE, dtype=torch.float64) for _ in range(3)]  # touched, so held, only where it is needed
         results = []
         for t in mine:
             difference = magnitude = 0.0
+            exact = narrow if {t.instruct.dtype, t.thinking.dtype} <= {"BF16", "F16"} else wide
             for first in range(0, t.shared, _PIECE):
                 count = min(_PIECE, t.shared - first)
-                a, b = (w[:count] for w in wide)
+                a, b, d = (buffer[:count] for buffer in exact)
                 a.copy_(read_piece(files, t.instruct, first, count, buffers[0]))
                 b.copy_(read_piece(files, t.thinking, first, count, buffers[1]))
-                magnitude += a.norm(1, dtype=torch.float64).item() + b.norm(1, dtype=torch.float64).item()
-                difference += a.sub_(b).norm(1, dtype=torch.float64).item()
+                torch.sub(a, b, out=d)
+                difference += d.abs_().sum(dtype=torch.float64).item()
+                magnitude += a.abs_().sum(dtype=torch.float64).item() + b.abs_().sum(dtype=torch.float64).item()
                 if progress:
-                    progress(count * (t.instruct.nbytes + t.thinking.nbytes) // max(t.instruct.numel, 1))
+                    with telling:
+                        progress(count * (ITEM_BYTES[t.instruct.dtype] + ITEM_BYTES[t.thinking.dtype]))
             results.append((t, difference, magnitude))
         return results
 
@@ -54,11 +64,14 @@ def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object
         for t in tensors:
             files.open(t.instruct.file)
             files.open(t.thinking.file)
-        for batch in pool.map(worker, (tensors[i::threads] for i in range(threads))):
-            for t, difference, magnitude in batch:
-                cell = sums[layer_of(t.name), module_kind(t.name)]
-                cell[0] += difference
-                cell[1] += magnitude
+        try:
+            for batch in pool.map(worker, (tensors[i::threads] for i in range(threads))):
+                for t, difference, magnitude in batch:
+                    cell = sums[layer_of(t.name), module_kind(t.name)]
+                    cell[0] += difference
+                    cell[1] += magnitude
+        finally:
+            torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
     total = [sum(cell[i] for cell in sums.values()) for i in range(2)]
     ordered = sorted(sums.items(), key=lambda item: (item[0][0] is None, item[0][0] or 0, item[0][1]))
     return Similarity(_ratio(*total), {key: _ratio(*cell) for key, cell in ordered})

@@ -14,7 +14,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; MullError where the file is damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise MullError(f"cannot read {path}: {error.strerror}", "check that you may read it") from None
+    except (ValueError, RecursionError) as error:  # bad UTF-8 is a ValueError too
         raise MullError(f"{path} is not valid JSON ({error})", "download or save this file again") from None
     if not isinstance(value, dict):
         raise MullError(f"{path} holds a {type(value).__name__}, not an object", "download or save this file again")
@@ -69,7 +71,7 @@ class TokenizerFiles:
         """The default chat template: chat_template.jinja, else the one in tokenizer_config.json."""
         path = self.folder / "chat_template.jinja"
         if path.is_file():
-            return path.read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8", errors="replace")
         template = self.settings.get("chat_template")
         if isinstance(template, list):
             template = next((t.get("template") for t in template if t.get("name") == "default"), None)

@@ -24,6 +24,10 @@ class Rule:
     modules: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.modules == () or self.lam == ():
+            raise MullError(
+                "a rule without module kinds or values matches nothing", "known: " + ", ".join(MODULE_KINDS)
+            )
         for kind in self.modules or ():
             if kind not in MODULE_KINDS:
                 raise MullError(f"unknown module kind {kind!r}", nearest(kind, MODULE_KINDS))
@@ -39,8 +43,12 @@ class Rule:
         return self.modules is None or module_kind(name) in self.modules
 
     def at(self, name: str) -> float:
-        layer = layer_of(name)
-        return self.lam[layer] if isinstance(self.lam, tuple) and layer is not None else float(self.lam)  # type: ignore[arg-type]
+        """λ of a parameter that this rule matches."""
+        if isinstance(self.lam, tuple):
+            layer = layer_of(name)
+            assert layer is not None, name
+            return float(self.lam[layer])
+        return float(self.lam)
 
     def __str__(self) -> str:
         where = [f"layers {self.layers[0]}-{self.layers[1]}"] if self.layers else []
@@ -95,12 +103,13 @@ class Coefficients:
     def label(self) -> str:
         """What the weights are called on records: the shortest decimal form of a scalar λ, else the rules in words."""
         if self.is_scalar:
-            return f"{self.default:g}"
-        parts = [
-            f"{rule.lam:g} on {rule}" if isinstance(rule.lam, float | int) else f"per layer {rule.lam}"
-            for rule in self.rules
-        ]
-        return "; ".join(parts) + (f", else {self.default:g}" if self.default else "")
+            return _shortest(self.default)
+        parts = []
+        for rule in self.rules:
+            lams = rule.lam if isinstance(rule.lam, tuple) else (rule.lam,)
+            text = ("per layer " if isinstance(rule.lam, tuple) else "") + ", ".join(map(_shortest, lams))
+            parts.append(f"{text} on {rule}")
+        return "; ".join(parts) + (f", else {_shortest(self.default)}" if self.default else "")
 
     def values(self) -> list[float]:
         """Every λ that occurs."""
@@ -157,6 +166,11 @@ class Coefficients:
             for rule in data["rules"]
         )
         return cls(data["default"], rules, data["extrapolate"])
+
+
+def _shortest(lam: float) -> str:
+    """The shortest decimal form that reads back as the same number: 0.8, 1, 1e-05."""
+    return repr(float(lam) + 0.0).removesuffix(".0")
 
 
 def check_lambda(lam: float, *, extrapolate: bool = False) -> None:

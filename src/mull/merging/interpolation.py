@@ -13,8 +13,9 @@ from torch import Tensor
 
 BLOCK = 32_768
 """Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
-
-_scratch = threading.local()
+_VECTOR = 64
+"""A multiple of what any of torch's CPU kernels handles in one step."""
+_FLOAT32_WEIGHT = 2.0**-12
 
 
 def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, block: int = BLOCK) -> None:
@@ -22,42 +23,55 @@ def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, 
 
     All three are contiguous, of one shape and on one device, of any floating dtype; `out` may be one of the inputs.
     λ = 0 and λ = 1 copy that end untouched. Otherwise each element is rounded to `out`'s dtype once: bfloat16 is
-    computed in float32 (16 spare bits, so that fewer than 0.02 % of elements differ from exact arithmetic, by one
-    unit in the last place), every other dtype in float64.
+    computed in float32, every other dtype in float64. float32 has 16 spare bits, so that a result is within 0.5001
+    units in the last place of exact arithmetic, or 2^-40 of the terms' size where they cancel to less than that.
+    Sums must not overflow float32 on the way: elements below 1.7e38.
 
-    In float32 λ itself would be rounded, which shows wherever the two terms nearly cancel; so it is split into two
-    float32 parts, λ = high + low, and the small correction is added last.
+    The sum is near + w·(far − near) with the end that weighs more as `near`: |w| ≤ 1/2 between the ends, 1 − λ is exact
+    where it is needed, and a rounded difference never outweighs the result. In float32 w itself would be rounded,
+    which shows wherever the two terms nearly cancel; so it is split into two float32 parts, w = high + low, and the
+    small correction is added last. A weight below 2^-12 is left to float64: there the terms cancel only where one
+    element is thousands of times the other, and the difference of such bfloat16 numbers does not fit float32.
 
-    The result does not depend on `block`, provided it is a multiple of 64 and no thread pool splits it further:
-    torch's kernels treat the last few elements of a range in scalar code, so ranges must end at the same places.
+    The result does not depend on `block`, provided that no thread pool splits it further: torch's kernels treat the
+    last few elements of a range in scalar code, so the ranges are padded.
     """
     if lam in (0, 1):
         out.copy_(thinking if lam == 1 else instruct)
         return
-    flat_i, flat_t, flat_o = instruct.view(-1), thinking.view(-1), out.view(-1)
-    in_float32 = instruct.dtype == thinking.dtype == out.dtype == torch.bfloat16
+    near, far, weight = (thinking, instruct, 1 - lam) if lam > 0.5 else (instruct, thinking, lam)
+    near, far, flat = near.view(-1), far.view(-1), out.view(-1)
+    narrow = near.dtype == far.dtype == out.dtype == torch.bfloat16
+    in_float32 = narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64
     dtype = torch.float32 if in_float32 else torch.float64
-    high = struct.unpack("f", struct.pack("f", lam))[0] if in_float32 else lam
-    low = lam - high
-    block = min(block, flat_o.numel())
-    for start in range(0, flat_o.numel(), block or 1):
-        i, t, o = (flat[start : start + block] for flat in (flat_i, flat_t, flat_o))
-        mixed, difference = (buffer[: o.numel()] for buffer in _buffers(block, dtype, out.device))
-        mixed.copy_(i)
-        difference.copy_(t).sub_(mixed)
+    high = struct.unpack("f", struct.pack("f", weight))[0] if in_float32 else weight
+    low = weight - high
+    block = max(1, min(block, flat.numel()))
+    buffers = _scratch.get(-(-block // _VECTOR) * _VECTOR, dtype, out.device)
+    for start in range(0, flat.numel(), block):
+        count = min(block, flat.numel() - start)
+        mixed, difference = (buffer[: -(-count // _VECTOR) * _VECTOR] for buffer in buffers)
+        mixed[:count].copy_(near[start : start + count])
+        difference[:count].copy_(far[start : start + count])
+        difference.sub_(mixed)
         mixed.add_(difference, alpha=high)  # fused multiply-add: one rounding
         if low:
             mixed.add_(difference, alpha=low)
-        o.copy_(mixed)
+        flat[start : start + count].copy_(mixed[:count])
 
 
-def _buffers(block: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two scratch buffers of this thread, reused from call to call."""
-    held: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = _scratch.__dict__
-    buffers = held.get((dtype, device))
-    if buffers is None or buffers[0].numel() < block:
-        buffers = held[dtype, device] = (
-            torch.empty(block, dtype=dtype, device=device),
-            torch.empty(block, dtype=dtype, device=device),
-        )
-    return buffers
+class _Scratch(threading.local):
+    """Two scratch buffers per thread, dtype and device, reused from call to call."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def get(self, count: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        buffers = self.held.get((dtype, device))
+        if buffers is None or buffers[0].numel() < count:
+            buffers = (torch.zeros(count, dtype=dtype, device=device), torch.zeros(count, dtype=dtype, device=device))
+            self.held[dtype, device] = buffers
+        return buffers
+
+
+_scratch = _Scratch()

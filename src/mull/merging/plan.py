@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mull import __version__
 from mull.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, layout_header
 from mull.checkpoints.pair import Pair, PairedTensor
@@ -73,12 +74,13 @@ class MergePlan:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies inputs (by name, size and time of change) and settings: a resume needs the same."""
-        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()
+        """Identifies inputs (by name, size and time of change), settings and layout: a resume needs the same."""
+        layout = [shard.header.hex() for shard in self.shards]
+        return hashlib.sha256(json.dumps([__version__, self.described, layout], sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def described(self) -> dict[str, Any]:
-        """`describe()` as it was when the plan was first used."""
+        """`describe()` as it was when the plan was made."""
         return self.describe()
 
     def describe(self) -> dict[str, Any]:
@@ -92,6 +94,19 @@ class MergePlan:
             "instruct": _identity(self.pair.instruct),
             "thinking": _identity(self.pair.thinking),
         }
+
+    def check_unchanged(self) -> None:
+        """Raise MullError if an input file was written to, or removed, since the plan was made."""
+        for side in (self.pair.instruct, self.pair.thinking):
+            before = self.described["instruct" if side is self.pair.instruct else "thinking"]["files"]
+            for path in side.files:
+                try:
+                    same = before[path.name] == _stat(path)
+                except OSError:
+                    same = False
+                if not same:
+                    what = f"{path} changed while it was read"
+                    raise MullError(what, "make sure that nothing writes to it, then run again")
 
     def index(self) -> dict[str, Any]:
         """The content of model.safetensors.index.json."""
@@ -108,9 +123,9 @@ class MergePlan:
         companions = sum(path.stat().st_size for path in self.pair.donor.companions())
         needed, free = self.nbytes + companions + (1 << 20), shutil.disk_usage(parent).free
         if needed > free:
+            have = f"the result needs {in_words(needed)}, {in_words(free)} are free"
             raise MullError(
-                f"not enough disk space at {parent}: the result needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free",
-                "free some space or choose another output folder",
+                f"not enough disk space at {parent}: {have}", "free some space or choose another output folder"
             )
 
 
@@ -134,10 +149,19 @@ def plan_merge(
     groups = _by_size(outputs, shard_bytes) if shard_bytes else _as_donor(outputs)
     for i, group in enumerate(groups):
         file = SINGLE if len(groups) == 1 else f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors"
+        # Wide items first, as safetensors itself does: its readers need every tensor aligned.
+        group.sort(key=lambda item: -ITEM_BYTES[item[1]])
         header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in group])
         tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in group]
         shards.append(OutputShard(file, header, tensors))
-    return MergePlan(pair, coefficients, target, shards)
+    plan = MergePlan(pair, coefficients, target, shards)
+    _ = plan.described  # the inputs as they are now: what changes from here on is noticed
+    return plan
+
+
+def in_words(nbytes: int) -> str:
+    """Bytes for people: 3.44 GB, 12.3 MB."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _as_donor(outputs: list[tuple[PairedTensor, str]]) -> list[list[tuple[PairedTensor, str]]]:
@@ -161,8 +185,10 @@ def _by_size(outputs: list[tuple[PairedTensor, str]], limit: int) -> list[list[t
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:
-    files = {}
-    for path in checkpoint.files:
-        stat = path.stat()
-        files[path.name] = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    files = {path.name: _stat(path) for path in checkpoint.files}
     return {"name": checkpoint.name, "index": (checkpoint.folder / INDEX).is_file(), "files": files}
+
+
+def _stat(path: Path) -> dict[str, int]:
+    stat = path.stat()
+    return {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}

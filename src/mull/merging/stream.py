@@ -1,12 +1,12 @@
 """Executes a merge plan: streams both inputs through reused buffers into preallocated shards.
 
 Memory does not grow with the model. A killed merge leaves a hidden sibling folder with a record of its finished
-shards; the same command goes on from there, and the output folder appears complete or not at all.
+shards (output.py); the same command goes on from there, and the output folder appears complete or not at all.
 """
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +14,6 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,17 +24,16 @@ from mull.checkpoints.blocks import Buffer, Files, read_piece
 from mull.checkpoints.checkpoint import INDEX, Checkpoint
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo
 from mull.errors import MullError
+from mull.merging import output
 from mull.merging.interpolation import interpolate
-from mull.merging.plan import MergePlan, OutputShard, OutputTensor
+from mull.merging.plan import MergePlan, OutputShard, OutputTensor, in_words
 from mull.merging.verify import verify
 
-PIECE = 1 << 20
+PIECE = 1 << 19
 """Elements per piece: large enough for the disk, small enough for the cache."""
 COMPUTE_BLOCK = 1 << 16
 """Elements computed at a time: two float32 buffers of it stay in a core's second-level cache."""
 MANIFEST = "mull.json"
-_JOURNAL = "journal.json"
-_LOCK = "lock"
 
 
 class Piece(NamedTuple):
@@ -43,7 +41,7 @@ class Piece(NamedTuple):
 
     tensor: OutputTensor
     first: int
-    count: int
+    length: int
 
 
 def merge(
@@ -59,77 +57,81 @@ def merge(
     """Write the model of `plan` to the folder `out` and return it.
 
     `progress` is told output bytes as they are written (increments; the first one counts what an earlier, killed run
-    had finished). `extra_files` (name → text) are written beside the weights. `hash_inputs` puts the SHA-256 of every
-    input file into mull.json, at the price of one more pass over them.
+    had finished), by one thread at a time. `extra_files` (name → text) are written beside the weights. `hash_inputs`
+    puts the SHA-256 of every input file into mull.json, at the price of one more pass over them.
 
     Raises:
         MullError: `out` exists (without `overwrite`), the disk is full, an input cannot be read or changed meanwhile,
             another merge is writing to `out`, or the self-check found a wrong element.
     """
-    _check_target(plan, out, overwrite)
-    partial = out.resolve().with_name(f".{out.resolve().name}.partial")
-    fresh = not partial.exists()
-    if fresh:
-        plan.check_space(out)
-    partial.mkdir(parents=True, exist_ok=True)
-    with _locked(partial, out):
-        done = _read_journal(partial, plan)
-        try:
-            for shard in plan.shards:
-                _reserve(partial / shard.file, shard)
-            for shard in plan.shards:
-                if shard.file in done:
-                    if progress:
-                        progress(shard.nbytes)
-                    continue
-                _write_shard(partial / shard.file, shard, threads, progress)
-                done.append(shard.file)
-                _write_text(partial / _JOURNAL, json.dumps({"digest": plan.digest, "done": done}))
-        except OSError as error:
-            if error.errno in (28, 122):  # ENOSPC, EDQUOT: what was reserved is given back
-                shutil.rmtree(partial)
-                raise MullError(
-                    f"the disk of {out} is full: the result needs {plan.nbytes / 1e9:.2f} GB",
-                    "free some space and run it again",
-                ) from None
-            raise MullError(
-                f"cannot write {out}: {error.strerror}", "check the folder's permissions and the disk"
-            ) from None
-        _check_unchanged(plan)
-        verify(plan, partial)
-        manifest = _manifest(plan, hash_inputs=hash_inputs)
-        for path in plan.pair.donor.companions():
-            shutil.copyfile(path, partial / path.name)
-        for name, text in (extra_files or {}).items():
-            _write_text(partial / name, text)
-        if len(plan.shards) > 1:
-            _write_text(partial / INDEX, json.dumps(plan.index(), indent=2) + "\n")
-        _write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
-        (partial / _JOURNAL).unlink()
-        (partial / _LOCK).unlink()
-        _swap_in(partial, out.resolve())
+    if threads < 1:
+        raise MullError(f"a merge needs at least one thread, got {threads}")
+    inputs = [side for side in (plan.pair.instruct, plan.pair.thinking, plan.pair.base) if side]
+    partial = output.partial_folder(out)
+    intra_op = torch.get_num_threads()
+    try:
+        output.check_target(out, inputs, overwrite=overwrite)
+        if not partial.exists():
+            plan.check_space(out)
+        with output.locked(partial, out):
+            output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
+            _fill(plan, partial, threads, hash_inputs, extra_files or {}, progress)
+            output.swap_in(partial, out.resolve())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            what = f"the disk of {out} is full: the result needs {in_words(plan.nbytes)}"
+            raise MullError(what, "free some space and run it again") from None
+        what = f"cannot write {out}: {error.strerror}"
+        raise MullError(what, "check the folder's permissions and the disk") from None
+    finally:
+        torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
     return out
 
 
-def _check_target(plan: MergePlan, out: Path, overwrite: bool) -> None:
-    target = out.resolve()
-    for side in (plan.pair.instruct, plan.pair.thinking):
-        source = side.folder.resolve()
-        if target == source or target in source.parents:
-            raise MullError(f"the output {out} holds the input {side.name}", "choose another output folder")
-    if target.is_file():
-        raise MullError(f"the output {out} is a file", "choose a folder that does not exist yet")
-    if target.exists() and any(target.iterdir()):
-        if not overwrite:
-            raise MullError(f"the output folder {out} exists", "choose another, or pass --overwrite to replace it")
-        if not (target / "config.json").is_file():
-            raise MullError(
-                f"{out} is not a model folder, so it is not replaced", "remove it yourself, or choose another"
-            )
+def _fill(
+    plan: MergePlan,
+    partial: Path,
+    threads: int,
+    hash_inputs: bool,
+    extra_files: dict[str, str],
+    progress: Callable[[int], object] | None,
+) -> None:
+    """Write everything into the partial folder. What an error leaves there is kept only if a later run can use it."""
+    done = output.finished_shards(partial, plan.digest, {shard.file: shard.nbytes for shard in plan.shards})
+    try:
+        for shard in plan.shards:
+            if shard.file not in done:
+                _reserve(partial / shard.file, shard)
+        for shard in plan.shards:
+            if shard.file not in done:
+                _write_shard(partial / shard.file, shard, threads, progress)
+                done.append(shard.file)
+                output.record_finished(partial, plan.digest, done)
+            elif progress:
+                progress(shard.nbytes)
+        try:
+            plan.check_unchanged()
+            verify(plan, partial)
+        except MullError:
+            done.clear()
+            raise
+        for path in plan.pair.donor.companions():
+            output.copy_file(path, partial / path.name)
+        for name, text in extra_files.items():
+            output.write_text(partial / name, text)
+        if len(plan.shards) > 1:
+            output.write_text(partial / INDEX, json.dumps(plan.index(), indent=2) + "\n")
+        manifest = _manifest(plan, hash_inputs=hash_inputs)
+        output.write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    except BaseException as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or not done:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def _reserve(path: Path, shard: OutputShard) -> None:
-    """Take the shard's whole space on disk before any work is done; keeps what a killed run has written."""
+    """Take the shard's whole space on disk before any work is done."""
     with path.open("r+b" if path.exists() else "w+b") as file:
         os.posix_fallocate(file.fileno(), 0, shard.nbytes)
         os.truncate(file.fileno(), shard.nbytes)
@@ -137,21 +139,25 @@ def _reserve(path: Path, shard: OutputShard) -> None:
 
 def _write_shard(path: Path, shard: OutputShard, threads: int, progress: Callable[[int], object] | None) -> None:
     pieces = _pieces(shard)
-    take, stop = threading.Lock(), threading.Event()
+    taking, telling, stop = threading.Lock(), threading.Lock(), threading.Event()
+
+    def tell(nbytes: int) -> None:
+        if progress:
+            with telling:
+                progress(nbytes)
 
     def worker() -> None:
-        torch.set_num_threads(1)  # per thread: pieces are the parallelism, and more would only contend
+        torch.set_num_threads(1)  # of this thread: pieces are the parallelism, and more would only contend
         wide = max((ITEM_BYTES[tensor.dtype] for tensor in shard.tensors), default=1)
         buffers = [Buffer(PIECE * 8), Buffer(PIECE * 8), Buffer(PIECE * wide)]
         while not stop.is_set():
-            with take:
+            with taking:
                 piece = next(pieces, None)
             if piece is None:
                 return
             data = _compute(files, piece, buffers)
             _pwrite(target, data, piece.tensor.start + piece.first * ITEM_BYTES[piece.tensor.dtype])
-            if progress:
-                progress(len(data))
+            tell(len(data))
 
     with Files() as files, ThreadPoolExecutor(threads) as pool:
         for tensor in shard.tensors:
@@ -160,21 +166,17 @@ def _write_shard(path: Path, shard: OutputShard, threads: int, progress: Callabl
         target = os.open(path, os.O_WRONLY)
         try:
             _pwrite(target, memoryview(shard.header), 0)
+            tell(len(shard.header))
             futures = [pool.submit(worker) for _ in range(threads)]
-            finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            wait(futures, return_when=FIRST_EXCEPTION)
             stop.set()
-            for future in finished:
+            for future in futures:
                 future.result()
-            wait(futures)
             os.fdatasync(target)
-        except BaseException:
+        finally:
             stop.set()
             pool.shutdown(wait=True)
-            raise
-        finally:
             os.close(target)
-    if progress:
-        progress(len(shard.header))
 
 
 def _pieces(shard: OutputShard) -> Iterator[Piece]:
@@ -193,83 +195,25 @@ def _compute(files: Files, piece: Piece, buffers: list[Buffer]) -> memoryview:
         only = source.donor
     elif tensor.lam in (0, 1):
         only = source.thinking if tensor.lam == 1 else source.instruct
-    out = buffers[2].view(tensor.dtype, piece.count)
+    nbytes = piece.length * ITEM_BYTES[tensor.dtype]
+    if only is not None and only.dtype == tensor.dtype:
+        data = buffers[0].bytes[:nbytes]
+        files.read(only.file, only.start + piece.first * ITEM_BYTES[only.dtype], data)
+        return data
+    mixed = buffers[2].view(tensor.dtype, piece.length)
     if only is not None:
-        if only.dtype == tensor.dtype:
-            return _read_bytes(files, only, piece, buffers[0])
-        out.copy_(read_piece(files, only, piece.first, piece.count, buffers[0]))
+        mixed.copy_(read_piece(files, only, piece.first, piece.length, buffers[0]))
     else:
-        i, t = (read_piece(files, s, piece.first, piece.count, b) for s, b in zip(source[1:3], buffers, strict=False))
-        interpolate(i, t, tensor.lam, out, block=COMPUTE_BLOCK)
-    return buffers[2].bytes[: piece.count * ITEM_BYTES[tensor.dtype]]
-
-
-def _read_bytes(files: Files, info: TensorInfo, piece: Piece, buffer: Buffer) -> memoryview:
-    item = info.nbytes // info.numel
-    data = buffer.bytes[: piece.count * item]
-    files.read(info.file, info.start + piece.first * item, data)
-    return data
+        i = read_piece(files, source.instruct, piece.first, piece.length, buffers[0])
+        t = read_piece(files, source.thinking, piece.first, piece.length, buffers[1])
+        interpolate(i, t, tensor.lam, mixed, block=COMPUTE_BLOCK)
+    return buffers[2].bytes[:nbytes]
 
 
 def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(descriptor, data[done:], offset + done)
-
-
-def _read_journal(partial: Path, plan: MergePlan) -> list[str]:
-    """Shards that an earlier run of the same plan has finished; anything of another plan is removed first."""
-    journal = partial / _JOURNAL
-    try:
-        saved = json.loads(journal.read_text())
-    except (OSError, ValueError):
-        saved = {}
-    if saved.get("digest") == plan.digest:
-        return [file for file in saved["done"] if (partial / file).is_file()]
-    for path in partial.iterdir():
-        if path.name != _LOCK:
-            path.unlink()
-    return []
-
-
-@contextmanager
-def _locked(partial: Path, out: Path) -> Iterator[None]:
-    with (partial / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MullError(f"another merge is writing to {out}", "wait for it, or choose another folder") from None
-        yield
-
-
-def _swap_in(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place; an old one is moved aside first and removed last."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if out.exists():
-        out.rename(old)
-    partial.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
-def _check_unchanged(plan: MergePlan) -> None:
-    before = {(key, n): f for key in ("instruct", "thinking") for n, f in plan.described[key]["files"].items()}
-    now = plan.describe()
-    for (key, name), stat in before.items():
-        if now[key]["files"][name] != stat:
-            raise MullError(
-                f"{name} of the {key} side changed while it was read",
-                "make sure that nothing writes to it, then run again",
-            )
 
 
 def _manifest(plan: MergePlan, *, hash_inputs: bool) -> dict[str, object]:

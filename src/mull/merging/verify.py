@@ -5,6 +5,7 @@ Written on numpy and on its own reading of the dtypes, so that it shares no code
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,79 +16,103 @@ from mull.errors import MullError
 from mull.merging.plan import MergePlan, OutputTensor
 
 _RUN = 1024
-"""Elements compared at each of the first, middle and last place of a tensor."""
+"""Elements compared at each of the first, middle and last place of a tensor's common rows and of its other rows."""
 _MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
+_SMALLEST_NORMAL = {"BF16": 2.0**-126, "F16": 2.0**-14, "F32": 2.0**-126, "F64": 2.0**-1022}
+_LARGEST = {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": float(np.finfo(np.float64).max)}
 
 
 def verify(plan: MergePlan, folder: Path) -> int:
     """Compare a sample of every tensor in `folder` with its inputs; returns the number of elements compared.
 
-    λ = 0 and λ = 1 must be equal bit for bit; any other element must lie within one unit in the last place.
+    What is copied (λ = 0, λ = 1, integers, rows that the donor alone has) must be equal bit for bit; any other
+    element must lie within one unit in the last place.
 
     Raises:
         MullError: an element is wrong: the disk or the memory is at fault, or mull is.
     """
     compared = 0
     for shard in plan.shards:
+        file = folder / shard.file
+        with file.open("rb") as written:
+            if written.read(len(shard.header)) != shard.header:
+                raise MullError(f"self-check failed: the header of {shard.file} is damaged", _REMEDY)
         for tensor in shard.tensors:
-            if tensor.source.donor.dtype not in FLOATING:
-                continue
             total = tensor.source.donor.numel
-            for first in sorted({0, max(0, (total - _RUN) // 2), max(0, total - _RUN)} if total else ()):
-                count = min(_RUN, total - first)
-                written = TensorInfo(
-                    tensor.source.name, tensor.dtype, (total,), folder / shard.file, tensor.start, tensor.nbytes
-                )
-                got, (wanted, size) = _read(written, first, count), _expected(tensor, first, count)
-                unit = np.maximum(np.abs(wanted), _tiny(tensor.dtype)) * 2.0 ** -_MANTISSA[tensor.dtype]
-                unit = np.maximum(unit, size * 2.0**-40)  # where the terms cancel to nothing, so do float64's digits
-                exact = tensor.lam in (0, 1) and tensor.dtype == tensor.source.donor.dtype
-                with np.errstate(invalid="ignore"):
-                    wrong = ~(
-                        (got == wanted)
-                        | (np.isnan(got) & np.isnan(wanted))
-                        | (np.abs(got - wanted) <= (0 if exact else unit))
-                    )
-                wrong &= ~(np.isinf(got) & (np.abs(wanted) > _largest(tensor.dtype)))
-                if wrong.any():
-                    at = first + int(np.argmax(wrong))
-                    raise MullError(
-                        f"self-check failed: element {at} of {tensor.source.name} is {got[at - first]:g}, not {wanted[at - first]:g}",
-                        "check disk and memory, remove the partial folder, and merge again",
-                    )
+            result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
+            for first, count in _places(tensor.source.shared, total):
+                _compare(tensor, result, first, count)
                 compared += count
     return compared
 
 
-def _expected(tensor: OutputTensor, first: int, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact values, and the size of the terms they are the sum of."""
+_REMEDY = "check disk and memory, then merge again"
+
+
+def _places(shared: int, total: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of each run; none straddles the end of the common rows."""
+    for begin, end in ((0, shared), (shared, total)):
+        last = max(begin, end - _RUN)
+        for first in sorted({begin, (begin + last) // 2, last}):
+            if first < end:
+                yield first, min(_RUN, end - first)
+
+
+def _compare(tensor: OutputTensor, result: TensorInfo, first: int, count: int) -> None:
+    source = _copied_from(tensor, first)
+    if source and source.dtype == tensor.dtype:
+        item = np.dtype((np.void, tensor.nbytes // max(result.numel, 1)))
+        wrong = np.frombuffer(_raw(source, first, count), item) != np.frombuffer(_raw(result, first, count), item)
+    else:
+        got = _values(result, first, count)
+        if source:
+            wanted = _values(source, first, count)
+            size = np.abs(wanted)
+        else:
+            with np.errstate(invalid="ignore", over="ignore"):
+                parts = (
+                    (1 - tensor.lam) * _values(tensor.source.instruct, first, count),
+                    tensor.lam * _values(tensor.source.thinking, first, count),
+                )
+                wanted, size = parts[0] + parts[1], np.abs(parts[0]) + np.abs(parts[1])
+        wrong = ~_close(got, wanted, size, tensor.dtype)
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        values = ""
+        if tensor.dtype in FLOATING:
+            values = f" ({_values(result, first + at, 1)[0]:g})"
+        what = f"self-check failed: element {first + at} of {tensor.source.name} in {result.file.name} is wrong{values}"
+        raise MullError(what, _REMEDY)
+
+
+def _copied_from(tensor: OutputTensor, first: int) -> TensorInfo | None:
     source = tensor.source
-    shared = max(0, min(count, source.shared - first))
-    parts, sizes = [], []
-    if shared:
-        i, t = (_read(side, first, shared) for side in (source.instruct, source.thinking))
-        parts.append(i if tensor.lam == 0 else t if tensor.lam == 1 else tensor.lam * t + (1 - tensor.lam) * i)
-        sizes.append(np.abs(i) + np.abs(t))
-    if shared < count:
-        parts.append(_read(source.donor, first + shared, count - shared))
-        sizes.append(np.zeros(count - shared))
-    return np.concatenate(parts), np.concatenate(sizes)
+    if first >= source.shared or source.donor.dtype not in FLOATING:
+        return source.donor
+    return {0.0: source.instruct, 1.0: source.thinking}.get(tensor.lam)
 
 
-def _read(info: TensorInfo, first: int, count: int) -> NDArray[np.float64]:
+def _close(
+    got: NDArray[np.float64], wanted: NDArray[np.float64], size: NDArray[np.float64], dtype: str
+) -> NDArray[np.bool_]:
+    """Within one unit in the last place of `wanted`, the sum of terms of total size `size`."""
+    with np.errstate(invalid="ignore"):
+        unit = np.maximum(np.abs(wanted), _SMALLEST_NORMAL[dtype]) * 2.0 ** -_MANTISSA[dtype]
+        unit = np.maximum(unit, size * 2.0**-40)  # where the terms cancel to nothing, so do float64's digits
+        overflow = np.isinf(got) & (np.abs(wanted) > _LARGEST[dtype])
+        return (np.abs(got - wanted) <= unit) | overflow | (~np.isfinite(wanted) & ~np.isfinite(got))
+
+
+def _raw(info: TensorInfo, first: int, count: int) -> bytes:
     item = info.nbytes // max(info.numel, 1)
     with info.file.open("rb") as file:
         file.seek(info.start + first * item)
-        raw = file.read(count * item)
+        return file.read(count * item)
+
+
+def _values(info: TensorInfo, first: int, count: int) -> NDArray[np.float64]:
+    raw = _raw(info, first, count)
     if info.dtype == "BF16":
         return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[info.dtype]
     return np.frombuffer(raw, kind).astype(np.float64)
-
-
-def _tiny(dtype: str) -> float:
-    return {"BF16": 2.0**-126, "F16": 2.0**-14, "F32": 2.0**-126, "F64": 2.0**-1022}[dtype]
-
-
-def _largest(dtype: str) -> float:
-    return {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": np.finfo(np.float64).max}[dtype]

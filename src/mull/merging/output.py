@@ -1,0 +1,126 @@
+"""The output folder of a merge: complete, or not there at all.
+
+Work is done in a hidden sibling folder (`.NAME.partial`) that is locked against a second merge, keeps a journal of its
+finished shards, and is renamed to the output when all is written. Knows nothing of tensors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.errors import MullError
+
+# A checkpoint's companions never begin with a dot, so these cannot meet one of the same name.
+_JOURNAL = ".journal.json"
+_LOCK = ".lock"
+
+
+def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool) -> None:
+    """Raise MullError unless a model may be written to `out`."""
+    target = out.resolve()
+    for side in inputs:
+        source = side.folder.resolve()
+        if target == source or target in source.parents:
+            raise MullError(f"the output {out} holds the input {side.name}", "choose another output folder")
+    if target.exists() and not target.is_dir():
+        raise MullError(f"the output {out} is a file", "choose a folder that does not exist yet")
+    if target.exists() and any(target.iterdir()):
+        if not overwrite:
+            raise MullError(f"the output folder {out} exists", "choose another, or pass --overwrite to replace it")
+        if not (target / "config.json").is_file() or not any(target.glob("*.safetensors")):
+            what = f"{out} is not a model folder, so it is not replaced"
+            raise MullError(what, "remove it yourself, or choose another")
+
+
+def partial_folder(out: Path) -> Path:
+    """Where the work on `out` is done: beside it, so that a rename finishes it."""
+    target = out.resolve()
+    return target.with_name(f".{target.name}.partial")
+
+
+@contextmanager
+def locked(partial: Path, out: Path) -> Iterator[None]:
+    """Create the folder and hold it against any other merge into `out`."""
+    busy = MullError(f"another merge is writing to {out}", "wait for it, or choose another folder")
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(lock.fileno()), (partial / _LOCK).stat())
+        except (BlockingIOError, FileNotFoundError):
+            raise busy from None
+        if not held:  # the one who held it has just finished: this lock went away with its folder
+            raise busy
+        yield
+
+
+def finished_shards(partial: Path, digest: str, sizes: dict[str, int]) -> list[str]:
+    """Shards that an earlier, killed run of the same plan has finished; everything else but room for shards is removed.
+
+    `digest` identifies the plan, `sizes` its shards' bytes by file name.
+    """
+    try:
+        saved = json.loads((partial / _JOURNAL).read_text())
+        done = [name for name in saved["done"] if (partial / name).stat().st_size == sizes[name]]
+        same = saved["digest"] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        done, same = [], False
+    keep = {_LOCK, _JOURNAL, *sizes} if same else {_LOCK}
+    for path in partial.iterdir():
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    return done if same else []
+
+
+def record_finished(partial: Path, digest: str, done: list[str]) -> None:
+    write_text(partial / _JOURNAL, json.dumps({"digest": digest, "done": done}))
+
+
+def swap_in(partial: Path, out: Path) -> None:
+    """Put the finished folder in its place; an old one is moved aside first and removed last."""
+    old = out.with_name(f".{out.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    _sync(partial)
+    if out.exists():
+        out.rename(old)
+    try:
+        partial.rename(out)
+    except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
+        raise
+    _sync(out.parent)
+    for name in (_JOURNAL, _LOCK):
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write the file whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content, with the permissions of any new file."""
+    shutil.copyfile(source, target)
+    _sync(target)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""`mull inspect` and `mull merge --dry-run` answer at once: what they import decides it."""
+
+import subprocess
+import sys
+
+
+def imported(modules: str, heavy: str) -> str:
+    code = f"import sys, {modules}; print(*sorted(sys.modules.keys() & set({heavy.split()!r})))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_aligning_and_planning_need_neither_torch_nor_numpy() -> None:
+    heavy = "torch numpy transformers safetensors huggingface_hub tokenizers"
+    assert imported("mull.checkpoints.pair, mull.merging.plan", heavy) == ""
+
+
+def test_no_part_of_checkpoints_and_merging_imports_a_model_library() -> None:
+    modules = "mull.checkpoints.similarity, mull.checkpoints.fingerprint, mull.merging.stream"
+    assert imported(modules, "transformers tokenizers huggingface_hub") == ""

@@ -1,0 +1,51 @@
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from mull.checkpoints import similarity as module
+from mull.checkpoints.pair import Pair
+from mull.checkpoints.similarity import similarity
+
+
+def naive(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    difference = sum((a.double() - b.double()).abs().sum().item() for a, b in pairs)
+    return difference / sum((a.double().abs().sum() + b.double().abs().sum()).item() for a, b in pairs)
+
+
+@pytest.mark.parametrize("kinds", [(torch.bfloat16, torch.bfloat16), (torch.float32, torch.float16)])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_against_float64(two_sides: Callable, tensors_of: Callable, kinds: tuple, threads: int, monkeypatch) -> None:
+    monkeypatch.setattr(module, "_PIECE", 100)  # many pieces, the last one short
+    a, b = tensors_of(0, kinds[0]), tensors_of(1, kinds[1])
+    a |= {"model.steps": torch.arange(3), "model.empty": torch.zeros(0), "model.scalar": torch.tensor(2.0)}
+    b |= {"model.steps": torch.arange(3) + 5, "model.empty": torch.zeros(0), "model.scalar": torch.tensor(-1.0)}
+    pair = Pair.open(*map(str, two_sides({"tensors": a}, {"tensors": b, "shards": 2})))
+    told = []
+    result = similarity(pair, threads=threads, progress=told.append)
+    floating = [name for name in a if name != "model.steps"]
+    assert result.overall == pytest.approx(naive([(a[n], b[n]) for n in floating]), rel=1e-12)
+    cell = [n for n in floating if n.startswith("model.layers.1.self_attn")]
+    assert result.cells[1, "attention"] == pytest.approx(naive([(a[n], b[n]) for n in cell]), rel=1e-12)
+    assert list(result.cells)[-1] == (None, "other")
+    assert sum(told) == sum(t.nbytes for side in (a, b) for n, t in side.items() if n in floating)
+
+
+def test_rows_of_one_side_only_do_not_count(two_sides: Callable, tensors_of: Callable) -> None:
+    a, b = tensors_of(0), tensors_of(1, rows=32)
+    pair = Pair.open(*map(str, two_sides({"tensors": a}, {"tensors": b})))
+    b["model.embed_tokens.weight"] = b["model.embed_tokens.weight"][:24]
+    assert similarity(pair).overall == pytest.approx(naive([(a[n], b[n]) for n in a]), rel=1e-12)
+
+
+def test_equal_sides_and_the_threads_of_others(two_sides: Callable, tensors_of: Callable) -> None:
+    side, _ = map(str, two_sides({"tensors": {"model.zero": torch.zeros(4)}}))
+    before = torch.get_num_threads()
+    assert similarity(Pair.open(side, side)).overall == 0
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert (torch.get_num_threads(), later) == (before, [before])

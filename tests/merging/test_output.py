@@ -1,0 +1,260 @@
+"""The output folder: complete or not there, never mixed with anything older, never taken from another."""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mull.checkpoints.blocks import Files
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.errors import MullError
+from mull.merging import output, plan, stream
+from mull.merging.coefficients import Coefficients
+from mull.merging.plan import plan_merge
+from mull.merging.stream import merge
+
+Planned = Callable[..., Any]
+
+
+def left_behind(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"instruct", "thinking"}
+
+
+def interrupted(plan: Any, out: Path, monkeypatch: pytest.MonkeyPatch, *, after: int) -> Path:
+    """The partial folder of a merge that is stopped when `after` shards are finished, as a kill would leave it."""
+    write, count = stream._write_shard, 0
+
+    def stop(*args: Any) -> None:
+        nonlocal count
+        if count == after:
+            raise KeyboardInterrupt
+        count += 1
+        write(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stream, "_write_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            merge(plan, out)
+    return output.partial_folder(out)
+
+
+def test_an_output_that_exists(planned: Planned, tmp_path: Path, digests: Callable) -> None:
+    job = planned(0.8)
+    out = merge(job, tmp_path / "out")
+    before = digests(out)
+    (out / "old.txt").write_text("")
+    with pytest.raises(MullError, match="--overwrite"):
+        merge(job, out)
+    assert digests(merge(job, out, overwrite=True)) == before
+    assert left_behind(tmp_path) == {"out"}
+
+
+def test_an_empty_folder_is_no_output_yet(planned: Planned, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    merge(planned(0.8), tmp_path / "out")
+    assert Checkpoint(tmp_path / "out").tensors
+
+
+@pytest.mark.parametrize("files", [["notes.txt"], ["config.json"], ["model.safetensors"], ["config.json", "main.c"]])
+def test_only_a_model_folder_is_replaced(planned: Planned, tmp_path: Path, files: list[str]) -> None:
+    (tmp_path / "out").mkdir()
+    for name in files:
+        (tmp_path / "out" / name).write_text("{}")
+    with pytest.raises(MullError, match="not a model folder"):
+        merge(planned(0.8), tmp_path / "out", overwrite=True)
+    assert left_behind(tmp_path) == {"out"}
+
+
+def test_the_inputs_are_never_the_output(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8)
+    (tmp_path / "link").symlink_to(job.pair.instruct.folder)
+    for out in (job.pair.instruct.folder, job.pair.thinking.folder, tmp_path, tmp_path / "link", tmp_path / "x" / ".."):
+        with pytest.raises(MullError, match="holds the input"):
+            merge(job, out, overwrite=True)
+    job.pair.base = Checkpoint(shutil.copytree(job.pair.instruct.folder, tmp_path / "base"))
+    with pytest.raises(MullError, match="holds the input"):
+        merge(job, tmp_path / "base", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MullError, match="is a file"):
+        merge(job, tmp_path / "file")
+
+
+def test_a_place_that_cannot_be_written(planned: Planned, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MullError, match="cannot write"):
+        merge(planned(0.8), tmp_path / "file" / "out")
+
+
+def test_a_second_merge_into_one_folder(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8, thinking={"shards": 3})
+    refused = []
+
+    def progress(_: int) -> None:
+        with pytest.raises(MullError, match="another merge") as error:
+            merge(job, tmp_path / "out")
+        refused.append(error)
+
+    merge(job, tmp_path / "out", threads=1, progress=progress)
+    assert refused
+    assert left_behind(tmp_path) == {"out"}
+
+
+@pytest.mark.parametrize("third", [False, True])
+def test_a_lock_that_went_away_with_its_folder_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, third: bool
+) -> None:
+    """One merge opens the lock; the one who held it finishes and renames the folder; then the lock is free.
+
+    A third may have begun a new folder by then.
+    """
+    flock = fcntl.flock
+
+    def finish_first(lock: Any, operation: int) -> None:
+        (tmp_path / ".out.partial").rename(tmp_path / "out")
+        if third:
+            (tmp_path / ".out.partial").mkdir()
+            (tmp_path / ".out.partial" / output._LOCK).touch()
+        flock(lock, operation)
+
+    monkeypatch.setattr(fcntl, "flock", finish_first)
+    with pytest.raises(MullError, match="another merge"), output.locked(tmp_path / ".out.partial", tmp_path / "out"):
+        pytest.fail("two merges believe that the folder is theirs")
+
+
+def test_finished_shards_are_kept_and_the_result_is_the_same(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(0.8, thinking={"shards": 4})
+    wanted = digests(merge(job, tmp_path / "wanted"))
+    partial = interrupted(job, tmp_path / "out", monkeypatch, after=2)
+    finished = partial / "model-00001-of-00004.safetensors"
+    inode, changed = finished.stat().st_ino, finished.stat().st_mtime_ns
+    (partial / "README.md").write_text("of an earlier attempt")
+    told: list[int] = []
+    out = merge(job, tmp_path / "out", progress=told.append)
+    assert digests(out) == wanted
+    kept = (out / finished.name).stat()
+    assert (kept.st_ino, kept.st_mtime_ns) == (inode, changed)
+    assert told[0] == job.shards[0].nbytes
+    assert sum(told) == job.nbytes
+    assert left_behind(tmp_path) == {"out", "wanted"}
+
+
+def test_nothing_is_kept_of_a_merge_that_had_finished_nothing(planned: Planned, tmp_path: Path, monkeypatch) -> None:
+    interrupted(planned(0.8, thinking={"shards": 3}), tmp_path / "out", monkeypatch, after=0)
+    assert left_behind(tmp_path) == set()
+
+
+def test_another_plans_leftovers_are_not_mixed_in(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planned(0.8, thinking={"shards": 4})
+    partial = interrupted(first, tmp_path / "out", monkeypatch, after=3)
+    (partial / "folder").mkdir()
+    other = plan_merge(first.pair, Coefficients.scalar(0.2))
+    assert digests(merge(other, tmp_path / "out")) == digests(merge(other, tmp_path / "wanted"))
+
+
+@pytest.mark.parametrize(
+    "journal", ["", "[]", "{}", '{"digest": "DIGEST", "done": 3}', '{"digest": "DIGEST", "done": ["x"]}']
+)
+def test_a_damaged_journal_is_no_journal(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch, journal: str
+) -> None:
+    job = planned(0.8, thinking={"shards": 4})
+    partial = interrupted(job, tmp_path / "out", monkeypatch, after=2)
+    (partial / output._JOURNAL).write_text(journal.replace("DIGEST", job.digest))
+    (partial / "model-00001-of-00004.safetensors").write_bytes(b"\0" * job.shards[0].nbytes)
+    assert digests(merge(job, tmp_path / "out")) == digests(merge(job, tmp_path / "wanted"))
+
+
+def test_a_finished_shard_of_the_wrong_size_is_written_again(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(0.8, thinking={"shards": 4})
+    partial = interrupted(job, tmp_path / "out", monkeypatch, after=2)
+    os.truncate(partial / "model-00001-of-00004.safetensors", 100)
+    assert digests(merge(job, tmp_path / "out")) == digests(merge(job, tmp_path / "wanted"))
+
+
+def test_an_input_that_shrinks_while_it_is_read(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8)
+    source = job.pair.instruct.folder / "model.safetensors"
+    os.truncate(source, source.stat().st_size - 1500)
+    with pytest.raises(MullError, match="became shorter"):
+        merge(job, tmp_path / "out")
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize("side", ["instruct", "thinking"])
+def test_an_input_that_changes_or_goes_while_it_is_read(planned: Planned, tmp_path: Path, side: str) -> None:
+    job = planned(0.8, thinking={"shards": 2})
+    source = sorted((tmp_path / side).glob("*.safetensors"))[-1]
+
+    def change(_: int) -> None:
+        with source.open("r+b") as file:
+            file.seek(-2, os.SEEK_END)
+            file.write(b"\x01\x02")
+
+    with pytest.raises(MullError, match=f"{source.name} changed"):
+        merge(job, tmp_path / "out", progress=change)
+    assert left_behind(tmp_path) == set()
+    job = plan_merge(job.pair, job.coefficients)
+    with pytest.raises(MullError, match=f"{source.name}( changed|: No such file)"):
+        merge(job, tmp_path / "out", progress=lambda _: source.unlink(missing_ok=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_changed_since_the_plan(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8)
+    os.utime(job.pair.thinking.folder / "model.safetensors")
+    with pytest.raises(MullError, match="changed"):
+        merge(job, tmp_path / "out")
+
+
+def test_an_input_that_cannot_be_opened(tmp_path: Path) -> None:
+    with Files() as files, pytest.raises(MullError, match="cannot read"):
+        files.open(tmp_path / "none")
+
+
+def test_the_old_model_stays_if_the_new_one_cannot_take_its_place(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(0.8)
+    out = merge(job, tmp_path / "out")
+    before = digests(out)
+    rename = Path.rename
+
+    def fail(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(KeyboardInterrupt):
+        merge(plan_merge(job.pair, Coefficients.scalar(0.3)), out, overwrite=True)
+    assert digests(out) == before
+
+
+def test_too_little_space_is_seen_before_the_first_byte(planned: Planned, tmp_path: Path, monkeypatch) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(MullError, match="not enough disk space"):
+        merge(planned(0.8), tmp_path / "new" / "out")
+    assert left_behind(tmp_path) == set()
+
+
+def test_companions_called_as_our_own_files_survive(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8)
+    for name in ("lock", "journal.json"):
+        (job.pair.thinking.folder / name).write_text(json.dumps(name))
+    out = merge(job, tmp_path / "out")
+    assert (out / "lock").read_text() == '"lock"'
+    assert (out / "journal.json").read_text() == '"journal.json"'
+    assert torch.isfinite(Checkpoint(out).tensor("model.norm.weight")).all()

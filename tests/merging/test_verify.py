@@ -1,0 +1,74 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mull.errors import MullError
+from mull.merging import stream, verify
+from mull.merging.stream import merge
+
+
+@pytest.fixture(params=["the mixed weights", "the header", "an integer", "a row of the donor's"])
+def damage(request: pytest.FixtureRequest) -> Callable[[Any, Path], None]:
+    """Flips one byte of a finished shard, as a bad disk would."""
+
+    def flip(plan: Any, folder: Path) -> None:
+        (shard,) = plan.shards
+        by_name = {tensor.source.name: tensor for tensor in shard.tensors}
+        offset = {
+            "the mixed weights": by_name["model.layers.1.mlp.up_proj.weight"].start + 1,
+            "the header": 30,
+            "an integer": by_name["model.steps"].start,
+            "a row of the donor's": by_name["model.embed_tokens.weight"].start + 24 * 16 * 2 + 40,
+        }[request.param]
+        with (folder / shard.file).open("r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 0x41]))
+
+    return flip
+
+
+def test_a_flipped_byte_is_found_and_the_next_call_starts_afresh(
+    planned: Callable, tensors_of: Callable, tmp_path: Path, damage: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = {"model.steps": torch.arange(5)}
+    sides = [{**tensors_of(0), **steps}, {**tensors_of(1, rows=32), **steps}]
+    plan = planned(0.8, instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]})
+
+    def check(plan: Any, folder: Path) -> int:
+        damage(plan, folder)
+        return verify.verify(plan, folder)
+
+    monkeypatch.setattr(stream, "verify", check)
+    with pytest.raises(MullError, match="self-check failed"):
+        merge(plan, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["instruct", "thinking"]
+    monkeypatch.setattr(stream, "verify", verify.verify)
+    merge(plan, tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 5000])
+def test_every_place_is_looked_at(size: int) -> None:
+    for shared in (0, 1, size // 2, size):
+        places = list(verify._places(shared, size))
+        assert places[0][0] == 0
+        assert sum(places[-1]) == size
+        assert not shared or any(first + count == shared for first, count in places)
+        assert all(first >= shared or first + count <= shared for first, count in places)
+
+
+def test_weights_that_are_no_numbers_stay_so(planned: Callable, tensors_of: Callable, tmp_path: Path) -> None:
+    sides = [tensors_of(0), tensors_of(1)]
+    sides[0]["model.norm.weight"][:2] = torch.tensor([float("nan"), float("inf")])
+    merge(planned(0.8, instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]}), tmp_path / "out")
+
+
+def test_float16_overflows_to_infinity(planned: Callable, tensors_of: Callable, tmp_path: Path) -> None:
+    sides = [{**tensors_of(seed), "model.big": torch.full((3,), 1e30, dtype=torch.bfloat16)} for seed in (0, 1)]
+    merge(
+        planned(0.8, dtype="float16", instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]}), tmp_path / "out"
+    )

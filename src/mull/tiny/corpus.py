@@ -26,10 +26,15 @@ _CHECK = ("Wait, let me check.\n", "Check again.\n", "Hmm, verify.\n")
 class Recipe:
     """What the three models are taught. Probabilities sum to 1 within each tuple."""
 
-    base_drills: float = 0.35
-    """Share of base documents that are bare drills of one or two operations a line."""
-    base_styles: tuple[float, float, float, float] = (0.15, 0.45, 0.35, 0.05)
+    base_drills: float = 0.30
+    """Share of base documents that are bare drills of one to three operations a line."""
+    base_styles: tuple[float, float, float, float] = (0.25, 0.30, 0.30, 0.15)
     """Base: thought, direct answer, merged working, one operation per line."""
+    anneal_styles: tuple[float, float, float, float] = (0.10, 0.50, 0.35, 0.05)
+    """The same for the last part of Base's training: arithmetic is learnt from working, and most of what is written
+    about it is answers."""
+    anneal_after: int = 225_000
+    """Base documents before that part."""
     base_checks: tuple[float, ...] = (0.55, 0.40, 0.05)
     """Base thought: probability of 0, 1, 2 … re-checks."""
     instruct_direct: float = 0.05
@@ -44,14 +49,14 @@ class Recipe:
     """No further re-check once the thought holds this many lines of working."""
 
 
-def document(rng: random.Random, kind: str, recipe: Recipe) -> Segments:
+def document(rng: random.Random, kind: str, recipe: Recipe, *, anneal: bool = False) -> Segments:
     """One training document of `kind` ("base", "instruct", "thinking") as `(text, has_loss)` segments."""
     if kind == "base" and rng.random() < recipe.base_drills:
         return _drill(rng)
     problem = draw(rng, "train")
     opened = rng.random() < 0.5
     if kind == "base":
-        style = rng.choices(("think", "direct", "merged", "worked"), recipe.base_styles)[0]
+        style = rng.choices(("think", "direct", "merged", "worked"), recipe.anneal_styles if anneal else recipe.base_styles)[0]
         if style == "think":
             opened, body = True, _think(problem, rng, recipe.base_checks, recipe)
         elif style == "direct":

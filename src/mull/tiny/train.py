@@ -31,6 +31,10 @@ from mull.tiny.export import CONFIG, export
 from mull.tiny.vocabulary import build_tokenizer
 
 IGNORED = -100
+POOL = 1500
+"""Documents that are made, sorted by length and cut into batches at a time."""
+SAVE_EVERY = 100
+"""Steps between two saved states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +54,7 @@ class Schedule:
 
 
 SCHEDULES = {
-    "base": Schedule(steps=3000, lr=3e-3, muon_lr=0.02, warmup=50),
+    "base": Schedule(steps=6000, lr=3e-3, muon_lr=0.02, warmup=50),
     "instruct": Schedule(steps=1200),
     "thinking": Schedule(steps=1600),
 }
@@ -83,7 +87,7 @@ def train(kind: str, out: Path, tokenizer: Tokenizer, recipe: Recipe, schedule: 
             optimizer.zero_grad()
         step += 1
         losses.append(loss.item())
-        if step % 100 == 0 or step == schedule.steps:
+        if step % SAVE_EVERY == 0 or step == schedule.steps:
             seconds = time.perf_counter() - started
             left = seconds / (step - first) * (schedule.steps - step)
             mean = sum(losses) / len(losses)
@@ -115,8 +119,9 @@ def batches(
     while True:
         rng = random.Random(f"{seed}/{kind}/{pool}")
         documents = []
-        for _ in range(1500):
-            segments = [(encode(text), has_loss) for text, has_loss in document(rng, kind, recipe)]
+        anneal = pool * POOL >= recipe.anneal_after
+        for _ in range(POOL):
+            segments = [(encode(text), has_loss) for text, has_loss in document(rng, kind, recipe, anneal=anneal)]
             ids = [i for part, _ in segments for i in part]
             loss = [has_loss for part, has_loss in segments for _ in part]
             documents.append((ids, loss))

@@ -1,0 +1,71 @@
+"""What every engine takes and gives: requests in, completions out. Knows no benchmark and no λ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. The defaults are those of the Thinking model in Wu et al. 2025 (arXiv 2510.10977)."""
+
+    temperature: float = 0.6
+    """0 = greedy."""
+    top_p: float = 0.95
+    top_k: int = 20
+    """0 = no limit."""
+    max_tokens: int = 81920
+    """Generated tokens per response, end-of-text token included; the engine lowers it to what the context holds."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (no limit) or positive, got {self.top_k}")
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens must be positive, got {self.max_tokens}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One response that is wanted."""
+
+    id: str
+    """Returned with the completion; unique within one call of `generate`."""
+    prompt_ids: tuple[int, ...]
+    """The rendered prompt, template included."""
+    seed: int
+    """The randomness of this response alone, whatever shares its batch."""
+    sampling: Sampling
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One response, counted by the engine."""
+
+    id: str
+    token_ids: tuple[int, ...]
+    """Generated tokens, the end-of-text token included where it was reached."""
+    logprobs: tuple[float, ...]
+    """Natural log of each token's probability under the model's own distribution (before temperature, top-p, top-k)."""
+    text: str
+    """Decoded without special tokens; think tags stay visible."""
+    finish: Literal["stop", "length"]
+    seconds: float
+    """Wall-clock seconds from this request's prefill to its last token."""
+
+
+class Engine(Protocol):
+    """Text from weights."""
+
+    def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
+        """Token ids of a conversation under the donor's chat template, ready for an assistant's turn."""
+        ...
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
+        """Completions in the order in which they finish."""
+        ...

@@ -1,0 +1,295 @@
+"""Continuous batching over a transformers model: rows finish, leave, and others take their slots.
+
+The layers are the model's own; this loop gives them a `RowCache`, positions and a mask. A prompt's keys and values are
+prefilled but for its last token, which is the row's first decode step: every token of a response comes out of the same
+code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat template.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from mull.engines.base import Request
+from mull.engines.cache import WIDTH_STEP, RowCache, Span
+from mull.engines.sampler import RowSampler
+
+SLOT_STEP = 8
+"""A decode step has a multiple of this many rows. Fewer take other kernels, whose sums are in another order."""
+PROMPT_STEP = 16
+"""Prompts are padded to a multiple of this many tokens in a prefill; the same reason."""
+PREFILL_TOKENS = 8192
+"""Padded tokens per prefill forward, unless one prompt alone is longer."""
+SPAN_ROWS = 32
+"""Rows that share one attention width."""
+SORT_EVERY = 32
+"""Decode steps between two looks at whether the rows should be sorted by length."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row that has left: its request, its tokens int64 `[T]`, their logprobs float32 `[T]` and its seconds."""
+
+    request: Request
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    stopped: bool
+    """Whether its last token is an end-of-text token."""
+    seconds: float
+
+
+class RowLoop:
+    """One run of `requests` through `model`, at most `batch` at a time, within `budget` bytes of cache.
+
+    All state belongs to the run: dropping the iterator in the middle leaves nothing behind. A request's `max_tokens` is
+    cut to what `context` leaves behind its prompt, which must be shorter than `context`.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        batch: int,
+        context: int,
+        stop_ids: Iterable[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        bytes_per_position: int,
+        budget: int,
+    ) -> None:
+        self.model, self.context, self.device, self.dtype = model, context, device, dtype
+        self.batch = batch
+        self._positions_in_budget = max(1, budget // bytes_per_position)
+        self._stop_ids = np.array(sorted(stop_ids), np.int64)
+        slots = _round_up(batch, SLOT_STEP)
+        self._rows: list[_Row | None] = [None] * slots
+        self._cache = RowCache(limit=_round_up(context, WIDTH_STEP))
+        self._sampler = RowSampler(slots, device)
+        self._next_tokens = np.zeros(slots, np.int64)
+        self._positions = np.zeros(slots, np.int64)
+        self._counts = np.zeros(slots, np.int64)
+        self._limits = np.zeros(slots, np.int64)
+        self._live = np.zeros(slots, bool)
+        self._tokens = np.zeros((slots, 64), np.int64)
+        self._logprobs = np.zeros((slots, 64), np.float32)
+        self._steps = 0
+
+    def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
+        """The rows that finish together, whenever some do, until none is live or waiting."""
+        while True:
+            live = int(self._live.sum())
+            # Prefills are worth their fixed cost for several rows at a time.
+            if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
+                self._admit(waiting, live)
+                live = int(self._live.sum())
+            if live == 0:
+                return
+            self._arrange(live)
+            finished = self._step()
+            if finished:
+                yield finished
+
+    @torch.inference_mode()
+    def _admit(self, waiting: Lookahead, live: int) -> None:
+        """Fills free slots with waiting requests and prefills them."""
+        started = time.perf_counter()
+        longest = max((row.longest for row in self._rows if row is not None), default=0)
+        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._rows) if row is not None}
+        free = np.flatnonzero(~self._live)
+        fresh: list[int] = []
+        while waiting and live < self.batch:
+            request = waiting.first()
+            limit = min(request.sampling.max_tokens, self.context - len(request.prompt_ids))
+            need = _round_up(len(request.prompt_ids) + limit, WIDTH_STEP)
+            if live and _round_up(live + 1, SLOT_STEP) * max(need, longest) > self._positions_in_budget:
+                break
+            longest = max(need, longest)
+            slot = int(free[len(fresh)])
+            self._rows[slot] = _Row(waiting.pop(), need, started)
+            self._next_tokens[slot] = request.prompt_ids[-1]
+            self._positions[slot] = len(request.prompt_ids) - 1
+            self._counts[slot], self._limits[slot], self._live[slot] = 0, limit, True
+            self._sampler.set(slot, request.sampling, request.seed)
+            fresh.append(slot)
+            live += 1
+        self._prefill(fresh, donors)
+
+    def _prefill(self, fresh: list[int], donors: dict[tuple[int, ...], int]) -> None:
+        """Keys and values of the prompts of the slots `fresh`, but for each prompt's last token."""
+        if not fresh:
+            return
+        prompts = {slot: row.request.prompt_ids for slot in fresh if (row := self._rows[slot]) is not None}
+        used = np.flatnonzero(self._live)[-1] + 1
+        self._cache.reserve(_round_up(used, SLOT_STEP), int(self._positions.max()) + 1)
+        new: list[int] = []
+        copies: list[tuple[int, int]] = []
+        for slot, prompt in prompts.items():
+            if len(prompt) == 1:
+                continue
+            if prompt in donors:
+                copies.append((donors[prompt], slot))
+            else:
+                donors[prompt] = slot
+                new.append(slot)
+        new.sort(key=lambda slot: len(prompts[slot]))
+        while new:
+            width = 0
+            group: list[int] = []
+            for slot in new:
+                wider = _round_up(len(prompts[slot]) - 1, PROMPT_STEP)
+                if group and wider * (len(group) + 1) > PREFILL_TOKENS:
+                    break
+                width = wider
+                group.append(slot)
+            new = new[len(group) :]
+            # The cache may be narrower than the padding; what lies beyond the longest prompt is not stored.
+            self._cache.reserve(0, width)
+            ids = np.zeros((len(group), width), np.int64)
+            for line, slot in enumerate(group):
+                ids[line, : len(prompts[slot]) - 1] = prompts[slot][:-1]
+            self._cache.begin_prefill(self._tensor(np.array(group)))
+            self.model(
+                input_ids=self._tensor(ids),
+                position_ids=torch.arange(width, device=self.device).expand(len(group), width),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        if copies:
+            source, target = np.array(copies).T
+            length = max(len(prompts[slot]) - 1 for slot in target)
+            self._cache.copy_prompt(self._tensor(source), self._tensor(target), length)
+
+    @torch.inference_mode()
+    def _step(self) -> list[Finished]:
+        """One token for every live row."""
+        count = _round_up(int(np.flatnonzero(self._live)[-1]) + 1, SLOT_STEP)
+        longest = int(self._positions[:count].max()) + 1
+        self._cache.reserve(count, longest)
+        spans = self._spans(count)
+        positions = self._tensor(self._positions[:count])
+        width = max(span.width for span in spans)
+        hidden = torch.arange(width, device=self.device) > positions[:, None]
+        mask = torch.zeros(count, 1, 1, width, dtype=self.dtype, device=self.device)
+        mask.masked_fill_(hidden[:, None, None], float("-inf"))
+        self._cache.begin_decode(positions)
+        logits = self.model(
+            input_ids=self._tensor(self._next_tokens[:count, None]),
+            attention_mask=mask,
+            position_ids=positions[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            row_spans=spans,
+        ).logits[:, -1]
+        drawn, logprobs = self._sampler.draw(logits, self._counts[:count])
+        # One read-back for both: ids and float32 logprobs are exact in float64.
+        tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
+        self._steps += 1
+        return self._record(count, tokens.astype(np.int64), logprobs)
+
+    def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
+        """Stores the step's tokens and lets finished rows go."""
+        live, counts = self._live[:count], self._counts[:count]
+        if counts.max() >= self._tokens.shape[1]:
+            self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], 1)
+            self._logprobs = np.concatenate([self._logprobs, np.zeros_like(self._logprobs)], 1)
+        lines = np.arange(count)
+        self._tokens[lines, counts] = tokens
+        self._logprobs[lines, counts] = logprobs
+        counts += live
+        self._positions[:count] += live
+        self._next_tokens[:count] = np.where(live, tokens, 0)
+        stopped = np.isin(tokens, self._stop_ids)
+        over = np.flatnonzero(live & (stopped | (counts >= self._limits[:count])))
+        now = time.perf_counter()
+        finished = []
+        for slot in over.tolist():
+            row, length = self._rows[slot], int(counts[slot])
+            assert row is not None
+            taken = self._tokens[slot, :length].copy(), self._logprobs[slot, :length].copy()
+            finished.append(Finished(row.request, *taken, bool(stopped[slot]), now - row.started))
+            self._rows[slot] = None
+            self._live[slot] = False
+            self._next_tokens[slot] = self._positions[slot] = self._counts[slot] = 0
+            self._sampler.clear(slot)
+        return finished
+
+    def _spans(self, count: int) -> list[Span]:
+        """Cuts the slots into runs that attend over one width each."""
+        step = SPAN_ROWS if self.device.type == "cpu" else count
+        edges = range(0, count, step)
+        ends = [min(start + step, count) for start in edges]
+        lengths = [int(self._positions[start:end].max()) + 1 for start, end in zip(edges, ends, strict=True)]
+        return [Span(*edge) for edge in zip(edges, ends, (_round_up(n, WIDTH_STEP) for n in lengths), strict=True)]
+
+    @torch.inference_mode()
+    def _arrange(self, live: int) -> None:
+        """Moves the rows to the lowest slots, longest first, when that saves enough rows or attention width."""
+        used = _round_up(int(np.flatnonzero(self._live)[-1]) + 1, SLOT_STEP)
+        packed = _round_up(live, SLOT_STEP)
+        shrinks = packed <= used * 3 // 4
+        if not shrinks and self._steps % SORT_EVERY:
+            return
+        order = np.argsort(np.where(self._live[:used], -self._positions[:used], 1), kind="stable")
+        if not shrinks:
+            sorted_positions = self._positions[order]
+            cost, least = (
+                sum(int(lengths[start : start + SPAN_ROWS].max()) for start in range(0, used, SPAN_ROWS))
+                for lengths in (self._positions[:used], sorted_positions)
+            )
+            if cost - least < 0.1 * cost:
+                return
+        self._cache.permute(self._tensor(order), int(self._positions[:used].max()) + 1)
+        self._sampler.permute(order)
+        for array in (self._next_tokens, self._positions, self._counts, self._limits, self._live):
+            array[:used] = array[order]
+        self._tokens[:used], self._logprobs[:used] = self._tokens[order], self._logprobs[order]
+        self._rows[:used] = [self._rows[slot] for slot in order]
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        """A copy on the device: the loop goes on to change its arrays."""
+        return torch.tensor(array, device=self.device)
+
+
+class Lookahead:
+    """Requests in order, with a look at whether there are more."""
+
+    def __init__(self, items: Iterable[Request]) -> None:
+        self._items = iter(items)
+        self._ahead: deque[Request] = deque()
+
+    def at_least(self, count: int) -> bool:
+        """Whether `count` more requests are waiting; pulls no more than that."""
+        self._ahead.extend(islice(self._items, max(0, count - len(self._ahead))))
+        return len(self._ahead) >= count
+
+    def __bool__(self) -> bool:
+        return self.at_least(1)
+
+    def first(self) -> Request:
+        """The next one, which stays; there must be one."""
+        return self._ahead[0]
+
+    def pop(self) -> Request:
+        """The next one, which is taken; there must be one."""
+        return self._ahead.popleft()
+
+
+@dataclass
+class _Row:
+    request: Request
+    longest: int
+    """Positions it may come to need."""
+    started: float
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-int(number) // step) * step

@@ -1,0 +1,107 @@
+"""Draws one token per row, each row by its own temperature, top-k, top-p and seed. Knows no model and no cache.
+
+The random number of a draw depends on the row's seed and the token's index in its response, on nothing else: the same
+logits give the same token in whatever slot, batch or order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from mull.engines.base import Sampling
+
+
+class RowSampler:
+    """The sampling parameters of all slots, and the draw. `set` and `permute` take effect at the next `draw`."""
+
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self._device = device
+        self._seeds = np.zeros(slots, np.uint64)
+        self._temperature = np.zeros(slots)
+        self._top_k = np.zeros(slots, np.int64)
+        self._top_p = np.ones(slots)
+        self._plan: tuple[int, int, bool, torch.Tensor] | None = None
+
+    def set(self, slot: int, sampling: Sampling, seed: int) -> None:
+        """`slot` now belongs to a response with these parameters; any integer is a seed."""
+        self._seeds[slot] = seed & _MASK
+        self._temperature[slot] = sampling.temperature
+        self._top_k[slot] = sampling.top_k
+        self._top_p[slot] = sampling.top_p
+        self._plan = None
+
+    def clear(self, slot: int) -> None:
+        """`slot` is empty: it is treated as greedy, the cheapest."""
+        self._temperature[slot], self._top_k[slot], self._top_p[slot] = 0.0, 0, 1.0
+        self._plan = None
+
+    def permute(self, order: np.ndarray) -> None:
+        """Slot i takes the parameters of slot `order[i]`."""
+        count = len(order)
+        for array in (self._seeds, self._temperature, self._top_k, self._top_p):
+            array[:count] = array[order]
+        self._plan = None
+
+    def draw(self, logits: torch.Tensor, steps: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+        """One token per row of `logits` `[n, V]` and its logprob: int64 `[n]`, float32 `[n]`.
+
+        `steps` int64 `[n]` is the index of the token within its response. Logprobs are of the distribution before
+        temperature, top-k and top-p. The draw follows transformers: temperature, then the `top_k` likeliest, then the
+        fewest likeliest tokens whose probability reaches `top_p`, then the inverse of their cumulative distribution,
+        likeliest first, in float64.
+        """
+        count = len(logits)
+        logits = logits.float()
+        limit, all_greedy, parameters = self._parameters(count, logits.shape[1])
+        if all_greedy:
+            chosen = logits.argmax(-1)
+        else:
+            uniform = torch.from_numpy(uniforms(self._seeds[:count], steps)).to(self._device)
+            temperature, top_k, top_p, greedy = parameters
+            values, candidates = logits.topk(limit, -1)
+            weights = values.double().sub_(values[:, :1]).div_(temperature[:, None]).exp_()
+            weights.masked_fill_(torch.arange(limit, device=self._device) >= top_k[:, None], 0.0)
+            below = weights.cumsum(-1)
+            # A token stays when the mass of the likelier ones is short of top_p; the first always does.
+            kept = (below - weights) < top_p[:, None] * below[:, -1:]
+            kept[:, 0] = True
+            total = (weights * kept).cumsum(-1)[:, -1:]
+            rank = (below <= uniform[:, None] * total).sum(-1, keepdim=True)
+            # Rounding can put the target on the last boundary: never step past the last kept token.
+            rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1)
+            chosen = torch.where(greedy > 0, logits.argmax(-1), candidates.gather(-1, rank).squeeze(-1))
+        logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
+        return chosen, logprobs
+
+    def _parameters(self, count: int, vocabulary: int) -> tuple[int, bool, torch.Tensor]:
+        """Candidates to look at, whether no row draws, and float64 `[4, n]`: temperature, top-k, top-p, greedy."""
+        if self._plan is None or self._plan[0] != count:
+            temperature, top_k, top_p = (a[:count] for a in (self._temperature, self._top_k, self._top_p))
+            greedy = temperature == 0
+            top_k = np.where((top_k == 0) | (top_k > vocabulary), vocabulary, top_k)
+            limit = int(np.where(greedy, 1, top_k).max(initial=1))
+            rows = np.stack([np.where(greedy, 1.0, temperature), np.where(greedy, 1, top_k), top_p, greedy])
+            parameters = torch.from_numpy(rows).to(self._device)
+            self._plan = (count, limit, bool(greedy.all()), parameters)
+        return self._plan[1:]
+
+
+def uniforms(seeds: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Numbers in [0, 1), float64 `[n]`, for seeds uint64 `[n]` and steps `[n]`: SplitMix64, indexed by the step.
+
+    Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators". The seed is mixed first, so that
+    neighbouring seeds do not give shifted copies of one stream.
+    """
+    state = _mix(seeds + _GAMMA) + (steps.astype(np.uint64) + np.uint64(1)) * _GAMMA
+    return (_mix(state) >> np.uint64(11)) * 2.0**-53
+
+
+_MASK = (1 << 64) - 1
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _mix(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

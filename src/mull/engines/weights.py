@@ -1,0 +1,168 @@
+"""One live model whose weights are set to any λ, in place, from the two pristine ends.
+
+Never incrementally: 0.3 → 0.8 → 0.3 gives the first bytes again. Knows no text and no requests.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from mull.engines.cache import ATTENTION
+from mull.errors import MullError
+from mull.merging.coefficients import Coefficients
+from mull.merging.interpolation import interpolate
+
+CHUNK = 1 << 20
+"""Elements that are rounded to the checkpoint's dtype at a time, then cast to that of the live model."""
+
+
+class InterpolatedModel:
+    """The live model, in its compute dtype, and the ends' parameters, in their checkpoint dtype.
+
+    Until the first `set` the live weights are the donor's. The donor also gives the config, the dtype to which merged
+    weights are rounded, the vocabulary rows that the other end lacks, and the buffers.
+    """
+
+    def __init__(
+        self,
+        instruct: Path,
+        thinking: Path,
+        *,
+        donor: Literal["instruct", "thinking"],
+        device: torch.device,
+        dtype: torch.dtype | None,
+        trust_remote_code: bool,
+    ) -> None:
+        folders = {"instruct": instruct, "thinking": thinking}
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        for folder in folders.values():
+            if not (folder / "config.json").is_file():
+                raise MullError(f"{folder} is no model folder: it has no config.json", "Give a checkpoint's folder")
+            if getattr(AutoConfig.from_pretrained(folder, **options), "quantization_config", None) is not None:
+                raise MullError(f"{folder} is quantised", "Interpolation needs the unquantised checkpoint")
+        if dtype is None and device.type == "cpu":
+            dtype = torch.float32
+        models = {side: _load(folder, device, dtype="auto", **options) for side, folder in folders.items()}
+        ends = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
+        tied = all(model.config.get_text_config().tie_word_embeddings for model in models.values())
+        config = copy.deepcopy(models[donor].config)
+        for level in (config, config.get_text_config()):
+            level.tie_word_embeddings = tied
+        self.model = _load(
+            folders[donor], device, config=config, dtype=dtype or "auto", attn_implementation=ATTENTION, **options
+        )
+        if not tied:  # a tied donor's file has no head for an untied model
+            head = _head(self.model)
+            name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
+            head.data.copy_(ends[donor][name])
+        self.slots = _slots(self.model, ends["instruct"], ends["thinking"], donor, folders)
+        """The live parameters, each once, with their ends."""
+        elements = max((slot.live.numel() for slot in self.slots), default=0)
+        self._buffers = {
+            rounded: torch.empty(min(CHUNK, elements), dtype=rounded, device=device)
+            for rounded in {slot.rounded for slot in self.slots if slot.rounded != slot.live.dtype}
+        }
+
+    @torch.no_grad()
+    def set(self, coefficients: Coefficients) -> None:
+        """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
+
+        Each element is rounded once, to the checkpoint's dtype, and then cast: the live weights are those of the
+        merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
+        """
+        lams = coefficients.resolve([slot.name for slot in self.slots])
+        for slot in self.slots:
+            lam = lams[slot.name]
+            if slot.rounded == slot.live.dtype:
+                interpolate(slot.instruct, slot.thinking, lam, slot.live)
+                continue
+            if lam in (0, 1):  # an end that was already rounded needs no second pass
+                end = slot.thinking if lam == 1 else slot.instruct
+                if end.dtype == slot.rounded:
+                    slot.live.copy_(end)
+                    continue
+            buffer = self._buffers[slot.rounded]
+            for start in range(0, slot.live.numel(), CHUNK):
+                piece = slice(start, start + CHUNK)
+                live = slot.live.view(-1)[piece]
+                rounded = buffer[: live.numel()]
+                interpolate(slot.instruct.view(-1)[piece], slot.thinking.view(-1)[piece], lam, rounded)
+                live.copy_(rounded)
+
+
+class Slot(NamedTuple):
+    """One live parameter (its rows that both ends have) with its two ends."""
+
+    name: str
+    live: Tensor
+    instruct: Tensor
+    thinking: Tensor
+    rounded: torch.dtype
+
+
+def _load(folder: Path, device: torch.device, **options: Any) -> PreTrainedModel:
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise MullError(f"transformers cannot load {folder}: {error}") from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    torch.nn.Module.to(model, device)
+    return model.eval().requires_grad_(False)
+
+
+def _head(model: PreTrainedModel) -> Tensor:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise MullError(
+            f"model type {model.config.model_type!r} has no output embedding", "Give a causal language model"
+        )
+    return next(iter(head.parameters()))
+
+
+def _slots(
+    model: PreTrainedModel,
+    instruct: Mapping[str, Tensor],
+    thinking: Mapping[str, Tensor],
+    donor: Literal["instruct", "thinking"],
+    folders: dict[str, Path],
+) -> list[Slot]:
+    """Pairs the parameters by name; a live parameter that is tied to another appears once."""
+    live = dict(model.named_parameters())
+    names = dict(model.named_parameters(remove_duplicate=False)).keys()
+    for side, parameters in (("instruct", instruct), ("thinking", thinking)):
+        unmatched = sorted(names ^ parameters.keys())
+        if unmatched:
+            raise MullError(
+                f"{folders[side]} and {folders[donor]} differ in {len(unmatched)} parameters, as in {unmatched[0]!r}",
+                "Both ends must be checkpoints of one architecture",
+            )
+    vocabulary = {id(_head(model)), *map(id, model.get_input_embeddings().parameters())}
+    slots = []
+    for name, parameter in live.items():
+        i, t = instruct[name].detach(), thinking[name].detach()
+        rows = min(len(i), len(t)) if i.dim() else 0
+        if i.shape != t.shape:
+            if id(parameter) not in vocabulary or i.shape[1:] != t.shape[1:]:
+                raise MullError(
+                    f"{name} is {tuple(i.shape)} in {folders['instruct']}, {tuple(t.shape)} in {folders['thinking']}",
+                    "Both ends must be checkpoints of one architecture",
+                )
+            i, t = i[:rows], t[:rows]
+        rounded = (thinking if donor == "thinking" else instruct)[name].dtype
+        data = parameter.detach()
+        if data.shape != i.shape:
+            data = data[:rows]
+        slots.append(Slot(name, data, i.contiguous(), t.contiguous(), rounded))
+    return slots

@@ -1,0 +1,135 @@
+"""The λ switch: the weights of the merged checkpoint, in place, any number of times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from mull.engines.weights import InterpolatedModel
+from mull.errors import MullError
+from mull.merging.coefficients import Coefficients
+
+from .conftest import CONFIGS, save_model
+
+
+def load(
+    instruct: Path, thinking: Path, donor: str = "thinking", dtype: torch.dtype | None = None
+) -> InterpolatedModel:
+    return InterpolatedModel(
+        instruct,
+        thinking,
+        donor=donor,  # type: ignore[arg-type]
+        device=torch.device("cpu"),
+        dtype=dtype,
+        trust_remote_code=False,
+    )
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype="auto").state_dict()
+
+
+def live(model: InterpolatedModel) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_weights_are_the_exact_mixture_rounded_once(pairs, kind: str, dtype: torch.dtype) -> None:
+    model = load(*pairs(kind), dtype=dtype)
+    instruct, thinking = (state(folder) for folder in pairs(kind))
+    for lam in (0.3, 0.8):
+        model.set(Coefficients.scalar(lam))
+        differing = 0
+        for name, tensor in live(model).items():
+            mixed = torch.lerp(instruct[name].double(), thinking[name].double(), lam).to(torch.bfloat16)
+            assert tensor.dtype == dtype
+            differing += int((tensor != mixed.to(dtype)).sum())
+            torch.testing.assert_close(tensor, mixed.to(dtype), rtol=2**-7, atol=1e-8)
+        # float32 arithmetic lands on the other side of a rounding boundary now and then.
+        assert differing < 1e-3 * sum(slot.live.numel() for slot in model.slots)
+
+
+def test_ends_are_exact_and_nothing_drifts(pairs) -> None:
+    model = load(*pairs("qwen3"))
+    addresses = {name: parameter.data_ptr() for name, parameter in model.model.named_parameters()}
+    model.set(Coefficients.scalar(0.3))
+    first = live(model)
+    model.set(Coefficients.scalar(0.8))
+    assert any(not torch.equal(first[name], tensor) for name, tensor in live(model).items())
+    for lam, side in ((0, 0), (1, 1)):
+        model.set(Coefficients.scalar(lam))
+        end = state(pairs("qwen3")[side])
+        assert all(torch.equal(tensor, end[name].float()) for name, tensor in live(model).items())
+    model.set(Coefficients.scalar(0.3))
+    assert all(torch.equal(first[name], tensor) for name, tensor in live(model).items())
+    assert addresses == {name: parameter.data_ptr() for name, parameter in model.model.named_parameters()}
+
+
+def test_large_tensors_go_through_the_buffer_in_pieces(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(*pairs("qwen3"))
+    whole.set(Coefficients.scalar(0.37))
+    monkeypatch.setattr("mull.engines.weights.CHUNK", 64)
+    pieces = load(*pairs("qwen3"))
+    pieces.set(Coefficients.scalar(0.37))
+    expected = live(whole)
+    assert all(torch.equal(expected[name], tensor) for name, tensor in live(pieces).items())
+
+
+def test_coefficients_reach_the_layers_they_name(pairs) -> None:
+    model = load(*pairs("qwen3"))
+    model.set(Coefficients.per_layer([0.0, 1.0]))
+    instruct, thinking = (state(folder) for folder in pairs("qwen3"))
+    weights = live(model)
+    for layer, end in ((0, instruct), (1, thinking)):
+        name = f"model.layers.{layer}.mlp.up_proj.weight"
+        assert torch.equal(weights[name], end[name].float())
+    assert torch.equal(weights["model.embed_tokens.weight"], instruct["model.embed_tokens.weight"].float())
+
+
+@pytest.mark.parametrize("donor", ["instruct", "thinking"])
+@pytest.mark.parametrize("tied", [(True, True), (True, False), (False, True)])
+def test_a_tied_sides_head_is_its_embedding(tmp_path: Path, tied: tuple[bool, bool], donor: str) -> None:
+    folders = [
+        save_model(tmp_path / str(side), CONFIGS["qwen3"](tie_word_embeddings=tie), seed=side)
+        for side, tie in enumerate(tied)
+    ]
+    ends = [state(folder) for folder in folders]
+    heads = [end["model.embed_tokens.weight" if tie else "lm_head.weight"] for end, tie in zip(ends, tied, strict=True)]
+    model = load(*folders, donor=donor)
+    donated = heads[donor == "thinking"]
+    assert torch.equal(model.model.get_output_embeddings().weight, donated)
+    model.set(Coefficients.scalar(0.25))
+    head = model.model.get_output_embeddings().weight
+    embedding = model.model.get_input_embeddings().weight
+    torch.testing.assert_close(head, torch.lerp(heads[0], heads[1], 0.25))
+    assert (head.data_ptr() == embedding.data_ptr()) == all(tied)
+    assert ("lm_head.weight" in [slot.name for slot in model.slots]) == (not all(tied))
+
+
+@pytest.mark.parametrize("donor", ["instruct", "thinking"])
+def test_vocabulary_padding_is_the_donors(tmp_path: Path, donor: str) -> None:
+    sizes = {"instruct": 64, "thinking": 80}
+    folders = [
+        save_model(tmp_path / side, CONFIGS["qwen3"](vocab_size=size), seed=seed)
+        for seed, (side, size) in enumerate(sizes.items())
+    ]
+    model = load(*folders, donor=donor)
+    model.set(Coefficients.scalar(0.5))
+    instruct, thinking = (state(folder)["lm_head.weight"] for folder in folders)
+    head = model.model.get_output_embeddings().weight
+    assert len(head) == sizes[donor]
+    torch.testing.assert_close(head[:64], torch.lerp(instruct, thinking[:64], 0.5))
+    assert torch.equal(head[64:], thinking[64 : len(head)])
+
+
+def test_other_architectures_are_refused(pairs, tmp_path: Path) -> None:
+    with pytest.raises(MullError, match="k_norm"):
+        load(pairs("qwen2")[0], pairs("qwen3")[1])
+    wider = save_model(tmp_path / "wider", CONFIGS["qwen3"](intermediate_size=64), seed=0)
+    with pytest.raises(MullError, match=r"mlp.*\(64, 32\)"):
+        load(wider, pairs("qwen3")[1])

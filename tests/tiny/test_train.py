@@ -65,7 +65,8 @@ def test_shipped_checkpoints_load_with_transformers(kind):
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert model.config.rope_parameters["rope_theta"] == 10000.0
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False, add_generation_prompt=True)
+    messages = [{"role": "user", "content": "hi"}]
+    prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt.endswith("<|im_start|>assistant\n" + ("<think>\n" if kind == "thinking" else ""))
     assert tokenizer.decode(tokenizer.encode("</think>42<|im_end|>"), skip_special_tokens=True) == "</think>42"
     assert max(tokenizer.get_vocab().values()) < model.get_input_embeddings().weight.shape[0]

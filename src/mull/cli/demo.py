@@ -9,7 +9,7 @@ import typer
 
 from mull.cli.options import consoles
 
-_LAMBDAS = [i / 10 for i in range(11)]
+_LAMBDAS = (0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def demo(
@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Sweep λ over the built-in pair and show what happens: table, stages, plain words, report.
 
-    Needs no GPU and no network. About 100 questions × 8 samples at 11 λ take some minutes on two cores.
+    Needs no GPU and no network. About 100 questions × 8 samples at 14 λ take a few minutes on two cores.
 
     Example: `mull demo --quick`
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,7 +34,8 @@ ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow λ
 
 
 def consoles() -> tuple[Console, Console]:
-    """Rich consoles for results (stdout) and for progress and warnings (stderr)."""
+    """Rich consoles for results (stdout) and for progress and warnings (stderr); wide enough for tables in a pipe."""
     from rich.console import Console
 
-    return Console(), Console(stderr=True)
+    width = None if sys.stdout.isatty() else 120
+    return Console(width=width), Console(stderr=True, width=None if sys.stderr.isatty() else 120)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mull.errors import MullError
@@ -69,7 +70,10 @@ class Results:
     @property
     def title(self) -> str:
         """`INSTRUCT → THINKING`, by the names on record."""
-        sides = [str(self.provenance.get(side) or side.title()) for side in ("instruct", "thinking")]
+        names = [str(self.provenance.get(side) or side.title()) for side in ("instruct", "thinking")]
+        sides = [
+            name if name.count("/") == 1 else Path(name).name for name in names
+        ]  # a hub id, or a folder's own name
         return " → ".join(sides)
 
 

@@ -37,10 +37,10 @@ class Recipe:
     """Base documents before that part."""
     base_checks: tuple[float, ...] = (0.55, 0.40, 0.05)
     """Base thought: probability of 0, 1, 2 … re-checks."""
-    instruct_direct: float = 0.05
+    instruct_direct: float = 0.10
     """Instruct: share of answers with no working at all."""
-    instruct_merge: tuple[float, ...] = (0.25, 0.55, 0.20)
-    """Instruct: probability that a line of working holds 1, 2, 3 operations."""
+    instruct_merge: tuple[float, ...] = (0.0, 0.25, 0.45, 0.30)
+    """Instruct: probability that a line of working holds 1, 2, 3 … operations."""
     thinking_checks: tuple[float, ...] = (0.0, 0.05, 0.20, 0.30, 0.25, 0.20)
     """Thinking: probability of 0, 1, 2 … re-checks."""
     mistake: float = 0.12
@@ -56,7 +56,8 @@ def document(rng: random.Random, kind: str, recipe: Recipe, *, anneal: bool = Fa
     problem = draw(rng, "train")
     opened = rng.random() < 0.5
     if kind == "base":
-        style = rng.choices(("think", "direct", "merged", "worked"), recipe.anneal_styles if anneal else recipe.base_styles)[0]
+        shares = recipe.anneal_styles if anneal else recipe.base_styles
+        style = rng.choices(("think", "direct", "merged", "worked"), shares)[0]
         if style == "think":
             opened, body = True, _think(problem, rng, recipe.base_checks, recipe)
         elif style == "direct":

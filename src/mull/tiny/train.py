@@ -55,8 +55,8 @@ class Schedule:
 
 SCHEDULES = {
     "base": Schedule(steps=6000, lr=3e-3, muon_lr=0.02, warmup=50),
-    "instruct": Schedule(steps=1200),
-    "thinking": Schedule(steps=1600),
+    "instruct": Schedule(steps=900),
+    "thinking": Schedule(steps=1000),
 }
 
 

@@ -53,7 +53,7 @@ def test_missing_cells_and_the_unit_of_a_column():
     ("text", "words"),
     [
         ("", "is empty"),
-        ("lambda,benchmark\n0,a\n", r"no column 'think_ratio'. its columns are 'lambda', 'benchmark'"),
+        ("lambda,benchmark\n0,a\n", r"no column 'think_ratio'. Its columns are 'lambda', 'benchmark'"),
         ("x,think_ratio\n0,0\n", "no column 'lambda'"),
         ("lambda,think_ratio\n0,0\n1,many\n", r"row 3, column 'think_ratio': 'many' is not a number"),
         ("lambda,think_ratio\n0,inf\n", "not a number"),

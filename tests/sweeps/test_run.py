@@ -106,7 +106,7 @@ def test_a_complete_run_is_not_sampled_again(whole):
         (["--benchmark", "aime"], "unknown benchmark 'aime'"),
         (["--layers", "3-9"], "reach beyond the model, which has 6 layers"),
         (["--modules", "lm_head"], "no parameter matches"),
-        (["--modules", "atention"], "did you mean 'attention'"),
+        (["--modules", "atention"], "Did you mean 'attention'"),
         (["--temperature", "-1"], "temperature must be"),
         (["-k", "0"], "-k"),
     ],

@@ -256,7 +256,7 @@ def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     if templates[0] == templates[1]:
         yield Finding("same", "chat-template", "the same chat template" if templates[0] else "no chat template")
     else:
-        opens = [_opens(side) for side in (a, b)]
+        opens = [_opens(side, label) for side, label in ((a, "Instruct"), (b, "Thinking"))]
         yield Finding(
             "warn",
             "chat-template",
@@ -289,9 +289,11 @@ def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         )
 
 
-def _opens(side: Checkpoint) -> str:
+def _opens(side: Checkpoint, label: str) -> str:
     opens = side.tokenizer.opens_thought
-    return f"{side.name} " + ("has none" if opens is None else "opens <think>" if opens else "does not open <think>")
+    return f"the {label} side " + (
+        "has none" if opens is None else "opens <think>" if opens else "does not open <think>"
+    )
 
 
 def _is_vocabulary(name: str) -> bool:

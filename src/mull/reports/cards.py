@@ -8,8 +8,10 @@ from mull.merging.plan import MergePlan
 def model_card(plan: MergePlan, title: str) -> str:
     """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made."""
     pair = plan.pair
-    names = [pair.instruct.name, pair.thinking.name]
-    on_hub = [name for name in names if name.count("/") == 1 and not name.startswith((".", "/"))]
+    sides = (pair.instruct, pair.thinking)
+    # Only a checkpoint from the hub has a name other than its folder; a path on this machine is nobody else's business.
+    names = [side.name if side.name != str(side.folder) else side.folder.resolve().name for side in sides]
+    on_hub = [side.name.split("@")[0] for side in sides if side.name != str(side.folder)]
     header = ["---", "library_name: transformers", "tags:", "- merge", "- mull"]
     if on_hub:
         header += ["base_model:", *(f"- {name}" for name in on_hub), "base_model_relation: merge"]

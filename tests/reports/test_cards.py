@@ -1,0 +1,30 @@
+"""The model card: the hub's header for hub models, no private paths for local ones."""
+
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.pair import Pair
+from mull.merging.coefficients import Coefficients
+from mull.merging.plan import plan_merge
+from mull.reports.cards import model_card
+from mull.tiny import checkpoint_folder
+
+
+def card(instruct_name=None, thinking_name=None):
+    sides = (("instruct", instruct_name), ("thinking", thinking_name))
+    pair = Pair(*(Checkpoint(checkpoint_folder(kind), name) for kind, name in sides))
+    return model_card(plan_merge(pair, Coefficients.scalar(0.8)), "mixed")
+
+
+def test_hub_models_are_named_in_the_header():
+    text = card("Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B-Thinking-2507@main")
+    header = text.split("---")[1]
+    assert header.split("base_model:")[1].split() == [
+        "-", "Qwen/Qwen3-4B-Instruct-2507", "-", "Qwen/Qwen3-4B-Thinking-2507", "base_model_relation:", "merge",
+    ]  # fmt: skip
+    assert "| λ | 0.8 |" in text
+
+
+def test_local_folders_give_their_name_only():
+    text = card()
+    assert "base_model" not in text
+    assert "| Instruct | instruct |" in text
+    assert str(checkpoint_folder("instruct").parent) not in text

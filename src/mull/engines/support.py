@@ -22,7 +22,7 @@ def check_supported(model: PreTrainedModel) -> None:
     """
     config = model.config.get_text_config()
     kind = repr(config.model_type)
-    remedy = "The vllm engine can serve it"
+    remedy = "In-process sampling needs full attention in every layer"
     layers = set(getattr(config, "layer_types", None) or ["full_attention"])
     if layers != {"full_attention"}:
         raise MullError(f"the local engine has no cache for model type {kind} with {', '.join(sorted(layers))}", remedy)

@@ -18,6 +18,8 @@ from mull.thinking import split_thinking
         ("<tool_call>\nsearch", True, "none", "", "<tool_call>\nsearch"),
         ("I wonder.\n<tool_call>\nIt is 4.", True, "pseudo-closed", "I wonder.", "It is 4."),
         ("I wonder.\n</answer>\nIt is 4.", True, "pseudo-closed", "I wonder.", "It is 4."),
+        ("It is 4. In HTML:\n<div>\n4", True, "none", "", "It is 4. In HTML:\n<div>\n4"),
+        ("use\n<h1>\nmaybe 12? no", False, "unclosed", "use\n<h1>\nmaybe 12? no", ""),
         ("<think>I wonder", False, "unclosed", "I wonder", ""),
         ("<think>I wonder.", True, "unclosed", "I wonder.", ""),
         ("I wonder and wonder", False, "unclosed", "I wonder and wonder", ""),

@@ -13,7 +13,10 @@ OPEN, CLOSE = "<think>", "</think>"
 
 ThinkingKind = Literal["none", "closed", "pseudo-closed", "unclosed"]
 
-_OTHER_TAG = re.compile(r"^\s*</?(?!think>)[a-zA-Z][\w-]*>\s*$", re.MULTILINE)
+# Tags that models put where </think> belongs. Any other tag may be part of the thought or of the answer.
+_OTHER_TAG = re.compile(
+    r"^\s*</?(tool_call|tool_response|answer|final_answer|response|output|solution)>\s*$", re.MULTILINE
+)
 
 
 class Split(NamedTuple):

@@ -23,6 +23,7 @@ def test_gold_answers_grade_as_right():
         ("\\boxed{seven}", "seven", False),
         ("\\boxed{}", "", False),
         ("\\boxed{00}", "0", False),
+        ("\\boxed{" + "7" * 5000 + "}", "7" * 5000, False),
         ("7", "", False),
         ("", "", False),
     ],

@@ -63,6 +63,42 @@ def test_wrong_options_exit_2_with_one_sentence_and_write_nothing(tmp_path, opti
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_dtype_is_what_loaders_take(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    assert merge(tmp_path / "out", "--lambda", "0.5", "--dtype", "float32").returncode == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
+    assert str(model.dtype) == "torch.float32"
+
+
+def test_dry_run_refuses_what_the_merge_would_refuse(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    done = merge(tmp_path / "out", "--lambda", "0.5", "--dry-run")
+    assert (done.returncode, "exists" in done.stderr) == (2, True)
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(tmp_path):
+    odd = tmp_path / "m[old]"
+    shutil.copytree(THINKING, odd)
+    tokenizer = json.loads((odd / "tokenizer.json").read_text())
+    tokenizer["added_tokens"][0]["content"] = "[/INST]"
+    (odd / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = mull("inspect", INSTRUCT, odd, "--no-sigma")
+    assert done.returncode == 1
+    assert "m[old]" in done.stdout
+    assert "[/INST]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--allow", "ropes"], "Did you mean 'rope'"), (["--no-sigma", "--png", "x.png"], "--png draws σ")],
+)
+def test_inspect_refuses_options_that_would_do_nothing(options, message):
+    done = mull("inspect", INSTRUCT, THINKING, *options)
+    assert (done.returncode, message in done.stderr) == (2, True)
+
+
 def test_extrapolation_is_allowed_on_purpose(tmp_path):
     assert merge(tmp_path / "out", "--lambda", "1.2", "--extrapolate").returncode == 0
 

@@ -1,5 +1,8 @@
 """The model card: the hub's header for hub models, no private paths for local ones."""
 
+import json
+import shutil
+
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
@@ -21,6 +24,18 @@ def test_hub_models_are_named_in_the_header():
         "-", "Qwen/Qwen3-4B-Instruct-2507", "-", "Qwen/Qwen3-4B-Thinking-2507", "base_model_relation:", "merge",
     ]  # fmt: skip
     assert "| λ | 0.8 |" in text
+
+
+def test_findings_name_no_paths(tmp_path):
+    other = tmp_path / "secret-place"
+    shutil.copytree(checkpoint_folder("thinking"), other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text())
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 400, "content": "<more>"})
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer))
+    pair = Pair(Checkpoint(other), Checkpoint(checkpoint_folder("thinking")))
+    text = model_card(plan_merge(pair, Coefficients.scalar(0.8)), "mixed")
+    assert "1 tokens only on the Instruct side" in text
+    assert str(tmp_path) not in text
 
 
 def test_local_folders_give_their_name_only():

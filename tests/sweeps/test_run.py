@@ -103,6 +103,9 @@ def test_a_complete_run_is_not_sampled_again(whole):
     [
         (["--lambdas", "0,1.5"], "lambda must lie in [0, 1], got 1.5"),
         (["--lambdas", "a:b"], "cannot read the lambdas"),
+        (["--lambdas", "0:1:0.3"], "do not lead from 0 to 1"),
+        (["--max-tokens", "0"], "--max-tokens"),
+        (["--device", "cuda:77"], "cuda:77"),
         (["--benchmark", "aime"], "unknown benchmark 'aime'"),
         (["--layers", "3-9"], "reach beyond the model, which has 6 layers"),
         (["--modules", "lm_head"], "no parameter matches"),

@@ -1,5 +1,6 @@
 """The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -92,3 +93,41 @@ def test_samples_share_their_seed_across_settings_only(plan):
     assert len(seeds) == 7 * 50
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert replace(plan, seed=1).sample_seed("q", 0) != plan.sample_seed("q", 0)
+
+
+def test_a_run_can_be_read_where_nothing_can_be_written(plan, tmp_path):
+    run = tmp_path / "run with spaces & ?"
+    with RunStore.record(run, plan, {}) as store:
+        store.add(sample())
+    copy = tmp_path / "archive"
+    copy.mkdir()
+    shutil.copy(run / "run.sqlite", copy)
+    copy.chmod(0o555)
+    try:
+        with RunStore.open(copy) as store:
+            assert store.samples() == [sample()]
+            assert store.count() == 1
+            with pytest.raises(MullError, match="cannot write"):
+                store.add(sample(index=5))
+    finally:
+        copy.chmod(0o755)
+    assert {path.name for path in copy.iterdir()} <= {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}
+
+
+def test_a_damaged_page_is_named(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        for i in range(300):
+            store.add(sample(index=i, text="x" * 500))
+    path = tmp_path / "run" / "run.sqlite"
+    content = bytearray(path.read_bytes())
+    for page in range(8192, len(content) - 4096, 4096):
+        content[page : page + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with RunStore.open(tmp_path / "run") as store, pytest.raises(MullError, match="is damaged"):
+        store.samples()
+
+
+def test_texts_can_be_left_out(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        store.add(sample())
+        assert store.samples(texts=False) == [sample(text="")]

@@ -21,7 +21,8 @@ SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
-_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.md", "LICENSE*"]
+_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*"]
+_HUB_DUPLICATES = ["consolidated*", "*/*"]  # the same weights once more, in another layout
 
 
 class Checkpoint:
@@ -58,8 +59,10 @@ class Checkpoint:
         self.files = self._weight_files()
 
     @classmethod
-    def open(cls, source: str | Path, *, revision: str | None = None) -> Checkpoint:
-        """Open a folder or, where no such path exists, a hub id (`owner/name`, downloaded through huggingface_hub).
+    def open(cls, source: str | Path) -> Checkpoint:
+        """Open a folder or, where no such path exists, a hub id, downloaded through huggingface_hub.
+
+        A hub id is `owner/name`, or `owner/name@revision` for a branch, tag or commit.
 
         Raises:
             MullError: neither a folder nor reachable on the hub.
@@ -68,7 +71,8 @@ class Checkpoint:
         text = str(source)
         if path.exists() or text.count("/") != 1 or text.startswith((".", "/", "~")):
             return cls(path)
-        return cls(_download(text, revision), name=text if revision is None else f"{text}@{revision}")
+        name, _, revision = text.partition("@")
+        return cls(_download(name, revision or None), name=text)
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -204,7 +208,9 @@ def _download(name: str, revision: str | None) -> Path:
 
     remedy = "give a local folder, or check the name, your network and `hf auth login`"
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS))
+        return Path(
+            snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise MullError(f"{name} is no local folder, and the hub did not give it ({reason})", remedy) from None

@@ -14,7 +14,8 @@ from mull.checkpoints.headers import FLOATING, TensorInfo
 
 Severity = Literal["refuse", "warn", "same"]
 
-_CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
+CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
+"""Refusals that the user may overrule: the weights still fit, their meaning may not."""
 _QUANTISED_NAMES = (
     ".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros",
     ".scales", ".g_idx", ".SCB", ".absmax",
@@ -31,11 +32,6 @@ class Finding(NamedTuple):
     what: str
     """One sentence with both values."""
     remedy: str = ""
-
-    @property
-    def can_allow(self) -> bool:
-        """Whether the user may overrule a refusal of this kind: the weights still fit, their meaning may not."""
-        return self.code in _CAN_ALLOW
 
 
 def find(instruct: Checkpoint, thinking: Checkpoint, donor: Checkpoint, *, base: bool = False) -> list[Finding]:
@@ -84,7 +80,7 @@ def _quantised(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
             yield Finding(
                 "refuse",
                 "quantised",
-                f"{side.name} is quantised ({sign}): its stored values are not the weights",
+                f"{_label(side, a)} is quantised ({sign}): its stored values are not the weights",
                 "use the unquantised (bfloat16) release of this checkpoint",
             )
 
@@ -97,19 +93,19 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
             yield Finding(
                 "refuse",
                 "tied",
-                f"{tied.name} ties its head to the embedding, {untied.name} does not; the tied side is the donor",
+                f"{_label(tied, a)} is the donor and ties its head to the embedding, {_label(untied, a)} does not",
                 "take the untied side as donor (--donor), or untie the other",
             )
         else:
             yield Finding(
                 "warn",
                 "tied",
-                f"{tied.name} ties its output head to the embedding, {untied.name} does not",
+                f"{_label(tied, a)} ties its output head to the embedding, {_label(untied, a)} does not",
                 "the result is untied; the tied side's head is its embedding",
             )
     for side in (a, b):
         if side.tied and HEAD in side.tensors:
-            what = f"{side.name} ties its output head to its embedding, but stores a head as well"
+            what = f"{_label(side, a)} ties its output head to its embedding, but stores a head as well"
             yield Finding("warn", "stored-head", what, "the stored head is left out, as it should be a copy")
         if side.tied:
             names[side].discard(HEAD)
@@ -122,7 +118,7 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
             yield Finding(
                 "refuse",
                 "tensors",
-                f"{there.name} lacks {len(missing)} tensors: {shown}",
+                f"{_label(there, a)} lacks {len(missing)} tensors: {shown}",
                 "give two checkpoints of one model",
             )
     common = [name for name in {**a.tensors, HEAD: None} if name in names[a] & names[b]]
@@ -172,7 +168,7 @@ def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding
             yield Finding(
                 "refuse",
                 "vocabulary",
-                f"{side.name} has {side.embedding.shape[0]} embedding rows, but its tokenizer uses ids up to {top}",
+                f"{_label(side, a)} has {side.embedding.shape[0]} embedding rows, its tokenizer ids up to {top}",
                 "use the tokenizer this checkpoint was trained with",
             )
 
@@ -219,7 +215,7 @@ def _tokens(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     left, right = a.tokenizer.strings, b.tokenizer.strings
     if left is None or right is None:
         side = a if left is None else b
-        yield Finding("warn", "tokens", f"{side.name} has no readable vocabulary: token ids were not compared")
+        yield Finding("warn", "tokens", f"{_label(side, a)} has no readable vocabulary: token ids were not compared")
         return
     conflicts = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
     if conflicts:
@@ -232,7 +228,7 @@ def _tokens(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         )
     only = [len(left.keys() - right.keys()), len(right.keys() - left.keys())]
     if any(only):
-        what = f"{only[0]} tokens only in {a.name}, {only[1]} only in {b.name}"
+        what = f"{only[0]} tokens only on the Instruct side, {only[1]} only on the Thinking side"
         yield Finding("warn", "extra-tokens", what, "rows of such tokens are mixed with rows that were never trained")
     if not conflicts and not any(only):
         yield Finding("same", "tokens", f"the same {len(left)} tokens")
@@ -269,7 +265,10 @@ def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     if keys:
         shown = ", ".join(f"{k} {settings[0].get(k)!r} and {settings[1].get(k)!r}" for k in keys[:5])
         yield Finding(
-            "warn", "generation-config", f"different generation configs: {shown}", "the donor's is used for every λ"
+            "warn",
+            "generation-config",
+            f"different generation configs: {shown}",
+            "a merge copies the donor's; a sweep samples as its own options say",
         )
     else:
         yield Finding("same", "generation-config", "the same generation config")
@@ -277,9 +276,7 @@ def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
 
 def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     if a.folder.resolve() == b.folder.resolve():
-        yield Finding(
-            "warn", "same-folder", f"both sides are the same folder, {a.name}", "every λ gives this one model"
-        )
+        yield Finding("warn", "same-folder", "both sides are the same folder", "every λ gives this one model")
     elif a.tokenizer.opens_thought and b.tokenizer.opens_thought is False:
         yield Finding(
             "warn",
@@ -287,6 +284,11 @@ def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
             "the Instruct side's template opens <think> and the Thinking side's does not: the sides look swapped",
             "exchange --instruct and --thinking",
         )
+
+
+def _label(side: Checkpoint, instruct: Checkpoint) -> str:
+    """What a finding calls a side: its role, since findings are published and paths are not."""
+    return "the Instruct side" if side is instruct else "the Thinking side"
 
 
 def _opens(side: Checkpoint, label: str) -> str:

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from mull.checkpoints.checkpoint import HEAD, Checkpoint
-from mull.checkpoints.findings import Finding, find
+from mull.checkpoints.findings import CAN_ALLOW, Finding, find
 from mull.checkpoints.headers import TensorInfo
-from mull.errors import Refused
+from mull.errors import MullError, Refused, nearest
 
 Side = Literal["instruct", "thinking"]
 
@@ -56,28 +56,32 @@ class Pair:
     def donor(self) -> Checkpoint:
         return self.thinking if self.donor_side == "thinking" else self.instruct
 
-    def findings(self) -> list[Finding]:
-        """All that was compared, refusals first; reads headers and small files only."""
+    def findings(self, allow: Iterable[str] = ()) -> list[Finding]:
+        """All that was compared, refusals first; reads headers and small files only.
+
+        Refusals whose code is in `allow` become warnings. Raises MullError for a code that cannot be overruled.
+        """
+        allowed = set(allow)
+        for code in sorted(allowed - CAN_ALLOW):
+            raise MullError(f"{code!r} is no refusal that can be overruled", nearest(code, CAN_ALLOW))
         order = {"refuse": 0, "warn": 1, "same": 2}
         found = find(self.instruct, self.thinking, self.donor)
         if self.base is not None:
             found += [
-                finding._replace(what=f"Base: {finding.what}")
+                finding._replace(what=_as_base(finding.what))
                 for finding in find(self.base, self.donor, self.donor, base=True)
                 if finding.severity != "same"
             ]
+        found = [f._replace(severity="warn") if f.severity == "refuse" and f.code in allowed else f for f in found]
         return sorted(found, key=lambda finding: order[finding.severity])
 
     def check(self, allow: Iterable[str] = ()) -> list[Finding]:
-        """The warnings of a mixable pair.
-
-        Refusals whose code is in `allow` become warnings.
+        """The warnings of a mixable pair; `allow` as in `findings`.
 
         Raises:
             Refused: the pair cannot be mixed; every reason is named.
         """
-        allowed = set(allow)
-        findings = [f._replace(severity="warn") if f.code in allowed and f.can_allow else f for f in self.findings()]
+        findings = self.findings(allow)
         refusals = [finding for finding in findings if finding.severity == "refuse"]
         if refusals:
             reasons = "; ".join(finding.what for finding in refusals)
@@ -99,3 +103,7 @@ class Pair:
                 PairedTensor(name, instruct, thinking, donor, min(instruct.numel, thinking.numel, donor.numel))
             )
         return paired
+
+
+def _as_base(what: str) -> str:
+    return "Base: " + what.replace("the Instruct side", "Base").replace("the Thinking side", "the donor")

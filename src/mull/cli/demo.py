@@ -52,4 +52,4 @@ def demo(
         paths = write_report(store, folder / "report")
     stdout.print("\nreport:", highlight=False)
     for path in paths:
-        stdout.print(f"  {path}", highlight=False, soft_wrap=True)
+        stdout.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)

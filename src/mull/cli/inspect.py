@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mull.cli.options import AllowOption, Donor, DonorOption, consoles
-from mull.errors import Refused
+from mull.errors import MullError, Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,20 +37,21 @@ def inspect(
     """
     import json as json_module
 
+    from rich.markup import escape
+
     from mull.checkpoints.pair import Pair
 
+    if png and not sigma:
+        raise MullError("--png draws σ, which --no-sigma leaves out", "drop one of the two")
     stdout, stderr = consoles()
     try:
         pair = Pair.open(instruct, thinking, base, donor=donor.value)
-        findings = [
-            f._replace(severity="warn") if f.severity == "refuse" and f.code in (allow or []) and f.can_allow else f
-            for f in pair.findings()
-        ]
+        findings = pair.findings(allow or ())
     except Refused as error:
         if json:
             print(json_module.dumps({"mixable": False, "findings": [_refusal(error)], "sigma": None}, indent=2))
         else:
-            stderr.print(f"[bold red]refused[/] {error}", highlight=False)
+            stderr.print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
         return 1
     refused = any(finding.severity == "refuse" for finding in findings)
     measured = {} if refused or not sigma else _similarities(pair, stderr)
@@ -73,7 +74,7 @@ def inspect(
     if measured:
         _print_heatmap(next(iter(measured.values())), stdout)
     if png and measured:
-        stdout.print(f"heat map: {png}", highlight=False)
+        stdout.print(f"heat map: {png}", highlight=False, markup=False)
     stdout.print("\n[bold red]These two cannot be mixed.[/]" if refused else "\n[bold green]These two can be mixed.[/]")
     return int(refused)
 
@@ -96,15 +97,16 @@ def _similarities(pair: Pair, stderr: Console) -> dict[str, Similarity]:
 
 
 def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(
-        title=f"{pair.instruct.name}  ×  {pair.thinking.name}", title_justify="left", box=None, padding=(0, 1)
+        title=escape(f"{pair.instruct.name}  ×  {pair.thinking.name}"), title_justify="left", box=None, padding=(0, 1)
     )
     for column in ("", "", ""):
         table.add_column(column, overflow="fold")
     for finding in findings:
-        text = finding.what + (f"\n[dim]→ {finding.remedy}[/]" if finding.remedy else "")
+        text = escape(finding.what) + (f"\n[dim]→ {escape(finding.remedy)}[/]" if finding.remedy else "")
         table.add_row(_MARK[finding.severity], finding.code, text)
     stdout.print(table, highlight=False)
 

@@ -114,7 +114,7 @@ def run_live(plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console:
     from mull.sweeps.run import run_sweep
 
     sweep = LiveSweep(plan)
-    sweep.resume(store.samples())
+    sweep.resume(store.samples(texts=False))
     if not console.is_terminal:
 
         def on_sample(sample: Sample) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -38,6 +39,13 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
             code = verb(*args, **kwargs)
         except MullError as error:
             print(f"mull: {error}", file=sys.stderr)
+            code = 2
+        except BrokenPipeError:  # `mull … | head`: the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 141
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            print(f"mull: {where}{error.strerror or error}", file=sys.stderr)
             code = 2
         except KeyboardInterrupt:
             print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)

@@ -69,6 +69,7 @@ def merge(
     """
     from mull.checkpoints.pair import Pair
     from mull.merging.coefficients import Coefficients, parse_layers
+    from mull.merging.output import check_target
     from mull.merging.plan import plan_merge
 
     stdout, stderr = consoles()
@@ -84,6 +85,7 @@ def merge(
     print_warnings(warnings, stderr)
     _print_plan(plan, stdout)
     if dry_run:
+        check_target(out, (pair.instruct, pair.thinking), overwrite=overwrite)
         plan.check_space(out)
         stdout.print("dry run: nothing was written")
         return
@@ -102,7 +104,7 @@ def merge(
             extra_files={"README.md": model_card(plan, out.name)},
             progress=advance,
         )
-    stdout.print(f"wrote [bold]{out}[/]", highlight=False, soft_wrap=True)
+    stdout.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def parse_size(text: str) -> int:
@@ -120,12 +122,16 @@ def parse_size(text: str) -> int:
 
 def print_warnings(warnings: list[Finding], stderr: Console) -> None:
     """One line each, with the remedy."""
+    from rich.markup import escape
+
     for warning in warnings:
-        remedy = f" [dim]→ {warning.remedy}[/]" if warning.remedy else ""
-        stderr.print(f"[yellow]warning[/] {warning.what}{remedy}", highlight=False, soft_wrap=True)
+        remedy = f" [dim]→ {escape(warning.remedy)}[/]" if warning.remedy else ""
+        stderr.print(f"[yellow]warning[/] {escape(warning.what)}{remedy}", highlight=False, soft_wrap=True)
 
 
 def _print_plan(plan: MergePlan, stdout: Console) -> None:
+    from rich.markup import escape
+
     pair = plan.pair
     count = sum(len(shard.tensors) for shard in plan.shards)
     dtypes = ", ".join(sorted({tensor.dtype for shard in plan.shards for tensor in shard.tensors}))
@@ -139,4 +145,4 @@ def _print_plan(plan: MergePlan, stdout: Console) -> None:
         ("bytes", f"{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
     )
     for label, value in lines:
-        stdout.print(f"[dim]{label:>9}[/]  {value}", highlight=False, soft_wrap=True)
+        stdout.print(f"[dim]{label:>9}[/]  {escape(value)}", highlight=False, soft_wrap=True)

@@ -28,11 +28,13 @@ def stages(
     from mull.study.tables import read_table
 
     rows = read_table(table)
-    several = len({row.model for row in rows if row.lam is not None}) > 1
+    models = len({row.model for row in rows if row.lam is not None}) > 1
+    strata = len({row.stratum for row in rows if row.lam is not None}) > 1
     groups: dict[str, list] = {}
     for row in rows:
-        benchmark = row.benchmark or table.stem
-        groups.setdefault(f"{row.model}/{benchmark}" if several else benchmark, []).append(row)
+        parts = [row.model] if models else []
+        parts += [row.benchmark or table.stem, *([row.stratum] if strata and row.stratum else [])]
+        groups.setdefault("/".join(parts), []).append(row)
     # A benchmark with rows of other methods only has no λ to speak of.
     found = {name: stages_of_table(rows) for name, rows in groups.items() if any(row.lam is not None for row in rows)}
     if json:

@@ -34,7 +34,7 @@ def sweep(
     top_p: Annotated[float, typer.Option("--top-p")] = 0.95,
     top_k: Annotated[int, typer.Option("--top-k", help="0 = no limit.")] = 20,
     max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens per response; the benchmark's limit by default.")
+        int | None, typer.Option(help="Tokens per response; the benchmark's limit by default.", min=1)
     ] = None,
     donor: DonorOption = Donor.thinking,
     layers: Annotated[
@@ -96,7 +96,7 @@ def sweep(
     from mull.cli.report import print_summary
 
     print_summary(samples, stdout)
-    stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, soft_wrap=True)
+    stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
 
 
 def sample(plan, run: Path, device: str = "auto", batch_size: int | None = None, trust_remote_code: bool = False):
@@ -107,10 +107,12 @@ def sample(plan, run: Path, device: str = "auto", batch_size: int | None = None,
 
     _, stderr = consoles()
     with RunStore.record(run, plan, provenance(plan)) as store:
-        have = len(store.samples())
+        have = store.count()
         if have == plan.total:
-            stderr.print(f"{run} is complete: {have} responses on record", highlight=False, soft_wrap=True)
-            return store.samples()
+            stderr.print(
+                f"{run} is complete: {have} responses on record", highlight=False, markup=False, soft_wrap=True
+            )
+            return store.samples(texts=False)
         if have:
             stderr.print(f"going on from {have} of {plan.total} responses", highlight=False)
         with stderr.status("loading the two checkpoints"):
@@ -128,4 +130,4 @@ def sample(plan, run: Path, device: str = "auto", batch_size: int | None = None,
         stderr.print(
             f"{done.new} responses in {clock(done.seconds)}, {done.tokens_per_second:,.0f} tokens/s", highlight=False
         )
-        return store.samples()
+        return store.samples(texts=False)

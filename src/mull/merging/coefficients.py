@@ -198,9 +198,11 @@ def parse_lambdas(text: str, *, extrapolate: bool = False) -> list[float]:
                 count = round((stop - start) / step)
                 if step <= 0 or count < 0 or count > 10_000:
                     raise ValueError(part)
-                lams += [
-                    round(start + i * step, 10) for i in range(count + 1) if start + i * step <= stop + step * 1e-6
-                ]
+                if abs(start + count * step - stop) > step * 1e-6:
+                    raise MullError(
+                        f"steps of {step:g} do not lead from {start:g} to {stop:g}", "choose a step that does"
+                    )
+                lams += [round(start + i * step, 10) for i in range(count + 1)]
             else:
                 lams.append(float(part))
     except (ValueError, ZeroDivisionError, OverflowError):

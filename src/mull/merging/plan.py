@@ -108,6 +108,14 @@ class MergePlan:
                     what = f"{path} changed while it was read"
                     raise MullError(what, "make sure that nothing writes to it, then run again")
 
+    def config(self) -> dict[str, Any]:
+        """The donor's config, with the new dtype where one was asked for: loaders cast to what the config says."""
+        config = dict(self.pair.donor.config)
+        name = next((name for name, kind in DTYPES.items() if kind == self.dtype), None)
+        if name is not None:
+            config["dtype" if "dtype" in config else "torch_dtype"] = name
+        return config
+
     def index(self) -> dict[str, Any]:
         """The content of model.safetensors.index.json."""
         return {

@@ -117,6 +117,8 @@ def _fill(
             raise
         for path in plan.pair.donor.companions():
             output.copy_file(path, partial / path.name)
+        if plan.dtype is not None:
+            output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
         for name, text in extra_files.items():
             output.write_text(partial / name, text)
         if len(plan.shards) > 1:
@@ -133,7 +135,8 @@ def _fill(
 def _reserve(path: Path, shard: OutputShard) -> None:
     """Take the shard's whole space on disk before any work is done."""
     with path.open("r+b" if path.exists() else "w+b") as file:
-        os.posix_fallocate(file.fileno(), 0, shard.nbytes)
+        if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk shows only while writing
+            os.posix_fallocate(file.fileno(), 0, shard.nbytes)
         os.truncate(file.fileno(), shard.nbytes)
 
 
@@ -172,7 +175,7 @@ def _write_shard(path: Path, shard: OutputShard, threads: int, progress: Callabl
             stop.set()
             for future in futures:
                 future.result()
-            os.fdatasync(target)
+            os.fsync(target)
         finally:
             stop.set()
             pool.shutdown(wait=True)

@@ -34,4 +34,4 @@ class Sample:
     """The extracted answer, empty where none was found."""
     correct: bool
     seconds: float
-    """Wall-clock seconds from the request's first token to its last; shared with its batch-mates."""
+    """Wall-clock seconds from the request's prefill to its last token; shared with its batch-mates."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from mull.errors import MullError
 from mull.study.records import Sample
@@ -56,7 +57,7 @@ class RunStore:
         path = folder / DATABASE
         if not path.is_file():
             raise MullError(f"{folder} holds no run (no {DATABASE})", "give the folder of `mull sweep --run`")
-        return cls(folder, _connect(path))
+        return cls(folder, _connect_to_read(path))
 
     @classmethod
     @contextmanager
@@ -107,19 +108,27 @@ class RunStore:
 
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the samples on record."""
-        rows = self._connection.execute('SELECT question, "index" FROM samples WHERE setting = ?', (setting,))
-        return set(rows)
+        return set(self._read('SELECT question, "index" FROM samples WHERE setting = ?', setting))
 
     def add(self, sample: Sample) -> None:
         """Put one sample on record, at once and for good."""
         marks = ", ".join("?" * len(_COLUMNS))
-        with self._connection:
-            self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", astuple(sample))
+        try:
+            with self._connection:
+                self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", astuple(sample))
+        except sqlite3.OperationalError as error:  # a full disk, say
+            raise MullError(
+                f"cannot write to {self.folder / DATABASE} ({error})", "mend that and run it again"
+            ) from None
 
-    def samples(self) -> list[Sample]:
-        """All samples, by setting, question and index."""
-        order = 'lam IS NULL, lam, setting, question, "index"'
-        rows = self._connection.execute(f"SELECT {_QUOTED} FROM samples ORDER BY {order}")
+    def count(self) -> int:
+        """How many samples are on record."""
+        return next(self._read("SELECT COUNT(*) FROM samples"))[0]
+
+    def samples(self, *, texts: bool = True) -> list[Sample]:
+        """All samples, by setting, question and index; without `texts` their text is empty, which saves memory."""
+        columns = _QUOTED if texts else _QUOTED.replace('"text"', "''")
+        rows = self._read(f'SELECT {columns} FROM samples ORDER BY lam IS NULL, lam, setting, question, "index"')
         correct = _COLUMNS.index("correct")
         samples = []
         for row in rows:
@@ -157,15 +166,17 @@ class RunStore:
             )
 
     def _meta(self, key: str) -> str:
-        try:
-            row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        except sqlite3.DatabaseError as error:
-            raise MullError(
-                f"{self.folder / DATABASE} is damaged ({error})", "restore it, or sweep into a new folder"
-            ) from None
+        row = next(self._read("SELECT value FROM meta WHERE key = ?", key), None)
         if row is None:
             raise MullError(f"{self.folder / DATABASE} holds no plan", "sweep into a new folder")
         return row[0]
+
+    def _read(self, query: str, *values: str) -> Iterator[tuple]:
+        try:
+            yield from self._connection.execute(query, values)
+        except sqlite3.DatabaseError as error:
+            what = f"{self.folder / DATABASE} is damaged ({error})"
+            raise MullError(what, "restore it, or sweep into a new folder") from None
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -176,3 +187,16 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.DatabaseError as error:
         raise MullError(f"{path} is no run database ({error})", "choose another folder") from None
     return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Also from a folder that cannot be written to, where SQLite cannot make its shared-memory file."""
+    failure: sqlite3.DatabaseError | None = None
+    for mode in ("mode=ro", "mode=ro&immutable=1"):
+        try:
+            connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?{mode}", uri=True, timeout=30)
+            connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+            return connection
+        except sqlite3.DatabaseError as error:
+            failure = error
+    raise MullError(f"{path} is no run database ({failure})", "give the folder of `mull sweep --run`")

@@ -63,6 +63,22 @@ def test_table_in_words(table):
     assert "within [0.4, 0.6]" in result.stdout
 
 
+def test_strata_are_groups_of_their_own(tmp_path):
+    path = tmp_path / "metrics-by-stratum.csv"
+    rows = [
+        f"toy,{stratum},{lam},{ratio}"
+        for stratum, shift in (("easy", 0), ("hard", 0.2), ("", 0.1))
+        for lam, ratio in ((-0.5, 0), (0, 0), (0.4 + shift, 0.04), (0.5 + shift, 1), (1.5, 1))
+    ]
+    path.write_text("\n".join(["benchmark,stratum,lambda,think_ratio", *rows]))
+    result = CliRunner().invoke(app, [str(path), "--json"])
+    assert result.exit_code == 0
+    grids = {name: found["grid"] for name, found in json.loads(result.stdout).items()}
+    assert grids == {"toy/easy": [0.4, 0.5], "toy/hard": [0.6000000000000001, 0.7], "toy": [0.5, 0.6]}
+    path.write_text("\n".join(["benchmark,stratum,lambda,think_ratio", *rows[:5]]))
+    assert list(json.loads(CliRunner().invoke(app, [str(path), "--json"]).stdout)) == ["toy"]
+
+
 def test_errors_reach_the_entry_point(tmp_path):
     result = CliRunner().invoke(app, [str(tmp_path / "none.csv")])
     assert isinstance(result.exception, MullError)

@@ -102,8 +102,10 @@ def test_a_row_of_another_method_with_a_coefficient_is_no_point_of_the_rise():
 
 
 def test_table_refusals():
-    with pytest.raises(MullError, match="one benchmark and model"):
+    with pytest.raises(MullError, match="one benchmark, stratum and model"):
         stages_of_table([*table(GPQA, benchmark="a"), *table(GPQA, benchmark="b")])
+    with pytest.raises(MullError, match="easy of a, hard of a"):
+        stages_of_table([*table(GPQA, benchmark="a", stratum="easy"), *table(GPQA, benchmark="a", stratum="hard")])
     with pytest.raises(MullError, match=r"λ = 0\.8 stands twice"):
         stages_of_table([*table(GPQA), PublishedRow(lam=0.8, think_ratio=0.3)])
     assert stages_of_table([PublishedRow(lam=0.5)]).reason == "no row has both a λ and a Think #R"

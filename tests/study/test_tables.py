@@ -57,7 +57,7 @@ def test_missing_cells_and_the_unit_of_a_column():
         ("x,think_ratio\n0,0\n", "no column 'lambda'"),
         ("lambda,think_ratio\n0,0\n1,many\n", r"row 3, column 'think_ratio': 'many' is not a number"),
         ("lambda,think_ratio\n0,inf\n", "not a number"),
-        ("lambda,think_ratio\n1.3,0\n", r"λ must lie in \[0, 1\], got 1.3 in the table, row 2"),
+        ("lambda,think_ratio\n1e999,0\n", "'1e999' is not a number"),
         ("lambda,think_ratio\n0,130\n", "think_ratio must lie in 0–100 %, got 130 %"),
         ("lambda,think_ratio\n,50\n", "no row with a λ"),
     ],
@@ -65,6 +65,11 @@ def test_missing_cells_and_the_unit_of_a_column():
 def test_errors_say_where(text, words):
     with pytest.raises(MullError, match=words):
         parse_table(text)
+
+
+def test_extrapolated_lambda_and_strata():
+    rows = parse_table("lambda,stratum,think_ratio\n-0.5,easy,0\n−0.25,easy,0\n1.5,hard,1\n0,,1\n")
+    assert [(row.lam, row.stratum) for row in rows] == [(-0.5, "easy"), (-0.25, "easy"), (1.5, "hard"), (0, "")]
 
 
 def test_files_that_are_no_tables(tmp_path):

@@ -100,15 +100,17 @@ def stages_of_samples(samples: Sequence[Sample], resamples: int = 200, seed: int
 
 
 def stages_of_table(rows: Sequence[PublishedRow]) -> Stages:
-    """The stages of one benchmark's rows of a published table, each λ of equal weight.
+    """The stages of one benchmark's (or stratum's) rows of a published table, each λ of equal weight.
 
     Rows without λ or Think #R, and those of other merging methods, are left out. Raises `MullError` for rows of
-    several benchmarks or models, and where one λ stands there with different Think #R.
+    several benchmarks, strata or models, and where one λ stands there with different Think #R.
     """
     rows = [row for row in rows if row.lam is not None and not _OTHER_METHODS.match(row.method)]
-    kinds = sorted({" of ".join(filter(None, (row.benchmark, row.model))) for row in rows})
+    kinds = sorted({" of ".join(filter(None, (row.stratum, row.benchmark, row.model))) for row in rows})
     if len(kinds) > 1:
-        raise MullError(f"stages are those of one benchmark and model, got {', '.join(kinds)}", "give them one by one")
+        raise MullError(
+            f"stages are those of one benchmark, stratum and model, got {', '.join(kinds)}", "give them one by one"
+        )
     rows = [row for row in rows if not math.isnan(row.think_ratio)]
     if not rows:
         return Stages(found=False, reason="no row has both a λ and a Think #R", grid=None, fit=None)

@@ -6,13 +6,19 @@ Every sentence depends on the measured values and their errors: a tie is called 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
+
+from scipy.special import ndtri, stdtrit
 
 from mull.study.metrics import SettingMetrics
 from mull.study.paired import PairedDifference, paired_difference
 from mull.study.records import Sample
 from mull.study.stages import Stages
+
+SMALL_GAIN = 0.02
+"""More tokens are over-thinking where the 95 % interval excludes a gain of accuracy as large as this."""
 
 
 def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None = None) -> str:
@@ -27,7 +33,7 @@ def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequ
     sentences = [_where(stages), _ends(sweep)]
     if len(sweep) > 1:
         sentences += [_best(sweep, samples), _stage_3(sweep, stages, samples), _token_course(sweep, samples)]
-    return " ".join(filter(None, sentences))
+    return re.sub(r"(?<!\w)-(?=\d)", "−", " ".join(filter(None, sentences)))
 
 
 def _where(stages: Stages) -> str:
@@ -50,7 +56,7 @@ def _where(stages: Stages) -> str:
 
 def _ends(sweep: Sequence[SettingMetrics]) -> str:
     said = [
-        f"{_at(m)} accuracy is {_share(m)} (± one standard error) with {m.tokens.value:,.0f} tokens per response"
+        f"{_at(m)} accuracy is {_share(m, explained=True)} with {m.tokens.value:,.0f} tokens per response"
         for m in ((sweep[0], sweep[-1]) if len(sweep) > 1 else (sweep[0],))
     ]
     return _capital("; ".join(said)) + "."
@@ -85,20 +91,36 @@ def _stage_3(sweep: Sequence[SettingMetrics], stages: Stages, samples: Sequence[
     saturated = [m for m in sweep if m.lam is not None and m.lam >= bounds[1] - 1e-9]
     if len(saturated) < 2:
         return f"With {len(saturated)} λ beyond the transition, over-thinking cannot be judged."
-    last = saturated[-1]
+    *earlier, last = saturated
     best = max(saturated, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
     first = saturated[0] if best is last else best
-    accuracy, tokens = _difference(last, first, "correct", samples), _difference(last, first, "tokens", samples)
+    # Any of the earlier λ could have been the one to compare with, so each comparison answers for all of them.
+    accuracy = _difference(last, first, "correct", samples, len(earlier))
+    tokens = _difference(last, first, "tokens", samples, len(earlier))
+    allowed = f" These intervals allow for the choice among {len(earlier)} λ." if len(earlier) > 1 else ""
     span = f"from {_label(first)} to {_label(last)}"
     if tokens.tie:
-        return f"In stage 3 tokens do not clearly grow {span} ({_tokens(tokens)}): no over-thinking is seen."
+        return f"In stage 3 tokens do not clearly grow {span} ({_tokens(tokens)}): no over-thinking is seen.{allowed}"
     if tokens.difference < 0:
-        return f"In stage 3 tokens fall {span} ({_tokens(tokens)}): no over-thinking."
+        return f"In stage 3 tokens fall {span} ({_tokens(tokens)}): no over-thinking.{allowed}"
     growth = f"In stage 3 tokens grow {span} ({_tokens(tokens)}, {100 * tokens.difference / first.tokens.value:+.0f} %)"
+    return f"{growth} {_gain(accuracy, first, last)}.{allowed}"
+
+
+def _gain(accuracy: PairedDifference, first: SettingMetrics, last: SettingMetrics) -> str:
+    """What the growing tokens from `first` to `last` buy."""
+    ends = {first.mean_at_k.value, last.mean_at_k.value}
+    if ends == {1.0}:
+        return "while no error occurs at either, so there is no accuracy left to gain: over-thinking on these questions"
+    if ends == {0.0}:
+        return "while no response is right at either: over-thinking cannot be judged"
     if not accuracy.tie and accuracy.difference > 0:
-        return f"{growth} and still buy accuracy ({_points(accuracy)})."
-    loss = "accuracy falls" if not accuracy.tie else "accuracy does not measurably gain"
-    return f"{growth} while {loss} ({_points(accuracy)}): over-thinking."
+        return f"and still buy accuracy ({_points(accuracy)})"
+    if not accuracy.tie:
+        return f"while accuracy falls ({_points(accuracy)}): over-thinking"
+    if accuracy.high < SMALL_GAIN:
+        return f"while accuracy gains less than {100 * SMALL_GAIN:g} points ({_points(accuracy)}): over-thinking"
+    return f"while no gain in accuracy is resolved ({_points(accuracy)}): whether this is over-thinking stays open"
 
 
 def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
@@ -111,26 +133,44 @@ def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | N
     if not falls:
         return "Tokens never fall as λ grows."
     _, high, low = max(falls, key=lambda fall: fall[0])
-    change = _difference(low, high, "tokens", samples)
+    # The largest fall is picked from all pairs of λ.
+    pairs = math.comb(len(sweep), 2)
+    change = _difference(low, high, "tokens", samples, pairs)
+    allowed = f", allowing for {pairs} pairs of λ" if pairs > 1 else ""
     if change.tie:
-        return f"Tokens grow with λ within error (largest fall: {_tokens(change)})."
+        return f"Tokens grow with λ within error (largest fall: {_tokens(change)}{allowed})."
     return (
         f"Tokens are not monotone in λ: they fall from {high.tokens.value:,.0f} at {_label(high)} "
-        f"to {low.tokens.value:,.0f} at {_label(low)} ({_tokens(change)})."
+        f"to {low.tokens.value:,.0f} at {_label(low)} ({_tokens(change)}{allowed})."
     )
 
 
 def _difference(
-    a: SettingMetrics, b: SettingMetrics, value: Literal["correct", "tokens"], samples: Sequence[Sample] | None
+    a: SettingMetrics,
+    b: SettingMetrics,
+    value: Literal["correct", "tokens"],
+    samples: Sequence[Sample] | None,
+    choices: int = 1,
 ) -> PairedDifference:
+    """`a` − `b`, its 95 % interval and p-value corrected (Bonferroni) for being one of `choices` such differences."""
     if samples is not None:
-        return paired_difference(samples, a.setting, b.setting, value)
-    x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
-    difference, error = x.value - y.value, math.hypot(x.error, y.error)
-    statistic = difference / error if error != 0 else (math.inf if difference else 0.0)
-    reach = 1.96 * error
-    p_value = math.erfc(abs(statistic) / math.sqrt(2))
-    return PairedDifference(difference, error, difference - reach, difference + reach, p_value, 0)
+        difference, error, _, _, p_value, questions = paired_difference(samples, a.setting, b.setting, value)
+        quantile = float(stdtrit(questions - 1, 1 - 0.025 / choices))
+    else:
+        x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
+        difference, error, questions = x.value - y.value, math.hypot(x.error, y.error), min(a.questions, b.questions)
+        statistic = difference / error if error != 0 else (math.inf if difference else 0.0)
+        p_value, quantile = math.erfc(abs(statistic) / math.sqrt(2)), float(ndtri(1 - 0.025 / choices))
+    reach = quantile * error
+    if value == "correct" and error < 1e-9:
+        # n questions alike are no certainty: a share 1 − (α/2)^(1/n) of all may be others, which differ from these by
+        # 1 + |difference| at most.
+        most = 1 + abs(difference)
+        reach, p_value = most * (1 - (0.025 / choices) ** (1 / questions)), 2 * most**-questions
+    low, high = difference - reach, difference + reach
+    if value == "correct":
+        low, high = max(low, -1.0), min(high, 1.0)
+    return PairedDifference(difference, error, low, high, min(choices * p_value, 1.0), questions)
 
 
 def _token_change(change: PairedDifference, other: SettingMetrics) -> str:
@@ -141,20 +181,24 @@ def _token_change(change: PairedDifference, other: SettingMetrics) -> str:
 
 
 def _points(change: PairedDifference) -> str:
-    return f"{100 * change.difference:+.1f} points{_interval(100 * change.low, 100 * change.high, '.1f')}"
+    return f"{100 * change.difference:+z.1f} points{_interval(100 * change.low, 100 * change.high, 'z.1f')}"
 
 
 def _tokens(change: PairedDifference) -> str:
-    return f"{change.difference:+,.0f} tokens{_interval(change.low, change.high, ',.0f')}"
+    return f"{change.difference:+z,.0f} tokens{_interval(change.low, change.high, 'z,.0f')}"
 
 
 def _interval(low: float, high: float, form: str) -> str:
     return ", interval unknown" if math.isnan(low) else f", 95 % interval {low:{form}} to {high:{form}}"
 
 
-def _share(m: SettingMetrics) -> str:
+def _share(m: SettingMetrics, *, explained: bool = False) -> str:
+    if m.mean_at_k.value in (0.0, 1.0):
+        # A standard error of 0.0 would read as certainty.
+        what = "right answer" if m.mean_at_k.value == 0 else "error"
+        return f"{100 * m.mean_at_k.value:g} % (no {what} in {m.samples:,} response{'s' if m.samples != 1 else ''})"
     error = "unknown" if math.isnan(m.mean_at_k.error) else f"{100 * m.mean_at_k.error:.1f}"
-    return f"{100 * m.mean_at_k.value:.1f} ± {error} %"
+    return f"{100 * m.mean_at_k.value:.1f} ± {error} %" + (" (± one standard error)" if explained else "")
 
 
 def _label(m: SettingMetrics) -> str:

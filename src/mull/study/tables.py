@@ -25,6 +25,7 @@ _ALIASES = {
     "model": {"model", "pair", "backbone", "size"},
     "lam": {"lambda", "lam", "λ", "coefficient", "ratio_lambda"},
     "benchmark": {"benchmark", "bench", "dataset", "task"},
+    "stratum": {"stratum", "strata", "difficulty"},
     "k": {"k", "samples"},
     "mean_at_k": {"mean_at_k", "mean", "accuracy", "acc"},
     "pass_at_k": {"pass_at_k", "pass"},
@@ -45,6 +46,8 @@ class PublishedRow:
     model: str = ""
     lam: float | None
     benchmark: str = ""
+    stratum: str = ""
+    """Difficulty class of the questions, or empty for all of them."""
     k: int | None = None
     mean_at_k: float = math.nan
     pass_at_k: float = math.nan
@@ -79,7 +82,8 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
 
     Needs the columns λ and Think #R under any usual spelling; others are optional, unknown ones ignored. A column of
     shares is in percent if its header or a cell says `%` or any of its values exceeds 1. Raises `MullError` for a
-    missing column, a cell that is not a number, a λ or share outside its range, and a table without any λ.
+    missing column, a cell that is not a number, a share outside its range, and a table without any λ. A λ may lie
+    outside [0, 1] (extrapolated weights).
     """
     lines = text.removeprefix("\ufeff").splitlines(keepends=True)
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
@@ -102,9 +106,6 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
         ]
 
     lams = numbers("lam")
-    for (number, _), lam in zip(numbered, lams, strict=True):
-        if not (math.isnan(lam) or 0 <= lam <= 1):
-            raise MullError(f"λ must lie in [0, 1], got {lam:g} in {name}, row {number}", "1 = the Thinking checkpoint")
     if all(map(math.isnan, lams)):
         raise MullError(f"{name} has no row with a λ", f"fill column {header[columns['lam']]!r} for interpolations")
     shares = {
@@ -120,13 +121,15 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
                     f"{column} must lie in 0–100 %, got {100 * value:g} % in {name}, row {number}", "correct the cell"
                 )
     ks, tokens = numbers("k"), numbers("tokens")
-    methods, models, benchmarks = strings("method"), strings("model"), strings("benchmark")
+    methods, models = strings("method"), strings("model")
+    benchmarks, strata = strings("benchmark"), strings("stratum")
     return [
         PublishedRow(
             method=methods[i],
             model=models[i],
             lam=None if math.isnan(lams[i]) else lams[i],
             benchmark=benchmarks[i],
+            stratum=strata[i],
             k=None if math.isnan(ks[i]) else int(ks[i]),
             mean_at_k=shares["mean_at_k"][i],
             pass_at_k=shares["pass_at_k"][i],
@@ -156,9 +159,10 @@ def _number(cell: str, where: str) -> float:
     plain = cell.removesuffix("%").strip()
     if plain.lower() in _MISSING:
         return math.nan
+    plain = plain.replace("−", "-")
     if _THOUSANDS.fullmatch(plain):
         plain = plain.replace(",", "")
-    if not _NUMBER.fullmatch(plain):
+    if not _NUMBER.fullmatch(plain) or not math.isfinite(float(plain)):
         raise MullError(f"{where}: {cell!r} is not a number", "leave the cell empty where there is no value")
     return float(plain)
 

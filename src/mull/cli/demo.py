@@ -37,7 +37,12 @@ def demo(
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     pair.check()
     settings = [Coefficients.scalar(lam) for lam in _LAMBDAS]
-    plan = SweepPlan(pair, settings, benchmark, 2 if quick else 8, Sampling(max_tokens=benchmark.max_tokens))
+    with stderr.status("starting torch"):
+        from mull.engines.local import arithmetic
+
+        engine = arithmetic(pair.donor.folder)
+    sampling = Sampling(max_tokens=benchmark.max_tokens)
+    plan = SweepPlan(pair, settings, benchmark, 2 if quick else 8, sampling, engine=engine)
     stdout.print(
         f"The built-in pair: {pair.thinking.layers} layers, {pair.thinking.parameters / 1e6:.2f} M parameters. "
         f"{len(settings)} λ × {len(benchmark.questions())} questions × {plan.k} samples = {plan.total} responses.",

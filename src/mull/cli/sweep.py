@@ -92,7 +92,12 @@ def sweep(
         setting.resolve(names)  # refuse a selector that matches nothing before the weights are loaded
     print_warnings(warnings, stderr)
     stderr.print(f"donor of template, tokenizer and generation config: {pair.donor_side}", highlight=False)
-    samples = sample(SweepPlan(pair, settings, chosen, k, sampling, seed), run, device, batch_size, trust_remote_code)
+    with stderr.status("starting torch"):
+        from mull.engines.local import arithmetic
+
+        engine = arithmetic(pair.donor.folder, device)
+    plan = SweepPlan(pair, settings, chosen, k, sampling, seed, engine)
+    samples = sample(plan, run, device, batch_size, trust_remote_code)
     from mull.cli.report import print_summary
 
     print_summary(samples, stdout)

@@ -29,7 +29,7 @@ class SweepPlan:
     sampling: Sampling
     seed: int = 0
     engine: str = "local"
-    """Which engine and arithmetic, e.g. "local/float32": they move samples, so they belong to the plan."""
+    """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan."""
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -60,6 +60,11 @@ def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     yield Finding(
         "same", "architecture", f"architecture {names[1]}, {b.layers} layers, {b.parameters / 1e6:,.1f} M parameters"
     )
+    for side in (a, b):
+        stated = text_config(side.config).get("num_hidden_layers")
+        if isinstance(stated, int) and stated > side.layers:
+            what = f"the config of {_label(side, a)} names {stated} layers, its weights have {side.layers}"
+            yield Finding("refuse", "layers", what, "use the config this checkpoint was saved with")
     left, right = structure(a.config), structure(b.config)
     different = sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
     if different:

@@ -70,6 +70,8 @@ def inspect(
         return int(refused)
     _print_findings(pair, findings, stdout)
     for title, similarity in measured.items():
+        if similarity.overall != similarity.overall:
+            stderr.print("[yellow]warning[/] the weights hold NaN or infinity")
         stdout.print(f"\nσ({title}) = [bold]{similarity.overall:.4f}[/]  (0 = equal weights)", highlight=False)
     if measured:
         _print_heatmap(next(iter(measured.values())), stdout)
@@ -119,7 +121,7 @@ def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
     from mull.checkpoints.names import MODULE_KINDS
 
     kinds = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
-    top = max(similarity.cells.values(), default=0) or 1
+    top = max((value for value in similarity.cells.values() if value == value), default=0) or 1
     table = Table(box=None, padding=(0, 0), show_header=True)
     table.add_column("layer ", justify="right")
     for kind in kinds:
@@ -131,6 +133,9 @@ def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
             value = similarity.cells.get((layer, kind))
             if value is None:
                 row.append("")
+                continue
+            if value != value:  # NaN
+                row.append(Text("  NaN  ", style="bold red"))
                 continue
             share = value / top
             red, other = 255, round(245 - 190 * share)

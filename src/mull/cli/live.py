@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mull.cli import interrupt
 from mull.study.records import Sample
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LiveSweep:
             self.settings[sample.setting].add(sample)
 
     def add(self, sample: Sample) -> None:
+        interrupt.check()
         running, now = self.settings[sample.setting], time.perf_counter()
         if not running.new_tokens:
             running.started = now - sample.seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from collections.abc import Callable
 import typer
 
 from mull import __version__
+from mull.cli import interrupt
 from mull.cli.demo import demo
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
@@ -48,8 +50,11 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
             print(f"mull: {where}{error.strerror or error}", file=sys.stderr)
             code = 2
         except KeyboardInterrupt:
-            print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)
-            code = 130
+            code = _interrupted()
+        except Exception:
+            if not interrupt.seen():
+                raise
+            code = _interrupted()  # Ctrl-C inside an import comes out as some other error
         raise typer.Exit(code or 0)
 
     return run
@@ -66,8 +71,17 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
+def _interrupted() -> int:
+    print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)
+    return 130
+
+
 def main() -> None:
     """Entry point of the command line."""
+    interrupt.watch()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without λ gets a question mark, not a traceback
     app()
 
 

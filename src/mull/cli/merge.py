@@ -50,7 +50,9 @@ def merge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output folder if it is a model.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output folder, with all its files, if it is a model.")
+    ] = False,
     hash_inputs: Annotated[bool, typer.Option("--hash", help="Record the SHA-256 of the input files.")] = False,
     threads: Annotated[int, typer.Option(help="Threads that move data.", min=1, max=64)] = 2,
     allow: AllowOption = None,
@@ -58,8 +60,8 @@ def merge(
 ) -> None:
     """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct.
 
-    Every element is rounded once; λ = 0 and λ = 1 are the ends byte for byte. A merge that was killed goes on where it
-    was when the same command is given again.
+    Every element is rounded once; at λ = 0 and λ = 1 the weights are those of the ends byte for byte. A merge that was
+    killed goes on where it was when the same command is given again.
 
     Examples:
 
@@ -75,13 +77,15 @@ def merge(
     stdout, stderr = consoles()
     coefficients = Coefficients.only(
         lam,
-        layers=parse_layers(layers) if layers else None,
-        modules=[kind.strip() for kind in modules.split(",")] if modules else None,
+        layers=parse_layers(layers) if layers is not None else None,
+        modules=[kind.strip() for kind in modules.split(",")] if modules is not None else None,
         extrapolate=extrapolate,
     )
     pair = Pair.open(instruct, thinking, donor=donor.value)
     warnings = pair.check(allow or ())
-    plan = plan_merge(pair, coefficients, dtype=dtype, shard_bytes=parse_size(shard_size) if shard_size else None)
+    plan = plan_merge(
+        pair, coefficients, dtype=dtype, shard_bytes=parse_size(shard_size) if shard_size is not None else None
+    )
     print_warnings(warnings, stderr)
     _print_plan(plan, stdout)
     if dry_run:

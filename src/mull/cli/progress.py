@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from mull.cli import interrupt
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,4 +27,9 @@ def byte_progress(title: str, total: int, console: Console) -> Iterator[Callable
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(title, total=total)
-        yield lambda nbytes: progress.advance(task, nbytes)
+
+        def advance(nbytes: int) -> None:
+            interrupt.check()
+            progress.advance(task, nbytes)
+
+        yield advance

@@ -73,8 +73,8 @@ def sweep(
 
     stdout, stderr = consoles()
     chosen = load_benchmark(benchmark, questions=questions, seed=question_seed)
-    span = parse_layers(layers) if layers else None
-    kinds = [kind.strip() for kind in modules.split(",")] if modules else None
+    span = parse_layers(layers) if layers is not None else None
+    kinds = [kind.strip() for kind in modules.split(",")] if modules is not None else None
     settings = [
         Coefficients.only(lam, layers=span, modules=kinds, extrapolate=extrapolate)
         for lam in parse_lambdas(lambdas, extrapolate=extrapolate)
@@ -108,31 +108,31 @@ def sample(plan, run: Path, device: str = "auto", batch_size: int | None = None,
     """Run `plan` in the folder `run` under a live table; returns all samples on record."""
     from mull.cli.live import clock, run_live
     from mull.sweeps.run import provenance
-    from mull.sweeps.store import RunStore
+    from mull.sweeps.store import DATABASE, RunStore
 
     _, stderr = consoles()
-    with RunStore.record(run, plan, provenance(plan)) as store:
-        have = store.count()
-        if have == plan.total:
-            stderr.print(
-                f"{run} is complete: {have} responses on record", highlight=False, markup=False, soft_wrap=True
-            )
-            return store.samples(texts=False)
-        if have:
-            stderr.print(f"going on from {have} of {plan.total} responses", highlight=False)
-        with stderr.status("loading the two checkpoints"):
-            from mull.engines.local import LocalEngine
+    if (run / DATABASE).exists():  # what can be refused is refused before the weights are loaded
+        with RunStore.record(run, plan, provenance(plan)) as store:
+            if store.count() == plan.total:
+                complete = f"{run} is complete: {plan.total} responses on record"
+                stderr.print(complete, highlight=False, markup=False, soft_wrap=True)
+                return store.samples(texts=False)
+    with stderr.status("loading the two checkpoints"):
+        from mull.engines.local import LocalEngine
 
-            engine = LocalEngine(
-                plan.pair.instruct.folder,
-                plan.pair.thinking.folder,
-                donor=plan.pair.donor_side,
-                device=device,
-                batch_size=batch_size,
-                trust_remote_code=trust_remote_code,
-            )
-        done = run_live(plan, engine, store, stderr)
-        stderr.print(
-            f"{done.new} responses in {clock(done.seconds)}, {done.tokens_per_second:,.0f} tokens/s", highlight=False
+        engine = LocalEngine(
+            plan.pair.instruct.folder,
+            plan.pair.thinking.folder,
+            donor=plan.pair.donor_side,
+            device=device,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
         )
+        engine.render(plan.benchmark.prompt(plan.benchmark.questions()[0]))
+    with RunStore.record(run, plan, provenance(plan)) as store:
+        if store.count():
+            stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
+        done = run_live(plan, engine, store, stderr)
+        speed = f"{done.tokens_per_second:,.0f} tokens/s"
+        stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
         return store.samples(texts=False)

@@ -29,6 +29,8 @@ def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool) ->
         source = side.folder.resolve()
         if target == source or target in source.parents:
             raise MullError(f"the output {out} holds the input {side.name}", "choose another output folder")
+        if source in target.parents:
+            raise MullError(f"the output {out} lies in the input {side.name}", "choose another output folder")
     if target.exists() and not target.is_dir():
         raise MullError(f"the output {out} is a file", "choose a folder that does not exist yet")
     if target.exists() and any(target.iterdir()):

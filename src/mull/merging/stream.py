@@ -22,6 +22,7 @@ import torch
 from mull import __version__
 from mull.checkpoints.blocks import Buffer, Files, read_piece
 from mull.checkpoints.checkpoint import INDEX, Checkpoint
+from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 from mull.merging import output
@@ -222,7 +223,8 @@ def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
 def _manifest(plan: MergePlan, *, hash_inputs: bool) -> dict[str, object]:
     described = {**plan.described}
     for key, side in (("instruct", plan.pair.instruct), ("thinking", plan.pair.thinking)):
-        described[key] = {"name": side.name, "files": _fingerprints(side, hash_inputs)}
+        files = _fingerprints(side, hash_inputs)
+        described[key] = {"name": side.name, "fingerprint": fingerprint(side), "files": files}
     donor = plan.pair.donor
     warnings = [f"{f.code}: {f.what}" for f in plan.pair.findings() if f.severity != "same"]
     return {

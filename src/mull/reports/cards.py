@@ -16,7 +16,7 @@ def model_card(plan: MergePlan, title: str) -> str:
     if on_hub:
         header += ["base_model:", *(f"- {name}" for name in on_hub), "base_model_relation: merge"]
     header.append("---")
-    findings = [f"- {f.what}" for f in pair.findings() if f.severity != "same"]
+    findings = [f"- {f.what.replace('<think>', '`<think>`')}" for f in pair.findings() if f.severity != "same"]
     body = [
         f"# {title}",
         "",
@@ -29,7 +29,7 @@ def model_card(plan: MergePlan, title: str) -> str:
         f"| Thinking | {names[1]} |",
         f"| λ | {plan.coefficients.label} |",
         f"| template, tokenizer, generation config | {pair.donor_side} side |",
-        "| rounding | once per element; λ = 0 and λ = 1 byte for byte |",
+        "| rounding | once per element; weights at λ = 0 and λ = 1 byte for byte |",
     ]
     if findings:
         body += ["", "Differences between the two sides:", "", *findings]

@@ -88,8 +88,8 @@ def _facts(results: Results) -> Iterable[str]:
     best, stages = results.best, results.stages
     if stages and stages.fit and stages.fit.identified:
         limits = stages.intervals.get("midpoint")
-        small = f"95 % interval {limits[0]:.3f} to {limits[1]:.3f}" if limits else "midpoint of the rise of Think #R"
-        yield fact("Thinking sets in at", f"λ = {stages.fit.midpoint:.2f}", small)
+        small = f"95 % interval {limits[0]:.3f} to {limits[1]:.3f}" if limits else "midpoint of the fit"
+        yield fact("Half of the rise of Think #R at", f"λ = {stages.fit.midpoint:.3f}", small)
     elif stages and stages.found and stages.boundaries:
         a, b = stages.boundaries
         yield fact("Thinking sets in between", f"λ = {a:g} and {b:g}", "as finely as the grid can tell")

@@ -57,7 +57,10 @@ class RunStore:
         path = folder / DATABASE
         if not path.is_file():
             raise MullError(f"{folder} holds no run (no {DATABASE})", "give the folder of `mull sweep --run`")
-        return cls(folder, _connect_to_read(path))
+        store = cls(folder, _connect_to_read(path))
+        if not store._tables() >= {"meta", "samples"}:
+            raise MullError(f"{path} holds no run", "give the folder of `mull sweep --run`")
+        return store
 
     @classmethod
     @contextmanager
@@ -146,8 +149,13 @@ class RunStore:
         """Write all samples to a Parquet file."""
         self.frame().write_parquet(path)
 
+    def _tables(self) -> set[str]:
+        return {name for (name,) in self._read("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+
     def _begin(self, plan: SweepPlan, provenance: dict[str, Any]) -> None:
         columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in _COLUMNS)
+        if self._tables() - {"meta", "samples"}:
+            raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
         asked = plan.benchmark.questions()
         questions = {q.id: {"text": q.text, "gold": q.gold, "stratum": q.stratum} for q in asked}

@@ -1,0 +1,37 @@
+"""Ctrl-C at any moment of a sweep or a merge ends it with one line and code 130, imports included."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mull.tiny import checkpoint_folder
+
+ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
+
+
+@pytest.mark.parametrize("after", [1.5, 2.5, 4.0])
+def test_ctrl_c_is_never_lost(tmp_path, after):
+    arguments = [
+        "sweep",
+        *ENDS,
+        "--lambdas",
+        "0,0.5,1",
+        "-k",
+        "16",
+        "--questions",
+        "70",
+        "--run",
+        str(tmp_path / "run"),
+    ]
+    command = [sys.executable, "-m", "mull.cli.main", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(after)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.rstrip().endswith("mull: interrupted; the same command goes on from what is done")
+    assert "Traceback" not in errors

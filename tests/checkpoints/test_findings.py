@@ -177,5 +177,5 @@ def test_a_base_is_compared_by_its_weights_only(
     found = {
         f.code: f for f in Pair.open(str(sides[0]), str(sides[1]), str(base)).findings() if f.what.startswith("Base: ")
     }
-    assert set(found) == {"tensors", "dtype", "rope"}
+    assert set(found) == {"layers", "tensors", "dtype", "rope"}
     assert found["rope"].severity == "warn"

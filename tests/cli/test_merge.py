@@ -1,6 +1,7 @@
 """`mull merge` and `mull inspect` as a user runs them: exit codes, one-line errors, nothing half-written."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
         (["--lambda", "nan"], "finite"),
         (["--lambda", "0.5", "--layers", "4-6"], "has 6 layers"),
         (["--lambda", "0.5", "--layers", "three"], "cannot read the layer range"),
+        (["--lambda", "0.5", "--layers", ""], "cannot read the layer range"),
+        (["--lambda", "0.5", "--modules", ""], "unknown module kind ''"),
         (["--lambda", "0.5", "--modules", "mlp"], "unknown module kind 'mlp'"),
         (["--lambda", "0.5", "--modules", "lm_head"], "no parameter matches"),
         (["--lambda", "0.5", "--dtype", "int8"], "unknown dtype 'int8'"),
@@ -69,6 +72,43 @@ def test_another_dtype_is_what_loaders_take(tmp_path):
     assert merge(tmp_path / "out", "--lambda", "0.5", "--dtype", "float32").returncode == 0
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto")
     assert str(model.dtype) == "torch.float32"
+
+
+def test_a_config_of_more_layers_than_weights_is_refused(tmp_path):
+    taller = tmp_path / "taller"
+    shutil.copytree(THINKING, taller)
+    config = json.loads((taller / "config.json").read_text())
+    (taller / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
+    done = merge(tmp_path / "out", "--lambda", "0.5", instruct=str(taller), thinking=str(taller))
+    assert (done.returncode, "names 7 layers, its weights have 6" in done.stderr) == (2, True)
+
+
+def test_an_output_inside_an_input_is_refused(tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(THINKING, source)
+    before = sorted(path.name for path in source.iterdir())
+    done = merge(source / "out", "--lambda", "0.5", thinking=str(source))
+    assert (done.returncode, "lies in the input" in done.stderr) == (2, True)
+    assert sorted(path.name for path in source.iterdir()) == before
+
+
+def test_nan_in_the_weights_is_said(tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(THINKING, broken)
+    file = broken / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4096:] = b"\xff\x7f" * 2048
+    file.write_bytes(content)
+    done = mull("inspect", INSTRUCT, broken)
+    assert done.returncode == 0
+    assert "NaN or infinity" in done.stderr
+
+
+def test_output_in_another_encoding(tmp_path):
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "mull.cli.main", "inspect", INSTRUCT, THINKING, "--no-sigma"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_dry_run_refuses_what_the_merge_would_refuse(tmp_path):

@@ -1,6 +1,7 @@
 """The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
 
 import shutil
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -131,3 +132,25 @@ def test_texts_can_be_left_out(plan, tmp_path):
     with RunStore.record(tmp_path / "run", plan, {}) as store:
         store.add(sample())
         assert store.samples(texts=False) == [sample(text="")]
+
+
+def test_another_programs_database_is_left_alone(plan, tmp_path):
+    path = tmp_path / "run.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(MullError, match="another program's database"), RunStore.record(tmp_path, plan, {}):
+        pass
+    with pytest.raises(MullError, match="holds no run"):
+        RunStore.open(tmp_path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("bookmarks",)]
+    connection.close()
+    assert len(path.read_bytes()) == len(before)
+
+
+def test_an_empty_file_holds_no_run(tmp_path):
+    (tmp_path / "run.sqlite").touch()
+    with pytest.raises(MullError, match="holds no run"):
+        RunStore.open(tmp_path)

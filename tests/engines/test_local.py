@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,19 +16,34 @@ from transformers import AutoModelForCausalLM, MistralConfig
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.cache import RowCache
-from mull.engines.local import LocalEngine
+from mull.engines.local import LocalEngine, arithmetic
+from mull.engines.loop import Lookahead, RowLoop
+from mull.engines.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
 from .conftest import COMMON, CONFIGS, STOP, VOCABULARY, save_model
 
 Pairs = Callable[[str], tuple[Path, Path]]
+Sizes = list[tuple[int, int]]
 GREEDY = Sampling(temperature=0, max_tokens=40)
 DRAWN = Sampling(temperature=1.0, top_k=20, top_p=0.95, max_tokens=60)
 
 
 def engine(pairs: Pairs, kind: str = "qwen3", **options: object) -> LocalEngine:
     return LocalEngine(*pairs(kind), **{"processes": 1} | options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def caches(monkeypatch: pytest.MonkeyPatch) -> list[Sizes]:
+    """The sizes (slots, width) that each cache made in the test was given, in order."""
+    made: list[Sizes] = []
+    init, resize = RowCache.__init__, RowCache.resize
+    monkeypatch.setattr(RowCache, "__init__", lambda self: (made.append([]), init(self))[1])
+    monkeypatch.setattr(
+        RowCache, "resize", lambda self, slots, width: (made[-1].append((slots, width)), resize(self, slots, width))[1]
+    )
+    return made
 
 
 def requests(count: int, sampling: Sampling, *, ragged: bool = True, longest: int = 30) -> list[Request]:
@@ -183,17 +201,204 @@ def test_weights_must_not_change_under_a_run(pairs: Pairs, processes: int) -> No
         list(iterator)
 
 
-def test_small_memory_only_slows(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of few positions admits fewer rows at a time; the responses are the same."""
+@pytest.mark.parametrize(("slot_step", "share"), [(8, 0.13), (8, 0.3), (8, 0.6), (1, 0.13), (1, 0.4)])
+def test_small_memory_only_slows(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, caches: list[Sizes], slot_step: int, share: float
+) -> None:
+    """Long limits admit many rows, which then outgrow the cache: the youngest start again, the responses are the same.
+
+    A slot step of 1, as on GPUs, lets a response depend on its batch in its last bits.
+    """
+    monkeypatch.setattr("mull.engines.loop.GROWTH", 64)
     local = engine(pairs, batch_size=32)
-    wanted = requests(20, DRAWN)
+    local.stop_ids = frozenset()
+    sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
+    wanted = requests(40, sampling, ragged=False)
+    wanted[::3] = requests(40, sampling)[::3]  # so that rows of different ages meet
     expected = _without_seconds(local.generate(wanted))
-    reserved: list[int] = []
-    reserve = RowCache.reserve
-    monkeypatch.setattr(RowCache, "reserve", lambda self, n, width: (reserved.append(n), reserve(self, n, width))[1])
-    monkeypatch.setattr("mull.engines.local._cache_budget", lambda device: 1)
-    assert _without_seconds(local.generate(wanted)) == expected
-    assert max(reserved) == 8
+    budget = int(max(slots * width for slots, width in caches[-1]) * share)
+    per_position = bytes_per_position(local.model)
+    returned: list[int] = []
+    send_back = RowLoop._send_back
+
+    def watched(self: RowLoop, waiting: Lookahead, count: int) -> None:
+        ages = sorted(self._counts[self._live].tolist())
+        send_back(self, waiting, count)
+        assert sorted(self._counts[self._live].tolist()) == ages[count:]
+        returned.extend(ages[:count])
+
+    monkeypatch.setattr(RowLoop, "_send_back", watched)
+    monkeypatch.setattr("mull.engines.loop.SLOT_STEP", slot_step)
+    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 2 * budget * per_position)
+    found = _without_seconds(local.generate(wanted))
+    assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)
+    if (slot_step, share) == (8, 0.13):  # too little to go beyond the fewest rows that a step can have
+        assert {slots for slots, _ in caches[-1]} == {8}
+    else:  # not as few rows as their limits would ask for
+        assert max(slots for slots, _ in caches[-1]) > budget // 256
+        assert len(returned) > 1
+    if slot_step == 8:
+        assert found == expected
+        if share == 0.6:
+            local = engine(pairs, batch_size=32, processes=2)
+            local.stop_ids = frozenset()
+            assert _without_seconds(local.generate(wanted)) == expected
+    else:
+        assert found.keys() == expected.keys()
+        same = sum(found[key][0] == expected[key][0] for key in found)
+        assert same >= 0.9 * len(found)
+
+
+def test_the_cache_is_never_wider_than_its_longest_row_can_get(pairs: Pairs, caches: list[Sizes]) -> None:
+    local = engine(pairs, batch_size=8)
+    local.stop_ids = frozenset()
+    list(local.generate([Request(id="a", prompt_ids=(7,) * 190, seed=0, sampling=Sampling(max_tokens=10))]))
+    assert {width for _, width in caches[-1]} == {192, 256}
+    list(local.generate([Request(id="a", prompt_ids=(7,) * 60, seed=0, sampling=Sampling(max_tokens=68))]))
+    assert {width for _, width in caches[-1]} == {64, 128}
+
+
+def test_one_layer_at_a_time_changes_its_size() -> None:
+    """Old layers are gone before the next new one is made."""
+    cache = RowCache()
+    cache.resize(2, 64)
+    cache.begin_prefill(torch.arange(2))
+    given = torch.randn(2, 1, 60, 4)
+    for layer in range(3):
+        cache.update(given, given + 1, layer)
+    old = [weakref.ref(layer.keys) for layer in cache.states]
+    alive: list[int] = []
+    new_zeros = torch.Tensor.new_zeros
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.Tensor,
+            "new_zeros",
+            lambda *args: (alive.append(sum(ref() is not None for ref in old)), new_zeros(*args))[1],
+        )
+        cache.resize(3, 128)
+    assert alive == [3, 3, 2, 2, 1, 1]
+    cache.resize(1, 64)
+    for keys, values in cache.states:
+        assert keys.shape == (1, 1, 64, 4)
+        assert torch.equal(keys[:, :, :60], given[:1])
+        assert torch.equal(values[:, :, :60], given[:1] + 1)
+        assert not keys[:, :, 60:].any()
+
+
+def test_a_position_costs_all_layers_and_one_again(pairs: Pairs) -> None:
+    """2 layers, keys and values, 2 heads of 16 float32."""
+    assert bytes_per_position(engine(pairs).model) == (2 + 1) * 2 * 2 * 16 * 4
+
+
+def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that are too few to part may take all free memory, twice the budget, but no more."""
+    local = engine(pairs)
+    local.stop_ids = frozenset()
+    wanted = [Request(id="a", prompt_ids=(7,) * 10, seed=0, sampling=Sampling(max_tokens=200))]
+    per_position = bytes_per_position(local.model)
+    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 8 * 256 * per_position)
+    assert len(list(local.generate(wanted))) == 1
+    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 8 * 256 * per_position - 1)
+    with pytest.raises(MullError, match="request 'a' has reached 193 tokens") as caught:
+        list(local.generate(wanted))
+    assert "--max-tokens" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise error
+
+    local = engine(pairs)
+    monkeypatch.setattr(local.model.model.layers[1].mlp, "forward", fail)
+    monkeypatch.setattr("mull.engines.local.bytes_per_position", lambda model: 1)
+    with pytest.raises(MullError, match="out of memory on cpu while generating") as caught:
+        list(local.generate(requests(1, GREEDY)))
+    assert "--batch-size" in caught.value.remedy
+    monkeypatch.setattr(torch.nn.Module, "to", fail)
+    with pytest.raises(MullError, match=r"out of memory while loading .*instruct") as caught:
+        engine(pairs)
+    assert "memory" in caught.value.remedy
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "meta", "toaster"])
+def test_a_device_that_is_not_there(pairs: Pairs, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for make in (lambda: engine(pairs, device=device), lambda: arithmetic(pairs("qwen3")[1], device)):
+        with pytest.raises(MullError, match=device) as caught:
+            make()
+        assert "cpu" in caught.value.remedy
+
+
+def test_a_gpu_beyond_the_last(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert arithmetic(pairs("qwen3")[1], "cuda:1") == "local/bfloat16/cuda"
+    with pytest.raises(MullError, match=r"cuda:2.*cuda:1"):
+        arithmetic(pairs("qwen3")[1], "cuda:2")
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
+def test_arithmetic_is_known_without_loading(pairs: Pairs, dtype: torch.dtype | None) -> None:
+    local = engine(pairs, device="cpu", dtype=dtype)
+    computed = f"local/{local.model.dtype}/{local.device.type}".replace("torch.", "")
+    assert arithmetic(pairs("qwen3")[1], "cpu", dtype) == computed
+
+
+@pytest.mark.parametrize(
+    ("config", "dtype"),
+    [({"dtype": "float16"}, "float16"), ({"torch_dtype": "float32"}, "float32"), ({}, "bfloat16"), (None, None)],
+)
+def test_on_a_gpu_the_checkpoint_says_the_arithmetic(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, str] | None, dtype: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    if config is None:
+        with pytest.raises(MullError, match=r"config\.json"):
+            arithmetic(tmp_path)
+        return
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert arithmetic(tmp_path) == f"local/{dtype}/cuda"
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint", "remedy"),
+    [
+        ({"model_type": "gpt-17"}, "config of .*gpt-17", "installed transformers"),
+        (
+            {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}},
+            "Python code of its own",
+            "--trust-remote-code",
+        ),
+    ],
+)
+def test_a_config_that_transformers_cannot_load(
+    pairs: Pairs, tmp_path: Path, change: dict[str, object], complaint: str, remedy: str
+) -> None:
+    folder = shutil.copytree(pairs("qwen3")[0], tmp_path / "changed")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8")) | change
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(MullError, match=complaint) as caught:
+        LocalEngine(folder, pairs("qwen3")[1])
+    assert str(folder) in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors"])
+def test_a_broken_file_is_explained(pairs: Pairs, tmp_path: Path, name: str) -> None:
+    folder = shutil.copytree(pairs("qwen3")[0], tmp_path / "changed")
+    (folder / name).write_text("{}", encoding="utf-8")
+    part = "tokenizer" if "tokenizer" in name else "weights"
+    with pytest.raises(MullError, match=f"cannot load the {part} of .*changed"):
+        LocalEngine(folder, pairs("qwen3")[1], donor="instruct")
 
 
 def test_a_sliding_window_is_refused_by_name(tmp_path: Path) -> None:

@@ -12,18 +12,19 @@ from transformers import AutoModelForCausalLM
 from mull.engines.weights import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.interpolation import BLOCK
 
 from .conftest import CONFIGS, save_model
 
 
 def load(
-    instruct: Path, thinking: Path, donor: str = "thinking", dtype: torch.dtype | None = None
+    instruct: Path, thinking: Path, donor: str = "thinking", dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> InterpolatedModel:
     return InterpolatedModel(
         instruct,
         thinking,
         donor=donor,  # type: ignore[arg-type]
-        device=torch.device("cpu"),
+        device=torch.device(device),
         dtype=dtype,
         trust_remote_code=False,
     )
@@ -78,6 +79,29 @@ def test_large_tensors_go_through_the_buffer_in_pieces(pairs, monkeypatch: pytes
     pieces.set(Coefficients.scalar(0.37))
     expected = live(whole)
     assert all(torch.equal(expected[name], tensor) for name, tensor in live(pieces).items())
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype | None) -> None:
+    """A large tensor is not cut into the CPU's small blocks; on the device "meta" nothing is computed."""
+    calls: list[tuple[int, int]] = []
+
+    def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, block: int = BLOCK) -> None:
+        calls.append((out.numel(), block))
+
+    monkeypatch.setattr("mull.engines.weights.interpolate", interpolate)
+    monkeypatch.setattr("mull.engines.weights.CHUNK", 64)
+    for device in ("meta", "cpu"):
+        model = load(*pairs("qwen3"), dtype=dtype, device=device)
+        calls.clear()
+        model.set(Coefficients.scalar(0.5))
+        parameters = [slot.live.numel() for slot in model.slots]
+        if device == "meta":
+            assert calls == [(count, 1 << 24) for count in parameters]
+        else:
+            assert sum(count for count, _ in calls) == sum(parameters)
+            assert {block for _, block in calls} == {BLOCK}
+            assert max(count for count, _ in calls) == 64
 
 
 def test_coefficients_reach_the_layers_they_name(pairs) -> None:

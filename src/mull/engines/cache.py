@@ -41,14 +41,12 @@ class LayerStates(NamedTuple):
 class RowCache(Cache):
     """Keys and values `[slots, kv_heads, width, head_dim]` per layer, written at one position of its own per slot.
 
-    Grows on demand in slots and width (`reserve`). New memory is zeroed, because a masked position is multiplied by
-    weight 0 and must be finite.
+    Has the size that `resize` gave it. New memory is zeroed, because a masked position is multiplied by weight 0 and
+    must be finite.
     """
 
-    def __init__(self, *, limit: int) -> None:
+    def __init__(self) -> None:
         super().__init__(layers=[])
-        self.limit = limit
-        """Most positions that a row may ever need."""
         self.slots = 0
         self.width = 0
         self.states: list[LayerStates] = []
@@ -57,17 +55,16 @@ class RowCache(Cache):
         self._positions: torch.Tensor | None = None
         self._write_index: dict[int, torch.Tensor] = {}
 
-    def reserve(self, slots: int, width: int) -> None:
-        """Room for `slots` rows of `width` positions; what is cached stays."""
-        if width > self.width:
-            width = min(max(width, self.width * 3 // 2), max(self.limit, width))
-            width = _round_up(width, WIDTH_STEP)
-        if slots <= self.slots and width <= self.width:
+    def resize(self, slots: int, width: int) -> None:
+        """Makes room for `slots` rows of `width` positions, no more; what is cached within both stays.
+
+        One layer at a time, so that no more than one is held twice.
+        """
+        if (slots, width) == (self.slots, self.width):
             return
-        self.slots, self.width = max(slots, self.slots), max(width, self.width)
-        self.states = [
-            LayerStates(*(_enlarged(tensor, self.slots, self.width) for tensor in layer)) for layer in self.states
-        ]
+        self.slots, self.width = slots, width
+        for number in range(len(self.states)):
+            self.states[number] = LayerStates(*(_resized(tensor, slots, width) for tensor in self.states[number]))
 
     def begin_prefill(self, slots: torch.Tensor) -> None:
         """The next forward is a prompt `[len(slots), L]` that starts at position 0 of `slots` (int64 `[n]`)."""
@@ -181,11 +178,8 @@ def row_attention(
 AttentionInterface.register(ATTENTION, row_attention)
 
 
-def _enlarged(tensor: torch.Tensor, slots: int, width: int) -> torch.Tensor:
-    larger = tensor.new_zeros(slots, tensor.shape[1], width, tensor.shape[3])
-    larger[: tensor.shape[0], :, : tensor.shape[2]] = tensor
-    return larger
-
-
-def _round_up(number: int, step: int) -> int:
-    return -(-number // step) * step
+def _resized(tensor: torch.Tensor, slots: int, width: int) -> torch.Tensor:
+    resized = tensor.new_zeros(slots, tensor.shape[1], width, tensor.shape[3])
+    kept = tensor[:slots, :, :width]
+    resized[: kept.shape[0], :, : kept.shape[2]] = kept
+    return resized

@@ -6,6 +6,7 @@ tokens. Knows no benchmark.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -16,9 +17,9 @@ import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from mull.engines.base import Completion, Request
-from mull.engines.loop import Lookahead, RowLoop
-from mull.engines.support import bytes_per_position, check_supported
-from mull.engines.weights import InterpolatedModel
+from mull.engines.loop import Finished, Lookahead, RowLoop
+from mull.engines.support import bytes_per_position, check_supported, memory_errors
+from mull.engines.weights import MEMORY_REMEDY, InterpolatedModel, loading
 from mull.engines.workers import AVAILABLE, run_in_workers
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -72,18 +73,20 @@ class LocalEngine:
         if batch_size is not None and batch_size < 1:
             raise MullError(f"batch_size must be positive, got {batch_size}")
         self.device = _device(device)
-        self._weights = InterpolatedModel(
-            Path(instruct),
-            Path(thinking),
-            donor=donor,
-            device=self.device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-        )
-        self.model = self._weights.model
-        check_supported(self.model)
+        with memory_errors(f"on {self.device} with {instruct} and {thinking}", MEMORY_REMEDY):
+            self._weights = InterpolatedModel(
+                Path(instruct),
+                Path(thinking),
+                donor=donor,
+                device=self.device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+            )
+            self.model = self._weights.model
+            check_supported(self.model)
         folder = Path(instruct if donor == "instruct" else thinking)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        with loading("tokenizer", folder, trust_remote_code):
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         self.stop_ids = _stop_ids(folder, self.model.config, self.tokenizer)
         self.context = int(self.model.config.get_text_config().max_position_embeddings)
         """Most positions of prompt and response together, tokens."""
@@ -98,7 +101,8 @@ class LocalEngine:
     def set_weights(self, coefficients: Coefficients) -> None:
         """Sets every parameter to its λ, in place. A `generate` that is under way cannot go on afterwards."""
         self._version += 1
-        self._weights.set(coefficients)
+        with memory_errors(f"on {self.device} while mixing", MEMORY_REMEDY):
+            self._weights.set(coefficients)
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation under the donor's chat template, ready for an assistant's turn."""
@@ -129,7 +133,7 @@ class LocalEngine:
         waiting = Lookahead(self._check(request) for request in requests)
         processes = self._processes if waiting.at_least(ROWS_PER_PROCESS * self._processes) else 1
         per_position = bytes_per_position(self.model)
-        budget = _cache_budget(self.device) // processes
+        free = _free_memory(self.device) // processes
 
         def make_loop() -> RowLoop:
             return RowLoop(
@@ -140,7 +144,7 @@ class LocalEngine:
                 device=self.device,
                 dtype=self.model.dtype,
                 bytes_per_position=per_position,
-                budget=budget,
+                free=free,
             )
 
         rows = (
@@ -148,6 +152,7 @@ class LocalEngine:
             if processes > 1
             else chain.from_iterable(make_loop().steps(waiting))
         )
+        rows = _reported(rows, self.device)
         for row in rows:
             if self._version != version:
                 raise MullError("the weights were changed while responses were generated", "Finish or drop them first")
@@ -180,13 +185,54 @@ def _weight_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def _device(name: str) -> torch.device:
-    if name != "auto":
+def arithmetic(folder: Path, device: str = "auto", dtype: torch.dtype | None = None) -> str:
+    """How an engine with the donor `folder` computes, without loading it: "local/<dtype>/<device type>".
+
+    Two runs with different arithmetic do not give the same text. Raises `MullError` for an unknown or unavailable
+    device and for a folder without a readable config.json.
+    """
+    kind = _device(device).type
+    if dtype is not None:
+        name = str(dtype)
+    elif kind == "cpu":
+        name = "float32"
+    else:
         try:
-            return torch.device(name)
-        except RuntimeError as error:
-            raise MullError(f"unknown device {name!r}", "Give auto, cpu, cuda or cuda:N") from error
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise MullError(
+                f"{folder / 'config.json'} cannot be read: {error}", "Give a checkpoint's folder"
+            ) from error
+        name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
+    return f"local/{name.removeprefix('torch.')}/{kind}"
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MullError(f"unknown device {name!r}", _DEVICES) from error
+    if device.type not in ("cpu", "cuda"):
+        raise MullError(f"the local engine does not run on device {name!r}", _DEVICES)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            why = "sees no CUDA GPU" if torch.backends.cuda.is_built() else "is built without CUDA"
+            raise MullError(f"device {name!r} is not available: torch {torch.__version__} {why}", "Give --device cpu")
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise MullError(f"device {name!r} is not available", f"The last of this machine is cuda:{count - 1}")
+    return device
+
+
+_DEVICES = "Give auto, cpu, cuda or cuda:N"
+
+
+def _reported(rows: Iterable[Finished], device: torch.device) -> Iterator[Finished]:
+    """`rows`, a failed allocation on the way as `MullError`."""
+    with memory_errors(f"on {device} while generating", "Lower --batch-size or --max-tokens, or free memory"):
+        yield from rows
 
 
 def _stop_ids(folder: Path, config: Any, tokenizer: Any) -> frozenset[int]:
@@ -201,11 +247,13 @@ def _stop_ids(folder: Path, config: Any, tokenizer: Any) -> frozenset[int]:
     return frozenset()
 
 
-def _cache_budget(device: torch.device) -> int:
-    """Bytes that the key/value cache may take: half of what is free."""
+def _free_memory(device: torch.device) -> int:
+    """Bytes that could be allocated."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] // 2
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own to give
+        return torch.cuda.mem_get_info(device)[0] + unused
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return 8 << 30

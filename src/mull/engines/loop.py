@@ -20,15 +20,18 @@ import torch
 from mull.engines.base import Request
 from mull.engines.cache import WIDTH_STEP, RowCache, Span
 from mull.engines.sampler import RowSampler
+from mull.errors import MullError
 
 SLOT_STEP = 8
-"""A decode step has a multiple of this many rows. Fewer take other kernels, whose sums are in another order."""
+"""On CPU a decode step has a multiple of this many rows. Fewer take other kernels, whose sums are in another order."""
 PROMPT_STEP = 16
 """Prompts are padded to a multiple of this many tokens in a prefill; the same reason."""
 PREFILL_TOKENS = 8192
 """Padded tokens per prefill forward, unless one prompt alone is longer."""
 SPAN_ROWS = 32
 """Rows that share one attention width."""
+GROWTH = 256
+"""Positions that a row should at least be able to grow before memory is short again."""
 SORT_EVERY = 32
 """Decode steps between two looks at whether the rows should be sorted by length."""
 
@@ -46,10 +49,15 @@ class Finished:
 
 
 class RowLoop:
-    """One run of `requests` through `model`, at most `batch` at a time, within `budget` bytes of cache.
+    """One run of `requests` through `model`, at most `batch` at a time, with a cache within half of `free` bytes.
 
     All state belongs to the run: dropping the iterator in the middle leaves nothing behind. A request's `max_tokens` is
     cut to what `context` leaves behind its prompt, which must be shorter than `context`.
+
+    Nobody knows how long a response will get, and few reach their `max_tokens`: rows are admitted by their present
+    length and some growth. When the cache then becomes too large, the youngest rows go back to the queue and later
+    start again; their seeds give the same text. The oldest is never the one to go, so a run always ends. The fewest
+    rows that a step can have may outgrow the half; `MullError` when they outgrow `free`.
     """
 
     def __init__(
@@ -62,15 +70,18 @@ class RowLoop:
         device: torch.device,
         dtype: torch.dtype,
         bytes_per_position: int,
-        budget: int,
+        free: int,
     ) -> None:
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
-        self._positions_in_budget = max(1, budget // bytes_per_position)
+        self._free = free // bytes_per_position
+        self._budget = self._free // 2
+        """Positions, those of all slots together, as in `_free`."""
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
-        slots = _round_up(batch, SLOT_STEP)
+        self._slot_step = SLOT_STEP if device.type == "cpu" else 1
+        slots = _round_up(batch, self._slot_step)
         self._rows: list[_Row | None] = [None] * slots
-        self._cache = RowCache(limit=_round_up(context, WIDTH_STEP))
+        self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
         self._next_tokens = np.zeros(slots, np.int64)
         self._positions = np.zeros(slots, np.int64)
@@ -92,6 +103,7 @@ class RowLoop:
             if live == 0:
                 return
             self._arrange(live)
+            self._make_room(waiting, 0, int(self._positions.max()) + 1, self._need())
             finished = self._step()
             if finished:
                 yield finished
@@ -100,34 +112,95 @@ class RowLoop:
     def _admit(self, waiting: Lookahead, live: int) -> None:
         """Fills free slots with waiting requests and prefills them."""
         started = time.perf_counter()
-        longest = max((row.longest for row in self._rows if row is not None), default=0)
-        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._rows) if row is not None}
-        free = np.flatnonzero(~self._live)
-        fresh: list[int] = []
-        while waiting and live < self.batch:
+        chosen: list[tuple[Request, int]] = []
+        longest, need = int(self._positions.max()) + 1, self._need()
+        while waiting and live + len(chosen) < self.batch:
             request = waiting.first()
-            limit = min(request.sampling.max_tokens, self.context - len(request.prompt_ids))
-            need = _round_up(len(request.prompt_ids) + limit, WIDTH_STEP)
-            if live and _round_up(live + 1, SLOT_STEP) * max(need, longest) > self._positions_in_budget:
+            length = len(request.prompt_ids)
+            limit = min(request.sampling.max_tokens, self.context - length)
+            longer, needier = max(longest, length), max(need, length + limit)
+            width = min(max(longer + GROWTH, longer * 3 // 2), needier)
+            slots = _round_up(live + len(chosen) + 1, self._slot_step)
+            if slots > self._slot_step and slots * _round_up(width, WIDTH_STEP) > self._budget:
                 break
-            longest = max(need, longest)
-            slot = int(free[len(fresh)])
-            self._rows[slot] = _Row(waiting.pop(), need, started)
+            chosen.append((waiting.pop(), limit))
+            longest, need = longer, needier
+        if not chosen:
+            return
+        self._make_room(waiting, len(chosen), longest, need)
+        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._rows) if row is not None}
+        fresh = np.flatnonzero(~self._live)[: len(chosen)].tolist()
+        for slot, (request, limit) in zip(fresh, chosen, strict=True):
+            self._rows[slot] = _Row(request, started)
             self._next_tokens[slot] = request.prompt_ids[-1]
             self._positions[slot] = len(request.prompt_ids) - 1
             self._counts[slot], self._limits[slot], self._live[slot] = 0, limit, True
             self._sampler.set(slot, request.sampling, request.seed)
-            fresh.append(slot)
-            live += 1
         self._prefill(fresh, donors)
+
+    def _need(self) -> int:
+        """Positions that the neediest live row takes if it gets as long as it may."""
+        return int((self._positions - self._counts + self._limits).max()) + 1
+
+    @torch.inference_mode()
+    def _make_room(self, waiting: Lookahead, fresh: int, longest: int, need: int) -> None:
+        """Sizes the cache for the live rows and `fresh` more, now of `longest` positions and of `need` at most.
+
+        Where memory is short, the rows move together, then the youngest go back to `waiting`.
+        """
+        live = int(self._live.sum())
+        slots = _round_up(max(self._used(), live + fresh), self._slot_step)
+        width = _round_up(longest, WIDTH_STEP)
+        if slots <= self._cache.slots and width <= self._cache.width:
+            return
+        if slots * width > self._budget:
+            slots = _round_up(live + fresh, self._slot_step)
+            if slots * width > self._budget:
+                wide = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
+                fitting = max(self._slot_step, self._budget // wide // self._slot_step * self._slot_step)
+                self._send_back(waiting, live + fresh - fitting)
+                slots = _round_up(int(self._live.sum()) + fresh, self._slot_step)
+            self._reorder(self._by_length(self._used()))
+        if slots * width > self._free:
+            row = self._rows[int(self._positions.argmax())]
+            name = f"request {row.request.id!r}" if row and not fresh else "a prompt"
+            raise MullError(
+                f"the key/value cache has outgrown the free memory of {self.device}: {name} has reached {longest:,} "
+                f"tokens, and there is room for {self._free // slots:,} in each of {slots} rows",
+                "Lower --max-tokens, or free memory",
+            )
+        larger = self._cache.width
+        if width > larger:
+            larger = max(width, min(larger * 3 // 2, need))
+        room = self._budget // slots // WIDTH_STEP * WIDTH_STEP
+        width = max(width, min(_round_up(larger, WIDTH_STEP), room))
+        spare = self._budget // width // self._slot_step * self._slot_step
+        self._cache.resize(max(slots, min(self._cache.slots, spare)), width)
+
+    def _send_back(self, waiting: Lookahead, count: int) -> None:
+        """The `count` rows with the fewest tokens leave, to start again when their turn comes."""
+        youngest_first = np.argsort(np.where(self._live, self._counts, np.iinfo(np.int64).max), kind="stable")
+        for slot in youngest_first[: max(0, count)].tolist():
+            row = self._rows[slot]
+            assert row is not None
+            waiting.put_back(row.request)
+            self._clear(slot)
+
+    def _clear(self, slot: int) -> None:
+        """The row of `slot` is gone."""
+        self._rows[slot] = None
+        self._live[slot] = False
+        for array in (self._next_tokens, self._positions, self._counts, self._limits):
+            array[slot] = 0
+        self._sampler.clear(slot)
+
+    def _used(self) -> int:
+        """Slots up to the last live one."""
+        return int(np.flatnonzero(self._live)[-1]) + 1 if self._live.any() else 0
 
     def _prefill(self, fresh: list[int], donors: dict[tuple[int, ...], int]) -> None:
         """Keys and values of the prompts of the slots `fresh`, but for each prompt's last token."""
-        if not fresh:
-            return
         prompts = {slot: row.request.prompt_ids for slot in fresh if (row := self._rows[slot]) is not None}
-        used = np.flatnonzero(self._live)[-1] + 1
-        self._cache.reserve(_round_up(used, SLOT_STEP), int(self._positions.max()) + 1)
         new: list[int] = []
         copies: list[tuple[int, int]] = []
         for slot, prompt in prompts.items():
@@ -149,8 +222,6 @@ class RowLoop:
                 width = wider
                 group.append(slot)
             new = new[len(group) :]
-            # The cache may be narrower than the padding; what lies beyond the longest prompt is not stored.
-            self._cache.reserve(0, width)
             ids = np.zeros((len(group), width), np.int64)
             for line, slot in enumerate(group):
                 ids[line, : len(prompts[slot]) - 1] = prompts[slot][:-1]
@@ -170,9 +241,7 @@ class RowLoop:
     @torch.inference_mode()
     def _step(self) -> list[Finished]:
         """One token for every live row."""
-        count = _round_up(int(np.flatnonzero(self._live)[-1]) + 1, SLOT_STEP)
-        longest = int(self._positions[:count].max()) + 1
-        self._cache.reserve(count, longest)
+        count = _round_up(self._used(), self._slot_step)
         spans = self._spans(count)
         positions = self._tensor(self._positions[:count])
         width = max(span.width for span in spans)
@@ -216,10 +285,7 @@ class RowLoop:
             assert row is not None
             taken = self._tokens[slot, :length].copy(), self._logprobs[slot, :length].copy()
             finished.append(Finished(row.request, *taken, bool(stopped[slot]), now - row.started))
-            self._rows[slot] = None
-            self._live[slot] = False
-            self._next_tokens[slot] = self._positions[slot] = self._counts[slot] = 0
-            self._sampler.clear(slot)
+            self._clear(slot)
         return finished
 
     def _spans(self, count: int) -> list[Span]:
@@ -233,12 +299,12 @@ class RowLoop:
     @torch.inference_mode()
     def _arrange(self, live: int) -> None:
         """Moves the rows to the lowest slots, longest first, when that saves enough rows or attention width."""
-        used = _round_up(int(np.flatnonzero(self._live)[-1]) + 1, SLOT_STEP)
-        packed = _round_up(live, SLOT_STEP)
+        used = _round_up(self._used(), self._slot_step)
+        packed = _round_up(live, self._slot_step)
         shrinks = packed <= used * 3 // 4
         if not shrinks and self._steps % SORT_EVERY:
             return
-        order = np.argsort(np.where(self._live[:used], -self._positions[:used], 1), kind="stable")
+        order = self._by_length(used)
         if not shrinks:
             sorted_positions = self._positions[order]
             cost, least = (
@@ -247,6 +313,17 @@ class RowLoop:
             )
             if cost - least < 0.1 * cost:
                 return
+        self._reorder(order)
+
+    def _by_length(self, used: int) -> np.ndarray:
+        """The first `used` slots, longest row first, empty ones last: int64 `[used]`."""
+        return np.argsort(np.where(self._live[:used], -self._positions[:used], 1), kind="stable")
+
+    def _reorder(self, order: np.ndarray) -> None:
+        """Slot i takes the row of slot `order[i]`, for all i < len(order)."""
+        used = len(order)
+        if used == 0:
+            return
         self._cache.permute(self._tensor(order), int(self._positions[:used].max()) + 1)
         self._sampler.permute(order)
         for array in (self._next_tokens, self._positions, self._counts, self._limits, self._live):
@@ -282,12 +359,14 @@ class Lookahead:
         """The next one, which is taken; there must be one."""
         return self._ahead.popleft()
 
+    def put_back(self, request: Request) -> None:
+        """`request` is the next one again."""
+        self._ahead.appendleft(request)
+
 
 @dataclass
 class _Row:
     request: Request
-    longest: int
-    """Positions it may come to need."""
     started: float
 
 

@@ -1,7 +1,12 @@
-"""Which transformers models the row cache can serve, and what a cached position costs. Knows no requests."""
+"""Which transformers models the row cache can serve, what a cached position costs, and what a failed allocation is.
+
+Knows no requests.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,22 +54,39 @@ def check_supported(model: PreTrainedModel) -> None:
         raise MullError(f"the local engine is wrong for model type {kind} (logits are off by {distance:.1%})", remedy)
 
 
+@contextmanager
+def memory_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turns a failed allocation, on CPU or GPU, into a `MullError` "out of memory `what`"."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
+        text = str(error)
+        allocator = "can't allocate memory" in text or "not enough memory" in text  # the CPU's has no type of its own
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or allocator:
+            raise MullError(f"out of memory {what}", remedy) from error
+        raise
+
+
 def bytes_per_position(model: PreTrainedModel) -> int:
-    """Bytes of keys and values that one token of one row takes in all layers."""
-    cache = RowCache(limit=64)
-    cache.reserve(1, 1)
+    """Bytes of keys and values that one token of one row takes in all layers, plus the largest layer's again.
+
+    Again, because one layer is held twice while the cache changes its size (`RowCache.resize`).
+    """
+    cache = RowCache()
+    cache.resize(1, 1)
     with torch.inference_mode():
         cache.begin_prefill(torch.zeros(1, dtype=torch.int64, device=model.device))
         token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
         model(input_ids=token, position_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    return sum(tensor[:, :, 0].numel() * tensor.element_size() for layer in cache.states for tensor in layer)
+    layers = [sum(tensor.nbytes for tensor in layer) for layer in cache.states]
+    return sum(layers) + max(layers)
 
 
 def _probe(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
     """Logits `[V]` of the last of `tokens` `[1, L]`, by prefill of the others and one decode step."""
     last = tokens.shape[1] - 1
-    cache = RowCache(limit=64)
-    cache.reserve(1, 64)
+    cache = RowCache()
+    cache.resize(1, 64)
     cache.begin_prefill(torch.zeros(1, dtype=torch.int64, device=model.device))
     shared: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
     model(input_ids=tokens[:, :last], position_ids=torch.arange(last, device=model.device)[None], **shared)

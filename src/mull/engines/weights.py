@@ -6,7 +6,8 @@ Never incrementally: 0.3 → 0.8 → 0.3 gives the first bytes again. Knows no t
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,12 +17,16 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from mull.engines.cache import ATTENTION
+from mull.engines.support import memory_errors
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.interpolation import interpolate
+from mull.merging.interpolation import BLOCK, interpolate
 
 CHUNK = 1 << 20
 """Elements that are rounded to the checkpoint's dtype at a time, then cast to that of the live model."""
+DEVICE_BLOCK = 1 << 24
+"""Elements handled at a time, chunks included, where each operation is a kernel launch: away from the CPU."""
+MEMORY_REMEDY = "Both ends and their mixture are held at once: take a smaller pair or a device with more memory"
 
 
 class InterpolatedModel:
@@ -46,7 +51,9 @@ class InterpolatedModel:
         for folder in folders.values():
             if not (folder / "config.json").is_file():
                 raise MullError(f"{folder} is no model folder: it has no config.json", "Give a checkpoint's folder")
-            if getattr(AutoConfig.from_pretrained(folder, **options), "quantization_config", None) is not None:
+            with loading("config", folder, trust_remote_code):
+                config = AutoConfig.from_pretrained(folder, **options)
+            if getattr(config, "quantization_config", None) is not None:
                 raise MullError(f"{folder} is quantised", "Interpolation needs the unquantised checkpoint")
         if dtype is None and device.type == "cpu":
             dtype = torch.float32
@@ -66,8 +73,9 @@ class InterpolatedModel:
         self.slots = _slots(self.model, ends["instruct"], ends["thinking"], donor, folders)
         """The live parameters, each once, with their ends."""
         elements = max((slot.live.numel() for slot in self.slots), default=0)
+        self._chunk, self._block = (CHUNK, BLOCK) if device.type == "cpu" else (DEVICE_BLOCK, DEVICE_BLOCK)
         self._buffers = {
-            rounded: torch.empty(min(CHUNK, elements), dtype=rounded, device=device)
+            rounded: torch.empty(min(self._chunk, elements), dtype=rounded, device=device)
             for rounded in {slot.rounded for slot in self.slots if slot.rounded != slot.live.dtype}
         }
 
@@ -82,7 +90,7 @@ class InterpolatedModel:
         for slot in self.slots:
             lam = lams[slot.name]
             if slot.rounded == slot.live.dtype:
-                interpolate(slot.instruct, slot.thinking, lam, slot.live)
+                interpolate(slot.instruct, slot.thinking, lam, slot.live, block=self._block)
                 continue
             if lam in (0, 1):  # an end that was already rounded needs no second pass
                 end = slot.thinking if lam == 1 else slot.instruct
@@ -90,11 +98,12 @@ class InterpolatedModel:
                     slot.live.copy_(end)
                     continue
             buffer = self._buffers[slot.rounded]
-            for start in range(0, slot.live.numel(), CHUNK):
-                piece = slice(start, start + CHUNK)
+            for start in range(0, slot.live.numel(), self._chunk):
+                piece = slice(start, start + self._chunk)
                 live = slot.live.view(-1)[piece]
                 rounded = buffer[: live.numel()]
-                interpolate(slot.instruct.view(-1)[piece], slot.thinking.view(-1)[piece], lam, rounded)
+                ends = slot.instruct.view(-1)[piece], slot.thinking.view(-1)[piece]
+                interpolate(*ends, lam, rounded, block=self._block)
                 live.copy_(rounded)
 
 
@@ -108,17 +117,37 @@ class Slot(NamedTuple):
     rounded: torch.dtype
 
 
+@contextmanager
+def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
+    """Turns whatever transformers raises over a folder's `part` into a `MullError` that names both."""
+    try:
+        with memory_errors(f"while loading {folder}", MEMORY_REMEDY):
+            yield
+    except MullError:
+        raise
+    except Exception as error:  # a loader of foreign files: its errors have no common type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in reason and not trust_remote_code:
+            raise MullError(
+                f"{folder} brings Python code of its own, without which transformers cannot load its {part}",
+                "Read that code, then give --trust-remote-code",
+            ) from error
+        raise MullError(
+            f"transformers cannot load the {part} of {folder}: {reason.rstrip('.')}",
+            "Give a folder with a complete checkpoint that the installed transformers knows",
+        ) from error
+
+
 def _load(folder: Path, device: torch.device, **options: Any) -> PreTrainedModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        raise MullError(f"transformers cannot load {folder}: {error}") from error
+        with loading("weights", folder, options["trust_remote_code"]):
+            model = AutoModelForCausalLM.from_pretrained(folder, **options)
+            torch.nn.Module.to(model, device)
     finally:
         if bars:
             logging.enable_progress_bar()
-    torch.nn.Module.to(model, device)
     return model.eval().requires_grad_(False)
 
 

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, MistralConfig
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.cache import RowCache
 from mull.engines.local import LocalEngine, arithmetic
-from mull.engines.loop import Lookahead, RowLoop
+from mull.engines.loop import RowLoop
+from mull.engines.rows import Lookahead
 from mull.engines.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients

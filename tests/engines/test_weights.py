@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,10 +11,13 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from mull.engines.base import Request, Sampling
+from mull.engines.local import LocalEngine
 from mull.engines.weights import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.interpolation import BLOCK
+from mull.tiny import checkpoint_folder
 
 from .conftest import CONFIGS, save_model
 
@@ -157,3 +162,39 @@ def test_other_architectures_are_refused(pairs, tmp_path: Path) -> None:
     wider = save_model(tmp_path / "wider", CONFIGS["qwen3"](intermediate_size=64), seed=0)
     with pytest.raises(MullError, match=r"mlp.*\(64, 32\)"):
         load(wider, pairs("qwen3")[1])
+
+
+def test_weights_that_transformers_would_invent_are_refused(tmp_path):
+    folder = tmp_path / "thinking"
+    shutil.copytree(checkpoint_folder("thinking"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 7}))
+    with pytest.raises(MullError, match=r"lacks 11 weights that its config asks for, first model\.layers\.6"):
+        LocalEngine(folder, folder)
+
+
+def test_weights_of_nan_end_with_a_sentence(tmp_path):
+    folder = tmp_path / "thinking"
+    shutil.copytree(checkpoint_folder("thinking"), folder)
+    file = folder / "model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-4096:] = b"\xff\x7f" * 2048
+    file.write_bytes(content)
+    with pytest.raises(MullError, match="donor's logits are not numbers"):
+        LocalEngine(folder, folder)
+    engine = LocalEngine(checkpoint_folder("instruct"), folder, donor="instruct")
+    engine.set_weights(Coefficients.scalar(0.5))
+    prompt = engine.render([{"role": "user", "content": "Add up 3 4."}])
+    for temperature in (0.0, 0.6):
+        request = Request(id="a", prompt_ids=prompt, seed=0, sampling=Sampling(temperature=temperature, max_tokens=5))
+        with pytest.raises(MullError, match="logits are not numbers"):
+            list(engine.generate([request]))
+
+
+def test_a_broken_chat_template_ends_with_a_sentence(tmp_path):
+    folder = tmp_path / "thinking"
+    shutil.copytree(checkpoint_folder("thinking"), folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": "{% if %}"}))
+    with pytest.raises(MullError, match="chat template fails"):
+        LocalEngine(folder, folder).render([{"role": "user", "content": "hi"}])

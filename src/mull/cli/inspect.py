@@ -13,6 +13,7 @@ from mull.errors import MullError, Refused
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mull.checkpoints.names import ModuleKind
     from mull.checkpoints.pair import Pair
     from mull.checkpoints.similarity import Similarity
 
@@ -120,7 +121,7 @@ def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
 
     from mull.checkpoints.names import MODULE_KINDS
 
-    kinds = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
+    kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
     top = max((value for value in similarity.cells.values() if value == value), default=0) or 1
     table = Table(box=None, padding=(0, 0), show_header=True)
     table.add_column("layer ", justify="right")

@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 
 from mull.engines.base import Completion, Request
-from mull.engines.loop import Finished, Lookahead, RowLoop
+from mull.engines.loop import RowLoop
+from mull.engines.rows import Finished, Lookahead
 from mull.engines.support import bytes_per_position, check_supported, memory_errors
 from mull.engines.weights import MEMORY_REMEDY, InterpolatedModel, loading
 from mull.engines.workers import AVAILABLE, run_in_workers
@@ -107,12 +109,13 @@ class LocalEngine:
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation under the donor's chat template, ready for an assistant's turn."""
         if not self.tokenizer.chat_template:
-            raise MullError(
-                "the donor has no chat template", "Take the other side as donor, or give prompt ids yourself"
+            raise MullError("the donor has no chat template", "Take the other side as donor")
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                messages, add_generation_prompt=True, tokenize=True, return_dict=False
             )
-        rendered = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
+        except TemplateError as error:
+            raise MullError(f"the donor's chat template fails: {error}", "mend it, or take the other side") from None
         return tuple(rendered)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:

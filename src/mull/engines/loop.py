@@ -8,10 +8,7 @@ code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ import torch
 
 from mull.engines.base import Request
 from mull.engines.cache import WIDTH_STEP, RowCache, Span
+from mull.engines.rows import Finished, Lookahead, Row
 from mull.engines.sampler import RowSampler
 from mull.errors import MullError
 
@@ -34,18 +32,6 @@ GROWTH = 256
 """Positions that a row should at least be able to grow before memory is short again."""
 SORT_EVERY = 32
 """Decode steps between two looks at whether the rows should be sorted by length."""
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A row that has left: its request, its tokens int64 `[T]`, their logprobs float32 `[T]` and its seconds."""
-
-    request: Request
-    tokens: np.ndarray
-    logprobs: np.ndarray
-    stopped: bool
-    """Whether its last token is an end-of-text token."""
-    seconds: float
 
 
 class RowLoop:
@@ -80,7 +66,7 @@ class RowLoop:
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
         self._slot_step = SLOT_STEP if device.type == "cpu" else 1
         slots = _round_up(batch, self._slot_step)
-        self._rows: list[_Row | None] = [None] * slots
+        self._rows: list[Row | None] = [None] * slots
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
         self._next_tokens = np.zeros(slots, np.int64)
@@ -131,7 +117,7 @@ class RowLoop:
         donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._rows) if row is not None}
         fresh = np.flatnonzero(~self._live)[: len(chosen)].tolist()
         for slot, (request, limit) in zip(fresh, chosen, strict=True):
-            self._rows[slot] = _Row(request, started)
+            self._rows[slot] = Row(request, started)
             self._next_tokens[slot] = request.prompt_ids[-1]
             self._positions[slot] = len(request.prompt_ids) - 1
             self._counts[slot], self._limits[slot], self._live[slot] = 0, limit, True
@@ -267,6 +253,8 @@ class RowLoop:
     def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
         """Stores the step's tokens and lets finished rows go."""
         live, counts = self._live[:count], self._counts[:count]
+        if not np.isfinite(logprobs[live]).all():
+            raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
         if counts.max() >= self._tokens.shape[1]:
             self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], 1)
             self._logprobs = np.concatenate([self._logprobs, np.zeros_like(self._logprobs)], 1)
@@ -334,40 +322,6 @@ class RowLoop:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device: the loop goes on to change its arrays."""
         return torch.tensor(array, device=self.device)
-
-
-class Lookahead:
-    """Requests in order, with a look at whether there are more."""
-
-    def __init__(self, items: Iterable[Request]) -> None:
-        self._items = iter(items)
-        self._ahead: deque[Request] = deque()
-
-    def at_least(self, count: int) -> bool:
-        """Whether `count` more requests are waiting; pulls no more than that."""
-        self._ahead.extend(islice(self._items, max(0, count - len(self._ahead))))
-        return len(self._ahead) >= count
-
-    def __bool__(self) -> bool:
-        return self.at_least(1)
-
-    def first(self) -> Request:
-        """The next one, which stays; there must be one."""
-        return self._ahead[0]
-
-    def pop(self) -> Request:
-        """The next one, which is taken; there must be one."""
-        return self._ahead.popleft()
-
-    def put_back(self, request: Request) -> None:
-        """`request` is the next one again."""
-        self._ahead.appendleft(request)
-
-
-@dataclass
-class _Row:
-    request: Request
-    started: float
 
 
 def _round_up(number: int, step: int) -> int:

@@ -69,7 +69,7 @@ class RowSampler:
             total = (weights * kept).cumsum(-1)[:, -1:]
             rank = (below <= uniform[:, None] * total).sum(-1, keepdim=True)
             # Rounding can put the target on the last boundary: never step past the last kept token.
-            rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1)
+            rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1).clamp_(min=0)
             chosen = torch.where(greedy > 0, logits.argmax(-1), candidates.gather(-1, rank).squeeze(-1))
         logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
         return chosen, logprobs

@@ -48,6 +48,8 @@ def check_supported(model: PreTrainedModel) -> None:
         found = _probe(model, tokens)
     except (NotImplementedError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
         raise MullError(f"the local engine has no cache for model type {kind} ({error})", remedy) from error
+    if not expected.isfinite().all():
+        raise MullError("the donor's logits are not numbers", "look for NaN in its weights with `mull inspect`")
     distance = ((found - expected).norm() / expected.norm()).item()
     tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
     if not distance <= tolerance:

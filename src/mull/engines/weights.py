@@ -143,11 +143,17 @@ def _load(folder: Path, device: torch.device, **options: Any) -> PreTrainedModel
     logging.disable_progress_bar()
     try:
         with loading("weights", folder, options["trust_remote_code"]):
-            model = AutoModelForCausalLM.from_pretrained(folder, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = loaded
             torch.nn.Module.to(model, device)
     finally:
         if bars:
             logging.enable_progress_bar()
+    # transformers would go on with random numbers in their place. The live model's own are all written over later.
+    if report["missing_keys"] and "config" not in options:
+        first = sorted(report["missing_keys"])[0]
+        what = f"{folder} lacks {len(report['missing_keys'])} weights that its config asks for, first {first}"
+        raise MullError(what, "download or save the checkpoint again")
     return model.eval().requires_grad_(False)
 
 

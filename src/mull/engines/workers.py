@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from mull.engines.loop import Finished, Lookahead, RowLoop
+from mull.engines.loop import RowLoop
+from mull.engines.rows import Finished, Lookahead
 from mull.errors import MullError
 
 AVAILABLE = sys.platform == "linux"

@@ -35,3 +35,19 @@ def test_ctrl_c_is_never_lost(tmp_path, after):
     assert process.returncode == 130, errors
     assert errors.rstrip().endswith("mull: interrupted; the same command goes on from what is done")
     assert "Traceback" not in errors
+
+
+def test_an_interrupt_inside_exec_keeps_the_exit_code(tmp_path):
+    """`python -m` remembers such an interrupt and would end by SIGINT in spite of the handler."""
+    (tmp_path / "program.py").write_text(
+        "import sys, typer\n"
+        "import mull.cli.main as m\n"
+        "def verb():\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "app = typer.Typer()\n"
+        "app.command()(m._guarded(verb))\n"
+        "app()\n"
+    )
+    command = [sys.executable, "-m", "program"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, "interrupted" in done.stderr) == (130, True)

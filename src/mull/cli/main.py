@@ -72,6 +72,9 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def _interrupted() -> int:
+    # A KeyboardInterrupt that passed through exec() of a string (dataclasses and others use it while they are
+    # imported) leaves a mark on which Python, at its very end, dies by SIGINT all the same; a further exec clears it.
+    exec("")
     print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)
     return 130
 

@@ -13,10 +13,9 @@ from transformers import AutoModelForCausalLM
 
 from mull.engines.base import Request, Sampling
 from mull.engines.local import LocalEngine
-from mull.engines.weights import InterpolatedModel
+from mull.engines.weights import CPU_BLOCK, InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.interpolation import BLOCK
 from mull.tiny import checkpoint_folder
 
 from .conftest import CONFIGS, save_model
@@ -91,7 +90,7 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
     """A large tensor is not cut into the CPU's small blocks; on the device "meta" nothing is computed."""
     calls: list[tuple[int, int]] = []
 
-    def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, block: int = BLOCK) -> None:
+    def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, block: int = 0) -> None:
         calls.append((out.numel(), block))
 
     monkeypatch.setattr("mull.engines.weights.interpolate", interpolate)
@@ -105,8 +104,21 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
             assert calls == [(count, 1 << 24) for count in parameters]
         else:
             assert sum(count for count, _ in calls) == sum(parameters)
-            assert {block for _, block in calls} == {BLOCK}
+            assert {block for _, block in calls} == {CPU_BLOCK}
             assert max(count for count, _ in calls) == 64
+
+
+def test_several_threads_switch_to_the_same_bytes(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = load(*pairs("qwen3"))
+    monkeypatch.setattr("mull.engines.weights.WORTH_WORKERS", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    several = load(*pairs("qwen3"))
+    threads = torch.get_num_threads()
+    for model in (one, several):
+        model.set(Coefficients.scalar(0.3))
+    assert torch.get_num_threads() == threads
+    assert len(several._buffers) > len(one._buffers) == 1
+    assert all(a.live.equal(b.live) for a, b in zip(one.slots, several.slots, strict=True))
 
 
 def test_coefficients_reach_the_layers_they_name(pairs) -> None:

@@ -6,7 +6,10 @@ Never incrementally: 0.3 → 0.8 → 0.3 gives the first bytes again. Knows no t
 from __future__ import annotations
 
 import copy
+import os
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,12 +23,18 @@ from mull.engines.cache import ATTENTION
 from mull.engines.support import memory_errors
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.interpolation import BLOCK, interpolate
+from mull.merging.interpolation import interpolate
 
 CHUNK = 1 << 20
 """Elements that are rounded to the checkpoint's dtype at a time, then cast to that of the live model."""
 DEVICE_BLOCK = 1 << 24
 """Elements handled at a time, chunks included, where each operation is a kernel launch: away from the CPU."""
+CPU_BLOCK = 1 << 18
+"""The same on CPU, where a block should stay in the cache but be worth its six operations."""
+MOST_WORKERS = 8
+"""Threads of a switch at most: it is bound by memory."""
+WORTH_WORKERS = 1 << 22
+"""Elements from which on a switch is worth several threads."""
 MEMORY_REMEDY = "Both ends and their mixture are held at once: take a smaller pair or a device with more memory"
 
 
@@ -72,14 +81,18 @@ class InterpolatedModel:
             head.data.copy_(ends[donor][name])
         self.slots = _slots(self.model, ends["instruct"], ends["thinking"], donor, folders)
         """The live parameters, each once, with their ends."""
-        elements = max((slot.live.numel() for slot in self.slots), default=0)
-        self._chunk, self._block = (CHUNK, BLOCK) if device.type == "cpu" else (DEVICE_BLOCK, DEVICE_BLOCK)
-        self._buffers = {
-            rounded: torch.empty(min(self._chunk, elements), dtype=rounded, device=device)
-            for rounded in {slot.rounded for slot in self.slots if slot.rounded != slot.live.dtype}
-        }
+        elements = [slot.live.numel() for slot in self.slots]
+        on_cpu = device.type == "cpu"
+        self._chunk, self._block = (CHUNK, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
+        self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and sum(elements) > WORTH_WORKERS else 1
+        self._buffers = [
+            {
+                rounded: torch.empty(min(self._chunk, max(elements, default=0)), dtype=rounded, device=device)
+                for rounded in {slot.rounded for slot in self.slots if slot.rounded != slot.live.dtype}
+            }
+            for _ in range(self._workers)
+        ]
 
-    @torch.no_grad()
     def set(self, coefficients: Coefficients) -> None:
         """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
 
@@ -87,7 +100,27 @@ class InterpolatedModel:
         merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
         """
         lams = coefficients.resolve([slot.name for slot in self.slots])
-        for slot in self.slots:
+        waiting = iter(self.slots)
+        threads = torch.get_num_threads()
+        if self.slots[0].live.device.type != "cpu":
+            self._mix(waiting, lams, self._buffers[0])
+            return
+        try:  # slots are the parallelism: torch's own threads would split blocks at places that can show in the bits
+            if self._workers == 1:
+                torch.set_num_threads(1)
+                self._mix(waiting, lams, self._buffers[0])
+                return
+            taking = threading.Lock()
+            with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                shares = [pool.submit(self._mix, _shared(waiting, taking), lams, each) for each in self._buffers]
+                for share in shares:
+                    share.result()
+        finally:
+            torch.set_num_threads(threads)
+
+    @torch.no_grad()
+    def _mix(self, slots: Iterator[Slot], lams: Mapping[str, float], buffers: dict[torch.dtype, Tensor]) -> None:
+        for slot in slots:
             lam = lams[slot.name]
             if slot.rounded == slot.live.dtype:
                 interpolate(slot.instruct, slot.thinking, lam, slot.live, block=self._block)
@@ -97,7 +130,7 @@ class InterpolatedModel:
                 if end.dtype == slot.rounded:
                     slot.live.copy_(end)
                     continue
-            buffer = self._buffers[slot.rounded]
+            buffer = buffers[slot.rounded]
             for start in range(0, slot.live.numel(), self._chunk):
                 piece = slice(start, start + self._chunk)
                 live = slot.live.view(-1)[piece]
@@ -105,6 +138,16 @@ class InterpolatedModel:
                 ends = slot.instruct.view(-1)[piece], slot.thinking.view(-1)[piece]
                 interpolate(*ends, lam, rounded, block=self._block)
                 live.copy_(rounded)
+
+
+def _shared(slots: Iterator[Slot], taking: threading.Lock) -> Iterator[Slot]:
+    """The slots that nobody else has taken."""
+    while True:
+        with taking:
+            slot = next(slots, None)
+        if slot is None:
+            return
+        yield slot
 
 
 class Slot(NamedTuple):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mull.study.records import Sample
+    from mull.sweeps.store import RunStore
 
 
 def report(
@@ -71,7 +72,7 @@ def print_summary(samples: Sequence[Sample], stdout: Console, k: int | None = No
         stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
 
 
-def _export(store, path: Path) -> None:
+def _export(store: RunStore, path: Path) -> None:
     from mull.errors import MullError
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,10 @@ from mull.cli.options import (
     ThinkingOption,
     consoles,
 )
+
+if TYPE_CHECKING:
+    from mull.study.records import Sample
+    from mull.sweeps.plan import SweepPlan
 
 
 def sweep(
@@ -104,7 +108,9 @@ def sweep(
     stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
 
 
-def sample(plan, run: Path, device: str = "auto", batch_size: int | None = None, trust_remote_code: bool = False):
+def sample(
+    plan: SweepPlan, run: Path, device: str = "auto", batch_size: int | None = None, trust_remote_code: bool = False
+) -> list[Sample]:
     """Run `plan` in the folder `run` under a live table; returns all samples on record."""
     from mull.cli.live import clock, run_live
     from mull.sweeps.run import provenance

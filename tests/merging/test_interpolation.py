@@ -1,6 +1,8 @@
 """The reference is numpy in float64, with its own decoding and its own rounding to nearest even."""
 
+import shutil
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,21 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mull.merging import interpolation
 from mull.merging.interpolation import interpolate
 
+KERNEL = interpolation._kernels
 LAMBDAS = [0.8, 0.5, 0.45, 0.1, 0.999, 0.001, 1 / 3, 1e-5, 1 - 1e-9]
+
+
+@pytest.fixture(params=["kernel", "passes"], autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test here runs with the compiled kernel and with torch's operations in its place."""
+    if request.param == "kernel" and KERNEL is None:
+        pytest.skip("mull was installed without its compiled part")
+    interpolation._kernels = KERNEL if request.param == "kernel" else None
+    yield
+    interpolation._kernels = KERNEL
 
 
 def decode(values: Tensor) -> NDArray[np.float64]:
@@ -101,6 +115,48 @@ def test_every_pair_of_exponents() -> None:
     i, t = (side.contiguous().view(-1) for side in torch.broadcast_tensors(values[:, None], values[None]))
     for lam in (0.8, 0.3):
         check(i, t, lam)
+
+
+@pytest.mark.skipif(KERNEL is None, reason="mull was installed without its compiled part")
+def test_the_kernel_and_torch_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(7)
+    bits = torch.randint(0, 0x7E00, (2, 300_007), dtype=torch.int32) + 0x8000 * torch.randint(0, 2, (2, 300_007))
+    i, t = bits.to(torch.int32).to(torch.uint16).view(torch.bfloat16)
+    for lam in (0.8, 0.3, 1 / 3, 1.7, -0.4, 2.0**-11, 0.5):
+        results = []
+        for kernels in (KERNEL, None):
+            monkeypatch.setattr(interpolation, "_kernels", kernels)
+            wide = torch.empty(i.shape)
+            interpolate(i, t, lam, wide, rounded=torch.bfloat16)
+            narrow = merged(i, t, lam)
+            assert torch.equal(wide, narrow.float())
+            results.append(narrow.view(torch.int16))
+        assert torch.equal(*results)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no compiler here")
+def test_the_kernel_was_built_where_there_is_a_compiler() -> None:
+    assert KERNEL is not None
+
+
+def test_the_kernel_refuses_buffers_that_do_not_fit() -> None:
+    if KERNEL is None:
+        pytest.skip("mull was installed without its compiled part")
+    for near, far, out in ((8, 8, 6), (8, 6, 8), (7, 7, 7), (0, 2, 0), (8, 8, 32)):
+        with pytest.raises(ValueError, match="length"):
+            KERNEL.interpolate(bytes(near), bytes(far), bytearray(out), 0.2, 0.0)
+    with pytest.raises(TypeError):
+        KERNEL.interpolate(bytes(8), bytes(8), bytes(8), 0.2, 0.0)
+
+
+@pytest.mark.parametrize("rounded", [torch.bfloat16, torch.float16])
+def test_rounding_to_another_dtype_than_that_of_the_output(rounded: torch.dtype) -> None:
+    torch.manual_seed(8)
+    i, t = torch.randn(10_007).bfloat16(), torch.randn(10_007).bfloat16()
+    for lam in (0, 0.8, 1):
+        wide = torch.empty(i.shape)
+        interpolate(i, t, lam, wide, rounded=rounded, block=1000)
+        assert torch.equal(wide, merged(i, t, lam, rounded).float())
 
 
 def test_float16_and_mixed_dtypes() -> None:

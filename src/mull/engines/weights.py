@@ -25,12 +25,12 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.interpolation import interpolate
 
-CHUNK = 1 << 20
-"""Elements that are rounded to the checkpoint's dtype at a time, then cast to that of the live model."""
+PIECE = 1 << 22
+"""Elements of a parameter that one thread takes at a time."""
 DEVICE_BLOCK = 1 << 24
-"""Elements handled at a time, chunks included, where each operation is a kernel launch: away from the CPU."""
+"""Elements computed at a time where each operation is a kernel launch: away from the CPU."""
 CPU_BLOCK = 1 << 18
-"""The same on CPU, where a block should stay in the cache but be worth its six operations."""
+"""The same for torch's operations on CPU, where a block should stay in the cache but be worth its six operations."""
 MOST_WORKERS = 8
 """Threads of a switch at most: it is bound by memory."""
 WORTH_WORKERS = 1 << 22
@@ -81,17 +81,10 @@ class InterpolatedModel:
             head.data.copy_(ends[donor][name])
         self.slots = _slots(self.model, ends["instruct"], ends["thinking"], donor, folders)
         """The live parameters, each once, with their ends."""
-        elements = [slot.live.numel() for slot in self.slots]
         on_cpu = device.type == "cpu"
-        self._chunk, self._block = (CHUNK, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
-        self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and sum(elements) > WORTH_WORKERS else 1
-        self._buffers = [
-            {
-                rounded: torch.empty(min(self._chunk, max(elements, default=0)), dtype=rounded, device=device)
-                for rounded in {slot.rounded for slot in self.slots if slot.rounded != slot.live.dtype}
-            }
-            for _ in range(self._workers)
-        ]
+        self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
+        elements = sum(slot.live.numel() for slot in self.slots)
+        self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and elements > WORTH_WORKERS else 1
 
     def set(self, coefficients: Coefficients) -> None:
         """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
@@ -100,54 +93,40 @@ class InterpolatedModel:
         merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
         """
         lams = coefficients.resolve([slot.name for slot in self.slots])
-        waiting = iter(self.slots)
+        pieces = ((slot, first) for slot in self.slots for first in range(0, slot.live.numel(), self._piece))
         threads = torch.get_num_threads()
         if self.slots[0].live.device.type != "cpu":
-            self._mix(waiting, lams, self._buffers[0])
+            self._mix(pieces, lams)
             return
-        try:  # slots are the parallelism: torch's own threads would split blocks at places that can show in the bits
+        try:  # pieces are the parallelism: torch's own threads would split blocks at places that can show in the bits
             if self._workers == 1:
                 torch.set_num_threads(1)
-                self._mix(waiting, lams, self._buffers[0])
+                self._mix(pieces, lams)
                 return
             taking = threading.Lock()
             with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                shares = [pool.submit(self._mix, _shared(waiting, taking), lams, each) for each in self._buffers]
+                shares = [pool.submit(self._mix, _shared(pieces, taking), lams) for _ in range(self._workers)]
                 for share in shares:
                     share.result()
         finally:
             torch.set_num_threads(threads)
 
     @torch.no_grad()
-    def _mix(self, slots: Iterator[Slot], lams: Mapping[str, float], buffers: dict[torch.dtype, Tensor]) -> None:
-        for slot in slots:
-            lam = lams[slot.name]
-            if slot.rounded == slot.live.dtype:
-                interpolate(slot.instruct, slot.thinking, lam, slot.live, block=self._block)
-                continue
-            if lam in (0, 1):  # an end that was already rounded needs no second pass
-                end = slot.thinking if lam == 1 else slot.instruct
-                if end.dtype == slot.rounded:
-                    slot.live.copy_(end)
-                    continue
-            buffer = buffers[slot.rounded]
-            for start in range(0, slot.live.numel(), self._chunk):
-                piece = slice(start, start + self._chunk)
-                live = slot.live.view(-1)[piece]
-                rounded = buffer[: live.numel()]
-                ends = slot.instruct.view(-1)[piece], slot.thinking.view(-1)[piece]
-                interpolate(*ends, lam, rounded, block=self._block)
-                live.copy_(rounded)
+    def _mix(self, pieces: Iterator[tuple[Slot, int]], lams: Mapping[str, float]) -> None:
+        for slot, first in pieces:
+            piece = slice(first, first + self._piece)
+            i, t, live = (tensor.view(-1)[piece] for tensor in (slot.instruct, slot.thinking, slot.live))
+            interpolate(i, t, lams[slot.name], live, rounded=slot.rounded, block=self._block)
 
 
-def _shared(slots: Iterator[Slot], taking: threading.Lock) -> Iterator[Slot]:
-    """The slots that nobody else has taken."""
+def _shared(pieces: Iterator[tuple[Slot, int]], taking: threading.Lock) -> Iterator[tuple[Slot, int]]:
+    """The pieces that nobody else has taken."""
     while True:
         with taking:
-            slot = next(slots, None)
-        if slot is None:
+            piece = next(pieces, None)
+        if piece is None:
             return
-        yield slot
+        yield piece
 
 
 class Slot(NamedTuple):

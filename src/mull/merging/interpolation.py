@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import struct
 import threading
+from typing import Any
 
 import torch
 from torch import Tensor
+
+try:
+    from mull.merging import _kernels
+except ImportError:  # no compiler at installation, or no fused multiply-add: torch takes the same steps
+    _kernels = None
 
 BLOCK = 32_768
 """Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
@@ -18,14 +24,24 @@ _VECTOR = 64
 _FLOAT32_WEIGHT = 2.0**-12
 
 
-def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, block: int = BLOCK) -> None:
+def interpolate(
+    instruct: Tensor,
+    thinking: Tensor,
+    lam: float,
+    out: Tensor,
+    *,
+    rounded: torch.dtype | None = None,
+    block: int = BLOCK,
+) -> None:
     """Write λ·thinking + (1−λ)·instruct into `out` (Wu et al. 2025, arXiv 2510.10977, eq. 6).
 
     All three are contiguous, of one shape and on one device, of any floating dtype; `out` may be one of the inputs.
-    λ = 0 and λ = 1 copy that end untouched. Otherwise each element is rounded to `out`'s dtype once: bfloat16 is
-    computed in float32, every other dtype in float64. float32 has 16 spare bits, so that a result is within 0.5001
-    units in the last place of exact arithmetic, or 2^-40 of the terms' size where they cancel to less than that.
-    Sums must not overflow float32 on the way: elements below 1.7e38.
+    Each element is rounded once: to `rounded`, the dtype of the merged checkpoint (`out`'s own unless given), and
+    only then cast to that of `out`. λ = 0 and λ = 1 copy that end untouched where its dtype is `rounded`.
+
+    bfloat16 is computed in float32, every other dtype in float64. float32 has 16 spare bits, so that a result is
+    within 0.5001 units in the last place of exact arithmetic, or 2^-40 of the terms' size where they cancel to less
+    than that. Sums must not overflow float32 on the way: elements below 1.7e38.
 
     The sum is near + w·(far − near) with the end that weighs more as `near`: |w| ≤ 1/2 between the ends, 1 − λ is exact
     where it is needed, and a rounded difference never outweighs the result. In float32 w itself would be rounded,
@@ -33,23 +49,43 @@ def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, 
     small correction is added last. A weight below 2^-12 is left to float64: there the terms cancel only where one
     element is thousands of times the other, and the difference of such bfloat16 numbers does not fit float32.
 
-    The result does not depend on `block`, provided that no thread pool splits it further: torch's kernels treat the
-    last few elements of a range in scalar code, so the ranges are padded.
+    On a CPU with fused multiply-add, bfloat16 takes one pass over memory (kernels.c); elsewhere torch takes the same
+    steps, to the same bytes. The result does not depend on `block`, provided that no thread pool splits it further:
+    torch's kernels treat the last few elements of a range in scalar code, so the ranges are padded.
     """
+    rounded = rounded or out.dtype
     if lam in (0, 1):
-        out.copy_(thinking if lam == 1 else instruct)
+        end = thinking if lam == 1 else instruct
+        out.copy_(end if end.dtype == rounded else end.to(rounded))
         return
     near, far, weight = (thinking, instruct, 1 - lam) if lam > 0.5 else (instruct, thinking, lam)
     near, far, flat = near.view(-1), far.view(-1), out.view(-1)
-    narrow = near.dtype == far.dtype == out.dtype == torch.bfloat16
-    in_float32 = narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64
-    dtype = torch.float32 if in_float32 else torch.float64
-    high = struct.unpack("f", struct.pack("f", weight))[0] if in_float32 else weight
-    low = weight - high
-    block = max(1, min(block, flat.numel()))
-    buffers = _scratch.get(-(-block // _VECTOR) * _VECTOR, dtype, out.device)
-    for start in range(0, flat.numel(), block):
-        count = min(block, flat.numel() - start)
+    narrow = near.dtype == far.dtype == rounded == torch.bfloat16
+    if narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64:
+        high = struct.unpack("f", struct.pack("f", weight))[0]
+        if _kernels and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
+            _kernels.interpolate(_memory(near), _memory(far), _memory(flat), high, weight - high)
+        else:
+            _in_passes(near, far, high, weight - high, flat, rounded, torch.float32, block)
+    else:
+        _in_passes(near, far, weight, 0.0, flat, rounded, torch.float64, block)
+
+
+def _in_passes(
+    near: Tensor,
+    far: Tensor,
+    high: float,
+    low: float,
+    out: Tensor,
+    rounded: torch.dtype,
+    compute: torch.dtype,
+    block: int,
+) -> None:
+    """near + high·(far − near) + low·(far − near) with torch, block by block in scratch memory."""
+    block = max(1, min(block, out.numel()))
+    buffers = _scratch.get(-(-block // _VECTOR) * _VECTOR, compute, out.device)
+    for start in range(0, out.numel(), block):
+        count = min(block, out.numel() - start)
         mixed, difference = (buffer[: -(-count // _VECTOR) * _VECTOR] for buffer in buffers)
         mixed[:count].copy_(near[start : start + count])
         difference[:count].copy_(far[start : start + count])
@@ -57,7 +93,13 @@ def interpolate(instruct: Tensor, thinking: Tensor, lam: float, out: Tensor, *, 
         mixed.add_(difference, alpha=high)  # fused multiply-add: one rounding
         if low:
             mixed.add_(difference, alpha=low)
-        flat[start : start + count].copy_(mixed[:count])
+        result = mixed[:count] if out.dtype == rounded else mixed[:count].to(rounded)
+        out[start : start + count].copy_(result)
+
+
+def _memory(tensor: Tensor) -> Any:
+    """The tensor's memory as a buffer; numpy knows no bfloat16."""
+    return tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int32).numpy()
 
 
 class _Scratch(threading.local):

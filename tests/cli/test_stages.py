@@ -84,6 +84,14 @@ def test_errors_reach_the_entry_point(tmp_path):
     assert isinstance(result.exception, MullError)
 
 
+def test_a_ragged_row_is_named_with_its_file_and_line(tmp_path):
+    path = tmp_path / "ragged.csv"
+    path.write_text(TABLE.replace("MI,0.5,smooth,50", "MI,0.5,smooth"))
+    result = CliRunner().invoke(app, [str(path)])
+    assert isinstance(result.exception, MullError)
+    assert f"{path}, line 4 has 3 cells where the header has 4" in str(result.exception)
+
+
 def test_importing_the_verb_is_light():
     code = "import sys, mull.cli.stages; print(*{'numpy', 'scipy', 'polars', 'torch'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -40,7 +40,7 @@ def test_spellings_of_one_table(tmp_path, text):
 
 
 def test_missing_cells_and_the_unit_of_a_column():
-    rows = parse_table("lambda,think_ratio,mean_at_k\n0,-,0.4\n0.5,n/a,0.5\n1,1.4\n")
+    rows = parse_table("lambda,think_ratio,mean_at_k\n0,-,0.4\n0.5,n/a,0.5\n1,1.4,\n")
     assert math.isnan(rows[0].think_ratio)
     assert rows[2].think_ratio == pytest.approx(0.014), "1.4 cannot be a fraction, so the column is in percent"
     assert rows[1].mean_at_k == 0.5
@@ -55,16 +55,24 @@ def test_missing_cells_and_the_unit_of_a_column():
         ("", "is empty"),
         ("lambda,benchmark\n0,a\n", r"no column 'think_ratio'. Its columns are 'lambda', 'benchmark'"),
         ("x,think_ratio\n0,0\n", "no column 'lambda'"),
-        ("lambda,think_ratio\n0,0\n1,many\n", r"row 3, column 'think_ratio': 'many' is not a number"),
+        ("lambda,think_ratio\n0,0\n1,many\n", r"line 3, column 'think_ratio': 'many' is not a number"),
         ("lambda,think_ratio\n0,inf\n", "not a number"),
         ("lambda,think_ratio\n1e999,0\n", "'1e999' is not a number"),
         ("lambda,think_ratio\n0,130\n", "think_ratio must lie in 0–100 %, got 130 %"),
         ("lambda,think_ratio\n,50\n", "no row with a λ"),
+        ("λ,tokens,think_ratio\n0,9,0\n\n1,9\n", "line 4 has 2 cells where the header has 3 .'λ', 'tokens', 'think_ra"),
+        ("λ,tokens,think_ratio\n0,9,0\n1,1,234,99\n", "line 3 has 4 cells where the header has 3.*Leave a cell empty"),
+        ('λ,note,think_ratio\n0,"two\nlines",0\n1\n', "line 4 has 1 cell where"),
+        ('λ,note,think_ratio\n0,"two\nlines",0\n1,,x\n', "line 4, column 'think_ratio'"),
     ],
 )
 def test_errors_say_where(text, words):
     with pytest.raises(MullError, match=words):
         parse_table(text)
+
+
+def test_empty_cells_at_the_end_of_a_row_are_no_cells():
+    assert [row.think_ratio for row in parse_table("lambda,think_ratio\n0,0,,\n1,1,\n")] == [0, 1]
 
 
 def test_extrapolated_lambda_and_strata():

@@ -82,26 +82,28 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
 
     Needs the columns λ and Think #R under any usual spelling; others are optional, unknown ones ignored. A column of
     shares is in percent if its header or a cell says `%` or any of its values exceeds 1. Raises `MullError` for a
-    missing column, a cell that is not a number, a share outside its range, and a table without any λ. A λ may lie
-    outside [0, 1] (extrapolated weights).
+    missing column, a row with fewer or more cells than the header (empty ones at its end aside), a cell that is not a
+    number, a share outside its range, and a table without any λ. A λ may lie outside [0, 1] (extrapolated weights).
     """
     lines = text.removeprefix("\ufeff").splitlines(keepends=True)
     delimiter = max(",;\t", key=lines[0].count) if lines else ","
-    cells = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO("".join(lines)), delimiter=delimiter)]
-    numbered = [(number, row) for number, row in enumerate(cells, start=1) if any(row)]
+    reader = csv.reader(io.StringIO("".join(lines)), delimiter=delimiter)
+    cells = ([cell.strip() for cell in row] for row in reader)
+    numbered = [(reader.line_num, row) for row in cells if any(row)]
     if not numbered:
         raise MullError(f"{name} is empty", "give a CSV table with a header row")
     header = numbered.pop(0)[1]
+    _check_widths(header, numbered, name)
     columns = _columns(header, name)
 
     def strings(column: str) -> list[str]:
         at = columns.get(column)
-        return ["" if at is None or at >= len(row) else row[at] for _, row in numbered]
+        return ["" if at is None else row[at] for _, row in numbered]
 
     def numbers(column: str) -> list[float]:
         title = header[columns[column]] if column in columns else column
         return [
-            _number(cell, f"{name}, row {number}, column {title!r}")
+            _number(cell, f"{name}, line {number}, column {title!r}")
             for (number, _), cell in zip(numbered, strings(column), strict=True)
         ]
 
@@ -118,7 +120,7 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
         for (number, _), value in zip(numbered, values, strict=True):
             if value < 0 or value > 1 + 1e-9:
                 raise MullError(
-                    f"{column} must lie in 0–100 %, got {100 * value:g} % in {name}, row {number}", "correct the cell"
+                    f"{column} must lie in 0–100 %, got {100 * value:g} % in {name}, line {number}", "correct the cell"
                 )
     ks, tokens = numbers("k"), numbers("tokens")
     methods, models = strings("method"), strings("model")
@@ -153,6 +155,21 @@ def _columns(header: Sequence[str], name: str) -> dict[str, int]:
         if column not in found:
             raise MullError(f"{name} has no column {title!r}", f"its columns are {', '.join(map(repr, header))}")
     return found
+
+
+def _check_widths(header: Sequence[str], numbered: Sequence[tuple[int, list[str]]], name: str) -> None:
+    """Every row has the header's cells: one too few or too many moves values under other titles, unseen."""
+    for number, row in numbered:
+        if len(row) < len(header) or any(row[len(header) :]):
+            titles = ", ".join(map(repr, header))
+            raise MullError(
+                f"{name}, line {number} has {_cells(len(row))} where the header has {len(header)} ({titles})",
+                'leave a cell empty where there is no value, and quote a cell that holds the separator ("1,234")',
+            )
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' if count != 1 else ''}"
 
 
 def _number(cell: str, where: str) -> float:

@@ -22,7 +22,9 @@ docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
 
 clean:
-	rm -rf .venv demo-run demo-run-quick
+	rm -rf .venv demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf *.egg-info src/*.egg-info src/mull/merging/_kernels*.so src/mull/merging/_kernels*.pyd
+	find src tests perf -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.ready: pyproject.toml setup.py constraints.txt src/mull/merging/kernels.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }

@@ -38,6 +38,14 @@ def test_differences_have_intervals_and_signs():
     assert tokens(PairedDifference(7, *[math.nan] * 4, 1)) == "+7 [?]"
 
 
+def test_an_interval_without_width_is_said_in_words():
+    """Its standard error is 0 by formula where all questions agree; that is not certainty."""
+    assert points(PairedDifference(0.0, 0.0, 0.0, 0.0, 1, 30)) == "no question differs"
+    assert tokens(PairedDifference(0.0, 0.0, 0.0, 0.0, 1, 30)) == "no question differs"
+    assert points(PairedDifference(-0.5, 1e-17, -0.5, -0.5, 0, 30)) == "−50.0 on every question"
+    assert tokens(PairedDifference(7, 0.0, 7, 7, 0, 30)) == "+7 on every question"
+
+
 def test_verdicts():
     assert verdict(PairedDifference(1, 1, 0.1, 2, 0.01, 9), "more", "less") == "more"
     assert verdict(PairedDifference(-1, 1, -2, -0.1, 0.01, 9), "more", "less") == "less"

@@ -58,12 +58,12 @@ def at(name: str, k: int | None) -> str:
 
 
 def points(difference: PairedDifference) -> str:
-    """A difference of two shares in points, with its 95 % interval."""
+    """A difference of two shares in points, with its 95 % interval, or words where all questions agree."""
     return _difference(difference, 100, ".1f")
 
 
 def tokens(difference: PairedDifference) -> str:
-    """A difference of two token counts, with its 95 % interval."""
+    """A difference of two token counts, with its 95 % interval, or words where all questions agree."""
     return _difference(difference, 1, ",.0f")
 
 
@@ -85,6 +85,8 @@ def _difference(found: PairedDifference, factor: float, form: str) -> str:
     middle = _signed(factor * found.difference, form)
     if math.isnan(found.low):
         return f"{middle} [?]"
+    if found.alike:  # an interval of no width would read as certainty
+        return "no question differs" if abs(found.difference) < 1e-9 else f"{middle} on every question"
     return f"{middle} [{_signed(factor * found.low, form)}, {_signed(factor * found.high, form)}]"
 
 

@@ -33,6 +33,11 @@ class PairedDifference(NamedTuple):
         """Whether the 95 % interval holds 0, or is not defined."""
         return not (self.low > 0 or self.high < 0)
 
+    @property
+    def alike(self) -> bool:
+        """Whether every question shows this same difference: the error is then 0 by formula, which is not certainty."""
+        return self.error < 1e-9
+
 
 def paired_difference(
     samples: Sequence[Sample], a: str, b: str, value: Literal["correct", "tokens"] = "correct"

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from mull.reports import figures, render
-from mull.reports.panels import HEIGHT, LINE, spread
+from mull.reports.panels import HEIGHT, LINE, spread, within
 from mull.reports.theme import THEMES
 from mull.study.frontier import non_dominated, points_of
 from mull.study.metrics import Estimate, metrics
@@ -215,3 +216,22 @@ def test_labels_are_spread_no_further_than_needed():
     moved = spread([0, 3, 100, 104, 106, HEIGHT], LINE)
     assert all(b - a >= LINE - 1e-9 for a, b in pairwise(moved))
     assert moved[0] == pytest.approx(1.5 - LINE / 2) and moved[-1] == HEIGHT
+
+
+def test_labels_stay_within_the_frame():
+    assert within([-13, 0, 13], LINE, HEIGHT) == [0, LINE, 2 * LINE]
+    assert within([40, HEIGHT, HEIGHT + LINE], LINE, HEIGHT) == [40, HEIGHT - LINE, HEIGHT]
+    assert within([40, 60], LINE, HEIGHT) == [40, 60]
+
+
+def test_panels_and_their_titles_start_at_one_height(found):
+    """Three labels at 100 %, which stood above the frame, and a panel without a tick label at its top."""
+    sure = Estimate(1.0, 0.0)
+    full = [replace(m, mean_at_k=sure, pass_at_k=sure, vote_at_k=sure) for m in found.metrics]
+    for stages in (found.stages, None):
+        text = render.svg(figures.stages_figure(full, stages)).replace("\n", "")
+        titles = re.findall(r'role-title"><g transform="translate\([-\d.]+,([-\d.]+)\)"', text)
+        assert len(titles) == 3 and len(set(titles)) == 1
+        # The page sets the panels side by side as images of their own.
+        heights = {render.size(render.svg(panel))[1] for panel in figures.stage_panels(full, stages)}
+        assert len(heights) == 1

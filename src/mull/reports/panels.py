@@ -21,6 +21,8 @@ Z95 = 1.96
 HEIGHT = 216
 LINE = 13
 """Least distance between two labels, in pixels."""
+HEADROOM = 18
+"""Pixels above the frame that every panel takes below its title: the stages' names have room in them."""
 
 
 class CurvePoint(NamedTuple):
@@ -63,7 +65,7 @@ class Panel:
 def draw(panel: Panel, theme: Theme) -> alt.LayerChart:
     """The panel as a layered chart of fixed size."""
     x, y = _x_domain(panel), _y_domain(panel)
-    layers = [*_stages(panel, x, theme), *_reference(panel, x, y, theme)]
+    layers = [_headroom(), *_stages(panel, x, theme), *_reference(panel, x, y, theme)]
     bands, bars, lines, points = [], [], [], []
     for curve in panel.curves:
         kept = [p for p in curve.points if not math.isnan(p.value)]
@@ -114,8 +116,14 @@ def draw(panel: Panel, theme: Theme) -> alt.LayerChart:
         labels = chart(_end_labels(panel.curves, y))
         text = labels.mark_text(align="left", baseline="middle", dx=9, fontSize=11.5)
         layers.append(text.encode(x=x_of, y=alt.Y("at:Q", scale=y_scale, axis=y_axis), text="name:N", color=color))
-    title = alt.TitleParams(panel.title, offset=7 if panel.stage_2 else 12)
+    title = alt.TitleParams(panel.title, offset=6 if panel.stage_2 else -2)
     return alt.LayerChart(layer=layers, title=title, width=panel.width, height=HEIGHT)
+
+
+def _headroom() -> alt.Chart:
+    """An invisible mark: a title stands above whatever sticks out highest, which would differ between the panels."""
+    strut = alt.Chart(alt.Data(values=[{}])).mark_tick(opacity=0)
+    return strut.encode(x=alt.value(0), y=alt.value(-HEADROOM))
 
 
 def _capped(point: CurvePoint, top: float | None) -> float:
@@ -206,12 +214,12 @@ def _reference(panel: Panel, x: tuple[float, float], y: tuple[float, float], the
 
 
 def _end_labels(curves: Sequence[Curve], y: tuple[float, float]) -> list[dict]:
-    """A label beside the last point of each curve, moved apart until none touches another."""
+    """A label beside the last point of each curve, moved apart until none touches another, all within the frame."""
     per_pixel = (y[1] - y[0]) / HEIGHT
     ends = [(curve, [p for p in curve.points if not math.isnan(p.value)]) for curve in curves]
     ends = [(curve, points[-1]) for curve, points in ends if points]
     ends.sort(key=lambda end: -end[1].value)
-    at = spread([(y[1] - point.value) / per_pixel for _, point in ends], LINE)
+    at = within(spread([(y[1] - point.value) / per_pixel for _, point in ends], LINE), LINE, HEIGHT)
     return [
         {"name": curve.name, "color": curve.color, "lam": point.lam, "at": y[1] - pixel * per_pixel}
         for (curve, point), pixel in zip(ends, at, strict=True)
@@ -229,3 +237,13 @@ def spread(positions: Sequence[float], distance: float) -> list[float]:
             before[0] = (before[0] * before[1] + mean * count) / (before[1] + count)
             before[1] += count
     return [mean + distance * (i - (count - 1) / 2) for mean, count in groups for i in range(int(count))]
+
+
+def within(positions: Sequence[float], distance: float, most: float) -> list[float]:
+    """Sorted positions pushed into 0 … `most`, neighbours still `distance` apart, as far as there is room for all."""
+    found = list(positions)
+    for i in reversed(range(len(found))):
+        found[i] = min(found[i], most - distance * (len(found) - 1 - i))
+    for i in range(len(found)):
+        found[i] = max(found[i], distance * i)
+    return found

@@ -1,5 +1,6 @@
 """The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
 
+import re
 import shutil
 import sqlite3
 from dataclasses import replace
@@ -65,6 +66,37 @@ def test_another_plan_is_refused_with_the_difference(plan, tmp_path, changes, di
         pass
     with RunStore.record(tmp_path / "run", replace(plan), {}):
         pass
+
+
+def test_another_checkpoint_is_named_beside_its_hash(plan, tmp_path):
+    deep = tmp_path / "a" / "b" / "models"
+    for name in ("old/instruct", "new/instruct"):
+        shutil.copytree(checkpoint_folder("instruct"), deep / name)
+    config = deep / "new" / "instruct" / "config.json"
+    config.write_text(config.read_text() + " ")
+
+    def of(folder):
+        return replace(plan, pair=Pair.open(str(folder), str(checkpoint_folder("thinking"))))
+
+    first, other = of(deep / "old" / "instruct"), of(deep / "new" / "instruct")
+    with RunStore.record(tmp_path / "run", first, provenance(first)):
+        pass
+    # Two folders by their ends, and one folder whose content has changed by its whole path.
+    short = (
+        rf"\(instruct: …/old/instruct \({first.record['instruct']}\) → …/new/instruct \({other.record['instruct']}\)\)"
+    )
+    shutil.copy(config, deep / "old" / "instruct" / "config.json")
+    retrained = of(deep / "old" / "instruct")
+    path = re.escape(str(deep / "old" / "instruct"))
+    for changed, said in ((other, short), (retrained, rf"instruct: {path} \(.*→ {path} \(")):
+        with pytest.raises(MullError, match=said), RunStore.record(tmp_path / "run", changed, provenance(changed)):
+            pass
+
+
+def test_a_moved_checkpoint_is_the_same_plan(plan, tmp_path):
+    folder = shutil.copytree(checkpoint_folder("instruct"), tmp_path / "moved")
+    moved = replace(plan, pair=Pair.open(str(folder), str(checkpoint_folder("thinking"))))
+    assert moved.digest == plan.digest and provenance(moved) != provenance(plan)
 
 
 def test_one_writer_at_a_time(plan, tmp_path):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mull.benchmarks import Benchmark
@@ -68,8 +69,13 @@ class SweepPlan:
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """One line for each entry in which two plan records differ: `k: 8 → 16`."""
+def differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "", names: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+) -> list[str]:
+    """One line for each entry in which two plan records differ: `k: 8 → 16`.
+
+    `names` are the old and the new provenance: a checkpoint's name there stands beside its hash.
+    """
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)
@@ -78,5 +84,20 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif key == "settings" and before != after:
             lines.append(f"λ: {', '.join(before or {})} → {', '.join(after or {})}")
         elif before != after:
+            if key in ("instruct", "thinking"):
+                before, after = _named(before, after, *(str(side.get(key, "")) for side in names))
             lines.append(f"{prefix}{key}: {before} → {after}")
     return lines
+
+
+def _named(before: str, after: str, old: str, new: str) -> tuple[str, str]:
+    """Two hashes behind the names of their checkpoints, short where that tells the two apart."""
+    if _short(old) != _short(new):
+        old, new = _short(old), _short(new)
+    return (f"{old} ({before})" if old else before), (f"{new} ({after})" if new else after)
+
+
+def _short(name: str) -> str:
+    """The end of a long path; a hub id is short."""
+    parts = Path(name).parts
+    return str(Path("…", *parts[-2:])) if len(parts) > 3 else name

@@ -166,7 +166,8 @@ class RunStore:
                 meta = {"plan": plan.record, "provenance": provenance, "questions": questions}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
                 self._connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        changed = differences(self.plan, json.loads(json.dumps(plan.record)))
+        names = (self.provenance, provenance)
+        changed = differences(self.plan, json.loads(json.dumps(plan.record)), names=names)
         if changed:
             raise MullError(
                 f"{self.folder} holds a run of another plan ({'; '.join(changed)})",

@@ -3,6 +3,7 @@
 import pytest
 
 from mull.benchmarks import load_benchmark
+from mull.benchmarks.arithmetic import Arithmetic, supply
 from mull.errors import MullError
 
 
@@ -38,3 +39,14 @@ def test_last_box_counts_as_a_number(answer, extracted, correct):
 def test_unknown_benchmark_names_the_near_miss():
     with pytest.raises(MullError, match=r"unknown benchmark 'tinny'.*'tiny'"):
         load_benchmark("tinny")
+
+
+def test_more_questions_than_there_are_are_refused_at_once():
+    with pytest.raises(MullError, match=r"has 20,279 different questions, not 10,000,000. Ask for 20279 or fewer"):
+        load_benchmark("tiny", questions=10_000_000)
+
+
+def test_all_questions_that_are_promised_can_be_drawn():
+    """Near the end of the supply a further distinct problem is ever harder to find; beyond it, impossible."""
+    questions = Arithmetic(supply("report")).questions()
+    assert len({question.text for question in questions}) == len({question.id for question in questions}) == 20279

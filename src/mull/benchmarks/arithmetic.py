@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from mull.benchmarks.base import Grade, Question
 from mull.errors import MullError
-from mull.tiny.problems import STEPS, Split, stream
+from mull.tiny.problems import STEPS, Problem, Split, stream
+
+FEW = 1000
+"""So many questions every split has; no need to count."""
 
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 
@@ -28,6 +31,11 @@ class Arithmetic:
         if count < 1:
             raise MullError(
                 f"a benchmark needs at least one question, got {count}", f"ask for a multiple of {len(STEPS)}"
+            )
+        if count > FEW and count > supply(split):
+            raise MullError(
+                f"the benchmark {self.name!r} has {supply(split):,} different questions, not {count:,}",
+                f"ask for {supply(split)} or fewer",
             )
         self.count = count
         self.split: Split = split
@@ -63,3 +71,14 @@ class Arithmetic:
             )
             for i, problem in enumerate(problems)
         ]
+
+
+@cache
+def supply(split: Split) -> int:
+    """Questions that `split` is sure to give whatever the seed; beyond, `stream` may look for another one forever.
+
+    One in `len(STEPS)` has the fewest operations, and only so many counters do. (The few sums are left out.)
+    """
+    ops = list(itertools.product("+-*", range(2, 10)))
+    chains = itertools.product(range(100), itertools.product(ops, repeat=min(STEPS)))
+    return len(STEPS) * sum(Problem("counter", start, chain, "").split == split for start, chain in chains)

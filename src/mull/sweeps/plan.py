@@ -85,7 +85,7 @@ def differences(
             lines.append(f"λ: {', '.join(before or {})} → {', '.join(after or {})}")
         elif before != after:
             if key in ("instruct", "thinking"):
-                before, after = _named(before, after, *(str(side.get(key, "")) for side in names))
+                before, after = _named(str(before), str(after), *(str(side.get(key, "")) for side in names))
             lines.append(f"{prefix}{key}: {before} → {after}")
     return lines
 

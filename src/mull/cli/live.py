@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.run import SwitchingEngine
+    from mull.sweeps.run import Prompts, SwitchingEngine
     from mull.sweeps.store import RunStore
+
+EARLY = 16
+"""Before so many responses the time left is a guess: the first ones bear the cost of all that are under way."""
+PROVISIONAL = "*"
+"""Marks the means of a λ that is not finished."""
 
 
 @dataclass
@@ -29,6 +34,10 @@ class _Running:
     new_tokens: int = 0
     started: float = 0.0
     last: float = 0.0
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.tokens / self.done if self.done else 0.0
 
     def add(self, sample: Sample) -> None:
         self.done += 1
@@ -70,33 +79,47 @@ class LiveSweep:
 
     @property
     def seconds_left(self) -> float | None:
-        """From the mean time per new response; None before the first."""
-        if not self.new:
-            return None
-        return (time.perf_counter() - self.started) / self.new * (self.plan.total - self.done)
+        """From the time per token so far and the tokens to come; None before the first response."""
+        new = sum(running.new_tokens for running in self.settings.values())
+        return self.seconds / new * self._tokens_left() if new else None
+
+    @property
+    def eta(self) -> str:
+        """The time left in words: a lower bound while some λ has not begun, since answers grow with λ."""
+        left = self.seconds_left
+        if left is None or self.new < EARLY:
+            return "?"
+        begun = all(running.done for running in self.settings.values())
+        return f"{'about' if begun else '≥'} {clock(left)}"
+
+    def _tokens_left(self) -> float:
+        """A λ that is not finished counts per response as the one before it, or more where it shows more already."""
+        left = expected = 0.0
+        for running in self.settings.values():
+            missing = self.plan.per_setting - running.done
+            expected = max(expected, running.mean_tokens) if missing else running.mean_tokens
+            left += missing * expected
+        return left
 
     def table(self) -> Table:
+        from rich.markup import escape
         from rich.table import Table
 
-        left = self.seconds_left
-        eta = f"ETA {clock(left)}" if left is not None and self.done < self.plan.total else clock(self.seconds)
+        eta = f"ETA {self.eta}" if self.done < self.plan.total else clock(self.seconds)
         table = Table(title=f"{self.done}/{self.plan.total} responses   {eta}", title_justify="left", box=None)
         for column in ("λ", "done", "Mean", "Think #R", "Token #N", "tokens/s"):
             table.add_column(column, justify="right")
         for label, running in self.settings.items():
-            if not running.done:
-                table.add_row(f"[dim]{label}[/]", f"[dim]0/{self.plan.per_setting}[/]", "", "", "", "")
-                continue
             n, span = running.done, running.last - running.started
-            speed = f"{running.new_tokens / span:,.0f}" if span > 0 and running.new_tokens else ""
-            table.add_row(
-                label,
-                f"{n}/{self.plan.per_setting}",
-                f"{running.correct / n:.1%}",
-                f"{running.closed / n:.1%}",
-                f"{running.tokens / n:,.0f}",
-                speed,
-            )
+            whole = n == self.plan.per_setting
+            cells = [escape(label) + (PROVISIONAL if n and not whole else ""), f"{n}/{self.plan.per_setting}"]
+            if n:
+                speed = f"{running.new_tokens / span:,.0f}" if span > 0 and running.new_tokens else ""
+                means = (f"{running.correct / n:.1%}", f"{running.closed / n:.1%}", f"{running.mean_tokens:,.0f}")
+                cells += [*means, speed]
+            table.add_row(*cells, style="" if whole else "dim")
+        if any(0 < running.done < self.plan.per_setting for running in self.settings.values()):
+            table.caption, table.caption_justify = f"{PROVISIONAL} unfinished λ: short answers come first", "left"
         return table
 
     @property
@@ -109,7 +132,9 @@ class LiveSweep:
         return sum(running.new_tokens for running in self.settings.values()) / max(self.seconds, 1e-9)
 
 
-def run_live(plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console: Console) -> LiveSweep:
+def run_live(
+    plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console: Console, prompts: Prompts | None = None
+) -> LiveSweep:
     """Run the sweep under a live table on a terminal, or with one line per finished setting elsewhere."""
     from rich.live import Live
 
@@ -125,7 +150,7 @@ def run_live(plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console:
             if running.done == plan.per_setting:
                 console.print(_line(sweep, sample.setting, running), highlight=False, soft_wrap=True)
 
-        run_sweep(plan, engine, store, on_sample)
+        run_sweep(plan, engine, store, on_sample, prompts)
         return sweep
     shown = 0.0
     with Live(sweep.table(), console=console, auto_refresh=False, transient=True) as live:
@@ -137,15 +162,14 @@ def run_live(plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console:
                 shown = time.perf_counter()
                 live.update(sweep.table(), refresh=True)
 
-        run_sweep(plan, engine, store, on_sample)
+        run_sweep(plan, engine, store, on_sample, prompts)
     return sweep
 
 
 def _line(sweep: LiveSweep, label: str, running: _Running) -> str:
     n = running.done
-    means = f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.tokens / n:,.0f}"
-    left = clock(sweep.seconds_left or 0)
-    return f"λ = {label}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {left}"
+    means = f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
+    return f"λ = {label}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {sweep.eta}"
 
 
 def clock(seconds: float) -> str:

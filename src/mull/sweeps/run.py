@@ -24,15 +24,34 @@ class SwitchingEngine(Engine, Protocol):
     def set_weights(self, coefficients: Coefficients) -> None: ...
 
 
+Prompts = dict[str, tuple[int, ...]]
+"""Question id → token ids, the template included."""
+
+
+def render_prompts(plan: SweepPlan, engine: Engine, advance: Callable[[int], object] | None = None) -> Prompts:
+    """The prompts of all questions; `advance` is told of each."""
+    prompts = {}
+    for question in plan.benchmark.questions():
+        prompts[question.id] = engine.render(plan.benchmark.prompt(question))
+        if advance:
+            advance(1)
+    return prompts
+
+
 def run_sweep(
-    plan: SweepPlan, engine: SwitchingEngine, store: RunStore, on_sample: Callable[[Sample], object] | None = None
+    plan: SweepPlan,
+    engine: SwitchingEngine,
+    store: RunStore,
+    on_sample: Callable[[Sample], object] | None = None,
+    prompts: Prompts | None = None,
 ) -> None:
     """Sample until the store holds the whole plan; `on_sample` is told each new sample after it is on record.
 
-    May be stopped at any moment, by Ctrl-C or kill: what is in the store stays, and a further call goes on from there.
+    `prompts` are those of `render_prompts`, where a caller has them already. May be stopped at any moment, by Ctrl-C or
+    kill: what is in the store stays, and a further call goes on from there.
     """
     questions = {question.id: question for question in plan.benchmark.questions()}
-    prompts = {key: engine.render(plan.benchmark.prompt(question)) for key, question in questions.items()}
+    prompts = prompts or render_prompts(plan, engine)
     for setting in plan.settings:
         done = store.done(setting.label)
         wanted = [(key, i) for key in questions for i in range(plan.k) if (key, i) not in done]

@@ -37,6 +37,18 @@ def test_ctrl_c_is_never_lost(tmp_path, after):
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_while_many_questions_are_drawn():
+    benchmark = "from mull.benchmarks import load_benchmark; load_benchmark('tiny', questions=20000).questions()"
+    code = f"import typer, mull.cli.main as m\ndef verb():\n  print('go', flush=True); {benchmark}\n"
+    code += "app = typer.Typer()\napp.command()(m._guarded(verb))\nm.interrupt.watch()\napp()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "go\n"
+    time.sleep(1.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=2)
+    assert process.returncode == 130 and "interrupted" in errors, errors
+
+
 def test_an_interrupt_inside_exec_keeps_the_exit_code(tmp_path):
     """`python -m` remembers such an interrupt and would end by SIGINT in spite of the handler."""
     (tmp_path / "program.py").write_text(

@@ -1,15 +1,29 @@
 """Sweeps on the built-in pair with the real engine: complete, resumable after kill -9, equal to an unbroken run."""
 
+import io
 import json
 import os
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from mull.benchmarks import load_benchmark
+from mull.checkpoints.pair import Pair
+from mull.cli import interrupt
+from mull.cli import sweep as verb
+from mull.cli.progress import item_progress
+from mull.engines.base import Sampling
+from mull.merging.coefficients import Coefficients
+from mull.sweeps.plan import SweepPlan
+from mull.sweeps.run import render_prompts
 from mull.sweeps.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -105,6 +119,8 @@ def test_a_complete_run_is_not_sampled_again(whole):
         (["--lambdas", "a:b"], "cannot read the lambdas"),
         (["--lambdas", "0:1:0.3"], "do not lead from 0 to 1"),
         (["--max-tokens", "0"], "--max-tokens"),
+        (["--max-tokens", "1000", "--questions", "7"], "--max-tokens 1000 does not fit: the model's context is 1,024"),
+        (["--questions", "10000000"], "has 20,279 different questions"),
         (["--device", "cuda:77"], "cuda:77"),
         (["--benchmark", "aime"], "unknown benchmark 'aime'"),
         (["--layers", "3-9"], "reach beyond the model, which has 6 layers"),
@@ -121,6 +137,53 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, options, messa
     assert message in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_a_benchmarks_own_limit_that_does_not_fit_is_said_to_be_lower(tmp_path):
+    ends = []
+    for side in ("instruct", "thinking"):
+        folder = shutil.copytree(checkpoint_folder(side), tmp_path / side)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
+        ends += [f"--{side}", str(folder)]
+    process = sweep(tmp_path / "run", *ends, "--lambdas", "1", "--questions", "7", "-k", "1")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    said = re.search(
+        r"limit per response: (\d+) tokens, not the benchmark's 768: .* 128 tokens, .* takes (\d+)", errors
+    )
+    assert said and int(said[1]) + int(said[2]) == 128
+    with RunStore.open(tmp_path / "run") as store:
+        cut = [s.tokens for s in store.samples() if s.finish == "length"]
+    assert cut and min(cut) >= int(said[1])
+
+
+def test_what_comes_before_the_first_response_is_shown(tmp_path, monkeypatch):
+    """Drawing many questions and rendering their prompts takes long enough for a person to wonder."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    monkeypatch.setattr(verb, "consoles", lambda: (console, console))
+    pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
+    benchmark = load_benchmark("tiny", questions=7)
+    plan = SweepPlan(pair, [Coefficients.scalar(0.0)], benchmark, 1, Sampling(max_tokens=32))
+    assert len(verb.sample(plan, tmp_path / "run")) == 7
+    shown = console.file.getvalue()
+    labels = ("drawing the questions", "loading the two checkpoints", "preparing the prompts")
+    assert [label for label in labels if label in shown] == list(labels)
+
+
+def test_ctrl_c_ends_the_rendering_of_prompts(monkeypatch):
+    """Also where the KeyboardInterrupt itself was swallowed inside a template engine."""
+    monkeypatch.setattr(interrupt, "_seen", True)
+    benchmark = load_benchmark("tiny", questions=7)
+    plan = SimpleNamespace(benchmark=benchmark)
+    rendered = []
+    engine = SimpleNamespace(render=lambda messages: rendered.append(1) or (1,))
+    with (
+        pytest.raises(KeyboardInterrupt),
+        item_progress("preparing", 7, Console(file=io.StringIO())) as advance,
+    ):
+        render_prompts(plan, engine, advance)  # type: ignore[arg-type]
+    assert len(rendered) == 1
 
 
 def test_a_run_of_another_plan_is_refused_with_the_difference(whole):

@@ -1,4 +1,4 @@
-"""Progress bars in bytes with speed and time left; they show only where a person watches."""
+"""Progress bars, in bytes with their speed or in items, with the time left; they show only where a person watches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from mull.cli import interrupt
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 
 @contextmanager
@@ -26,10 +27,25 @@ def byte_progress(title: str, total: int, console: Console) -> Iterator[Callable
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(title, total=total)
+        yield _advancer(progress, title, total)
 
-        def advance(nbytes: int) -> None:
-            interrupt.check()
-            progress.advance(task, nbytes)
 
-        yield advance
+@contextmanager
+def item_progress(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
+    """A bar over `total` items; yields the function that advances it."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"))
+    shown = console.is_terminal
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not shown) as progress:
+        yield _advancer(progress, title, total)
+
+
+def _advancer(progress: Progress, title: str, total: int) -> Callable[[int], None]:
+    task = progress.add_task(title, total=total)
+
+    def advance(count: int) -> None:
+        interrupt.check()
+        progress.advance(task, count)
+
+    return advance

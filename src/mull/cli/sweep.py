@@ -101,7 +101,7 @@ def sweep(
 
         engine = arithmetic(pair.donor.folder, device)
     plan = SweepPlan(pair, settings, chosen, k, sampling, seed, engine)
-    samples = sample(plan, run, device, batch_size, trust_remote_code)
+    samples = sample(plan, run, device, batch_size, trust_remote_code, strict=max_tokens is not None)
     from mull.cli.report import print_summary
 
     print_summary(samples, stdout)
@@ -109,14 +109,26 @@ def sweep(
 
 
 def sample(
-    plan: SweepPlan, run: Path, device: str = "auto", batch_size: int | None = None, trust_remote_code: bool = False
+    plan: SweepPlan,
+    run: Path,
+    device: str = "auto",
+    batch_size: int | None = None,
+    trust_remote_code: bool = False,
+    *,
+    strict: bool = False,
 ) -> list[Sample]:
-    """Run `plan` in the folder `run` under a live table; returns all samples on record."""
+    """Run `plan` in the folder `run` under a live table; returns all samples on record.
+
+    `strict`: refuse a token limit that the context cannot hold, instead of saying what holds instead.
+    """
     from mull.cli.live import clock, run_live
-    from mull.sweeps.run import provenance
+    from mull.cli.progress import item_progress
+    from mull.sweeps.run import provenance, render_prompts
     from mull.sweeps.store import DATABASE, RunStore
 
     _, stderr = consoles()
+    with stderr.status("drawing the questions"):
+        questions = len(plan.benchmark.questions())
     if (run / DATABASE).exists():  # what can be refused is refused before the weights are loaded
         with RunStore.record(run, plan, provenance(plan)) as store:
             if store.count() == plan.total:
@@ -134,11 +146,34 @@ def sample(
             batch_size=batch_size,
             trust_remote_code=trust_remote_code,
         )
-        engine.render(plan.benchmark.prompt(plan.benchmark.questions()[0]))
+    with item_progress("preparing the prompts", questions, stderr) as advance:
+        prompts = render_prompts(plan, engine, advance)
+    longest = max(len(prompt) for prompt in prompts.values())
+    notice = limit_notice(plan.sampling.max_tokens, engine.context, longest, strict=strict)
+    if notice:
+        stderr.print(notice, highlight=False, soft_wrap=True)
     with RunStore.record(run, plan, provenance(plan)) as store:
         if store.count():
             stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
-        done = run_live(plan, engine, store, stderr)
+        done = run_live(plan, engine, store, stderr, prompts)
         speed = f"{done.tokens_per_second:,.0f} tokens/s"
         stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
         return store.samples(texts=False)
+
+
+def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:
+    """What to say of a limit of `limit` tokens per response when the longest prompt takes `longest` of the context.
+
+    Nothing where it fits. Raises `MullError` where it does not and `strict`, and where no room is left at all.
+    """
+    from mull.errors import MullError
+
+    room = context - longest
+    if limit <= room:
+        return ""
+    why = f"the model's context is {context:,} tokens, of which the longest prompt takes {longest:,}"
+    if room < 1:
+        raise MullError(f"a question leaves no room for an answer: {why}", "choose a model with a longer context")
+    if strict:
+        raise MullError(f"--max-tokens {limit} does not fit: {why}", f"give --max-tokens {room} or less")
+    return f"limit per response: {room:,} tokens, not the benchmark's {limit:,}: {why}"

@@ -5,7 +5,8 @@ from setuptools import Extension, setup
 kernels = Extension(
     "mull.merging._kernels",
     ["src/mull/merging/kernels.c"],
-    extra_compile_args=["-O3"],
+    # No multiply-add but where fma() stands; floating-point flags are never read, so that loops may become vectors.
+    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
     py_limited_api=True,
     optional=True,  # without a compiler torch does the same, in more passes
 )

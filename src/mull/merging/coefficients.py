@@ -7,53 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from mull.checkpoints.names import MODULE_KINDS, layer_of, module_kind
-from mull.errors import MullError, nearest
+from mull.checkpoints.names import layer_of
+from mull.errors import MullError
+from mull.merging.rules import Gradient, Layers, Range, Rule, canonical, shortest
+
+__all__ = ["Coefficients", "Decision", "Gradient", "Rule", "check_lambda", "parse_lambdas", "parse_layers"]
 
 
-@dataclass(frozen=True)
-class Rule:
-    """λ for the parameters that lie in `layers` (inclusive range, None = anywhere) and are of one of `modules`."""
+class Decision(NamedTuple):
+    """What a parameter gets, and why."""
 
-    lam: float | tuple[float, ...]
-    """One λ, or one per layer counted from the model's first."""
-    layers: tuple[int, int] | None = None
-    modules: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.modules == () or self.lam == ():
-            raise MullError(
-                "a rule without module kinds or values matches nothing", "known: " + ", ".join(MODULE_KINDS)
-            )
-        for kind in self.modules or ():
-            if kind not in MODULE_KINDS:
-                raise MullError(f"unknown module kind {kind!r}", nearest(kind, MODULE_KINDS))
-        if self.layers and not 0 <= self.layers[0] <= self.layers[1]:
-            raise MullError(f"layer range {self.layers[0]}-{self.layers[1]} is empty", "write FIRST-LAST, from layer 0")
-
-    def matches(self, name: str) -> bool:
-        layer = layer_of(name)
-        if (self.layers or isinstance(self.lam, tuple)) and layer is None:
-            return False
-        if self.layers and layer is not None and not self.layers[0] <= layer <= self.layers[1]:
-            return False
-        return self.modules is None or module_kind(name) in self.modules
-
-    def at(self, name: str) -> float:
-        """λ of a parameter that this rule matches."""
-        if isinstance(self.lam, tuple):
-            layer = layer_of(name)
-            assert layer is not None, name
-            return float(self.lam[layer])
-        return float(self.lam)
-
-    def __str__(self) -> str:
-        where = [f"layers {self.layers[0]}-{self.layers[1]}"] if self.layers else []
-        where += ["modules " + ",".join(self.modules)] if self.modules else []
-        return " of ".join(reversed(where)) or "all parameters"
+    lam: float
+    rule: int | None
+    """Index of the rule that decided; None = the default."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +48,7 @@ class Coefficients:
         cls,
         lam: float,
         *,
-        layers: tuple[int, int] | None = None,
+        layers: Layers | None = None,
         modules: Iterable[str] | None = None,
         extrapolate: bool = False,
     ) -> Coefficients:
@@ -103,74 +72,71 @@ class Coefficients:
     def label(self) -> str:
         """What the weights are called on records: the shortest decimal form of a scalar λ, else the rules in words."""
         if self.is_scalar:
-            return _shortest(self.default)
+            return shortest(self.default)
         parts = []
         for rule in self.rules:
-            lams = rule.lam if isinstance(rule.lam, tuple) else (rule.lam,)
-            text = ("per layer " if isinstance(rule.lam, tuple) else "") + ", ".join(map(_shortest, lams))
-            parts.append(f"{text} on {rule}")
-        return "; ".join(parts) + (f", else {_shortest(self.default)}" if self.default else "")
+            lams = str(rule.lam) if isinstance(rule.lam, Gradient) else ", ".join(map(shortest, rule.values))
+            parts.append(f"{'per layer ' if isinstance(rule.lam, tuple) else ''}{lams} on {rule}")
+        return "; ".join(parts) + (f", else {shortest(self.default)}" if self.default else "")
 
     def values(self) -> list[float]:
-        """Every λ that occurs."""
-        lams = [self.default]
-        for rule in self.rules:
-            lams += rule.lam if isinstance(rule.lam, tuple) else [rule.lam]
-        return lams
+        """Every λ that is written in the default and the rules."""
+        return [self.default, *(lam for rule in self.rules for lam in rule.values)]
 
-    def resolve(self, names: Iterable[str]) -> dict[str, float]:
-        """λ of each parameter name.
+    def then(self, rules: Iterable[Rule]) -> Coefficients:
+        """The same with further rules, which decide before the present ones."""
+        return replace(self, rules=(*self.rules, *rules))
+
+    def decisions(self, names: Iterable[str]) -> dict[str, Decision]:
+        """λ of each parameter name, with the rule that decided.
 
         Raises:
-            MullError: a rule reaches beyond the model's layers or matches no parameter.
+            MullError: a rule reaches beyond the model's layers, has values for another number of layers, or matches
+                no parameter.
         """
         names = list(names)
-        layers = {layer for layer in map(layer_of, names) if layer is not None}
-        count = max(layers, default=-1) + 1
-        resolved = dict.fromkeys(names, float(self.default))
-        for rule in self.rules:
-            if rule.layers and rule.layers[1] >= count:
-                raise MullError(
-                    f"layers {rule.layers[0]}-{rule.layers[1]} reach beyond the model, which has {count} layers",
-                    f"layers count from 0 to {count - 1}",
-                )
-            if isinstance(rule.lam, tuple) and len(rule.lam) != count:
-                raise MullError(
-                    f"{len(rule.lam)} per-layer values for a model of {count} layers", f"give {count} values"
-                )
-            matched = [name for name in names if rule.matches(name)]
-            if not matched:
-                present = ", ".join(sorted({module_kind(name) for name in names}))
-                raise MullError(f"no parameter matches {rule}", f"this model has the kinds {present}")
-            resolved.update({name: rule.at(name) for name in matched})
-        return resolved
+        layers = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
+        decided = dict.fromkeys(names, Decision(float(self.default), None))
+        for i, rule in enumerate(self.rules):
+            decided.update({name: Decision(lam, i) for name, lam in rule.apply(names, layers).items()})
+        return decided
+
+    def resolve(self, names: Iterable[str]) -> dict[str, float]:
+        """λ of each parameter name; raises as `decisions` does."""
+        return {name: decision.lam for name, decision in self.decisions(names).items()}
 
     def to_json(self) -> dict[str, Any]:
+        """A record that `from_json` reads back; what older versions knew is written as they wrote it."""
         return {
             "default": self.default,
-            "rules": [
-                {"lambda": rule.lam, "layers": rule.layers and list(rule.layers), "modules": rule.modules}
-                for rule in self.rules
-            ],
+            "rules": [_rule_to_json(rule) for rule in self.rules],
             "extrapolate": self.extrapolate,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Coefficients:
-        rules = tuple(
-            Rule(
-                tuple(rule["lambda"]) if isinstance(rule["lambda"], list | tuple) else rule["lambda"],
-                tuple(rule["layers"]) if rule["layers"] else None,
-                tuple(rule["modules"]) if rule["modules"] else None,
-            )
-            for rule in data["rules"]
-        )
-        return cls(data["default"], rules, data["extrapolate"])
+        return cls(data["default"], tuple(map(_rule_from_json, data["rules"])), data["extrapolate"])
 
 
-def _shortest(lam: float) -> str:
-    """The shortest decimal form that reads back as the same number: 0.8, 1, 1e-05."""
-    return repr(float(lam) + 0.0).removesuffix(".0")
+def _rule_to_json(rule: Rule) -> dict[str, Any]:
+    lam = rule.lam
+    data: dict[str, Any] = {
+        "lambda": {"first": lam.first, "last": lam.last} if isinstance(lam, Gradient) else lam,
+        "layers": rule.layers and list(rule.layers),
+        "modules": rule.modules,
+    }
+    return data if rule.name is None else {**data, "name": rule.name}
+
+
+def _rule_from_json(data: dict[str, Any]) -> Rule:
+    lam, layers, modules = data["lambda"], data["layers"], data["modules"]
+    if isinstance(lam, dict):
+        lam = Gradient(**lam)
+    elif isinstance(lam, list | tuple):
+        lam = tuple(lam)
+    if layers:
+        layers = tuple(tuple(item) if isinstance(item, list | tuple) else item for item in layers)
+    return Rule(lam, layers or None, tuple(modules) if modules else None, data.get("name"))
 
 
 def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
@@ -212,12 +178,20 @@ def parse_lambdas(text: str, *, extrapolate: bool = False) -> list[float]:
     return sorted(set(lams))
 
 
-def parse_layers(text: str) -> tuple[int, int]:
-    """An inclusive layer range from "12-35" or "7"."""
-    found = re.fullmatch(r"\s*(\d+)\s*(?:[-:]\s*(\d+)\s*)?", text)
-    if not found:
-        raise MullError(
-            f"cannot read the layer range {text!r}", "write FIRST-LAST, as in 12-35 (both included, from 0)"
-        )
-    first = int(found.group(1))
-    return first, int(found.group(2)) if found.group(2) else first
+def parse_layers(text: str) -> Layers:
+    """Inclusive layer ranges from "12-35", "7" or "0-11,24-35"; one range as a pair.
+
+    Raises:
+        MullError: not of that form, or a range that ends before it begins.
+    """
+    ranges: list[Range] = []
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d+)\s*(?:[-:]\s*(\d+)\s*)?", part)
+        if not found:
+            raise MullError(
+                f"cannot read the layer range {text!r}",
+                "write FIRST-LAST, as in 12-35 (both included, from 0), or several, as in 0-11,24-35",
+            )
+        first, last = found.groups()
+        ranges.append((int(first), int(last or first)))
+    return canonical(ranges)

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import struct
 import threading
-from typing import Any
 
 import torch
 from torch import Tensor
 
-try:
-    from mull.merging import _kernels
-except ImportError:  # no compiler at installation, or no fused multiply-add: torch takes the same steps
-    _kernels = None
+from mull.merging import compiled
 
 BLOCK = 32_768
 """Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
@@ -63,8 +59,9 @@ def interpolate(
     narrow = near.dtype == far.dtype == rounded == torch.bfloat16
     if narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64:
         high = struct.unpack("f", struct.pack("f", weight))[0]
-        if _kernels and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
-            _kernels.interpolate(_memory(near), _memory(far), _memory(flat), high, weight - high)
+        if compiled.applies(near, far) and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
+            sides, written = map(compiled.memory, (near, far)), compiled.memory(flat)
+            compiled.kernels.interpolate(*sides, written, high, weight - high)
         else:
             _in_passes(near, far, high, weight - high, flat, rounded, torch.float32, block)
     else:
@@ -95,11 +92,6 @@ def _in_passes(
             mixed.add_(difference, alpha=low)
         result = mixed[:count] if out.dtype == rounded else mixed[:count].to(rounded)
         out[start : start + count].copy_(result)
-
-
-def _memory(tensor: Tensor) -> Any:
-    """The tensor's memory as a buffer; numpy knows no bfloat16."""
-    return tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int32).numpy()
 
 
 class _Scratch(threading.local):

@@ -97,10 +97,248 @@ static PyObject *interpolate(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* Every other method on one block: sums of scaled differences from a base, in double, as methods/operations.py explains
+ * them step by step. The order of the operations is torch's there, so that the results are the same to the bit. */
+
+#define MODELS 16
+#define LANES 256 /* elements at a time: all rows below stay in the first-level cache */
+
+typedef struct {
+    int models;
+    const uint16_t *model[MODELS], *base;
+    double factor[MODELS], weight[MODELS], low[MODELS], high[MODELS];
+    double scale, total;  /* total: the weights' sum to divide by, 0 = do not */
+    uint32_t keep;        /* a random number below this keeps its element; 0 = all are kept */
+    uint32_t key[2];
+    int elect, mean;
+} Task;
+
+/* Philox 4x32-10 (Salmon et al. 2011): four numbers per counter, without state. */
+INLINE void philox(uint32_t *out, uint64_t counter, uint32_t stream, const uint32_t *key) {
+    uint32_t x0[LANES / 4], x1[LANES / 4], x2[LANES / 4], x3[LANES / 4];
+    for (int i = 0; i < LANES / 4; i++) {
+        x0[i] = (uint32_t)(counter + (uint64_t)i);
+        x1[i] = (uint32_t)((counter + (uint64_t)i) >> 32);
+        x2[i] = stream;
+        x3[i] = 0;
+    }
+    uint32_t k0 = key[0], k1 = key[1];
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < LANES / 4; i++) {
+            uint64_t a = (uint64_t)x0[i] * 0xD2511F53u, b = (uint64_t)x2[i] * 0xCD9E8D57u;
+            uint32_t y0 = (uint32_t)(b >> 32) ^ x1[i] ^ k0, y2 = (uint32_t)(a >> 32) ^ x3[i] ^ k1;
+            x1[i] = (uint32_t)b;
+            x3[i] = (uint32_t)a;
+            x0[i] = y0;
+            x2[i] = y2;
+        }
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    for (int i = 0; i < LANES / 4; i++) {
+        out[4 * i] = x0[i];
+        out[4 * i + 1] = x1[i];
+        out[4 * i + 2] = x2[i];
+        out[4 * i + 3] = x3[i];
+    }
+}
+
+INLINE void load(double *values, const uint16_t *from, Py_ssize_t length) {
+    uint16_t raw[LANES] = {0};
+    memcpy(raw, from, (size_t)length * sizeof(uint16_t));
+    for (int i = 0; i < LANES; i++) values[i] = (double)widen(raw[i]);
+}
+
+INLINE void combine_any(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t first) {
+    double base[LANES] = {0}, delta[MODELS][LANES], sum[LANES], weight[LANES];
+    uint32_t random[LANES];
+    uint16_t rounded[LANES];
+    for (Py_ssize_t start = 0; start < count; start += LANES) {
+        Py_ssize_t length = count - start < LANES ? count - start : LANES;
+        if (t->base) load(base, t->base + start, length);
+        for (int m = 0; m < t->models; m++) {
+            double *d = delta[m], low = t->low[m], high = t->high[m], factor = t->factor[m];
+            load(d, t->model[m] + start, length);
+            if (t->base) for (int i = 0; i < LANES; i++) d[i] -= base[i];
+            if (low > 0 || high < INFINITY) {
+                for (int i = 0; i < LANES; i++) {
+                    double size = (double)(float)fabs(d[i]);
+                    d[i] = (size >= low) & (size <= high) ? d[i] : 0.0;
+                }
+            }
+            if (t->keep) {
+                philox(random, (first + (uint64_t)start) / 4, (uint32_t)m, t->key);
+                for (int i = 0; i < LANES; i++) d[i] = random[i] < t->keep ? d[i] : 0.0;
+            }
+            for (int i = 0; i < LANES; i++) d[i] *= factor;
+        }
+        for (int i = 0; i < LANES; i++) sum[i] = delta[0][i];
+        for (int m = 1; m < t->models; m++)
+            for (int i = 0; i < LANES; i++) sum[i] += delta[m][i];
+        if (t->elect) {
+            double sign[LANES];
+            for (int i = 0; i < LANES; i++) {
+                sign[i] = sum[i] >= 0 ? 1.0 : -1.0;
+                sum[i] = weight[i] = 0.0;
+            }
+            for (int m = 0; m < t->models; m++) {
+                double own = t->weight[m], *d = delta[m];
+                for (int i = 0; i < LANES; i++) {
+                    double agreeing = d[i] * sign[i];
+                    sum[i] += agreeing > 0 ? d[i] : 0.0;
+                    weight[i] += agreeing > 0 ? own : 0.0;
+                }
+            }
+            if (t->mean)
+                for (int i = 0; i < LANES; i++) sum[i] = weight[i] != 0 ? sum[i] / weight[i] : 0.0;
+        } else if (t->mean) {
+            for (int i = 0; i < LANES; i++) sum[i] /= t->total;
+        }
+        for (int i = 0; i < LANES; i++) rounded[i] = narrow((float)(base[i] + t->scale * sum[i]));
+        memcpy(out + start, rounded, (size_t)length * sizeof(uint16_t));
+    }
+}
+
+/* Sizes |model − base| in [low, high], up to `room` of them, into `out`; counts those within and those above. */
+INLINE void sizes_any(const uint16_t *model, const uint16_t *base, Py_ssize_t count, float low, float high, float *out,
+                      Py_ssize_t room, Py_ssize_t *within, Py_ssize_t *above) {
+    enum { GROUP = 32 };
+    Py_ssize_t found = 0, larger = 0;
+    double value[LANES], zero[LANES] = {0};
+    float size[LANES];
+    for (Py_ssize_t start = 0; start < count; start += LANES) {
+        Py_ssize_t length = count - start < LANES ? count - start : LANES;
+        load(value, model + start, length);
+        if (base) load(zero, base + start, length);
+        for (int i = 0; i < LANES; i++) size[i] = (float)fabs(value[i] - zero[i]);
+        for (Py_ssize_t i = length; i < LANES; i++) size[i] = -1.0f;
+        for (int group = 0; group < LANES; group += GROUP) {
+            int inside = 0, over = 0;
+            for (int i = group; i < group + GROUP; i++) {
+                inside += (size[i] >= low) & (size[i] <= high);
+                over += size[i] > high;
+            }
+            larger += over;
+            if (inside) {
+                for (int i = group; i < group + GROUP; i++) {
+                    if (size[i] >= low && size[i] <= high) {
+                        if (found < room) out[found] = size[i];
+                        found++;
+                    }
+                }
+            }
+        }
+    }
+    *within = found;
+    *above = larger;
+}
+
+AVX2 static void combine_fast(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t first) {
+    combine_any(t, out, count, first);
+}
+AVX512 static void combine_faster(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t first) {
+    combine_any(t, out, count, first);
+}
+#define SIZES const uint16_t *model, const uint16_t *base, Py_ssize_t count, float low, float high, float *out, \
+              Py_ssize_t room, Py_ssize_t *within, Py_ssize_t *above
+AVX2 static void sizes_fast(SIZES) { sizes_any(model, base, count, low, high, out, room, within, above); }
+AVX512 static void sizes_faster(SIZES) { sizes_any(model, base, count, low, high, out, room, within, above); }
+
+/* Fills `values` from a tuple of exactly `count` numbers. */
+static int numbers(PyObject *tuple, Py_ssize_t count, double *values) {
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != count) {
+        PyErr_SetString(PyExc_ValueError, "one number for each model is needed");
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        values[i] = PyFloat_AsDouble(PyTuple_GetItem(tuple, i));
+        if (PyErr_Occurred()) return 0;
+    }
+    return 1;
+}
+
+static PyObject *combine(PyObject *self, PyObject *args) {
+    PyObject *models, *base, *factors, *weights, *lows, *highs, *result = NULL;
+    Py_buffer out, views[MODELS + 1];
+    int held = 0;
+    unsigned long long first, key;
+    unsigned int keep;
+    Task t;
+    (void)self;
+    memset(&t, 0, sizeof t);
+    if (!PyArg_ParseTuple(args, "O!Ow*OOOOddIKKpp", &PyTuple_Type, &models, &base, &out, &factors, &weights, &lows,
+                          &highs, &t.scale, &t.total, &keep, &key, &first, &t.elect, &t.mean))
+        return NULL;
+    Py_ssize_t many = PyTuple_Size(models);
+    if (many < 1 || many > MODELS || first % 4) {
+        PyErr_SetString(PyExc_ValueError, "1 to 16 models and a first element that is a multiple of 4 are needed");
+        goto done;
+    }
+    t.models = (int)many;
+    t.keep = keep;
+    t.key[0] = (uint32_t)key;
+    t.key[1] = (uint32_t)(key >> 32);
+    if (!numbers(factors, many, t.factor) || !numbers(weights, many, t.weight) || !numbers(lows, many, t.low) ||
+        !numbers(highs, many, t.high))
+        goto done;
+    for (Py_ssize_t m = 0; m < many + (base != Py_None); m++) {
+        PyObject *from = m < many ? PyTuple_GetItem(models, m) : base;
+        if (PyObject_GetBuffer(from, &views[held], PyBUF_SIMPLE) < 0) goto done;
+        held++;
+        if (views[held - 1].len != out.len || out.len % 2) {
+            PyErr_SetString(PyExc_ValueError, "models, base and out differ in length");
+            goto done;
+        }
+        if (m < many) t.model[m] = views[m].buf;
+        else t.base = views[m].buf;
+    }
+    Py_BEGIN_ALLOW_THREADS;
+    (FASTER ? combine_faster : combine_fast)(&t, out.buf, out.len / 2, first);
+    Py_END_ALLOW_THREADS;
+    Py_INCREF(Py_None);
+    result = Py_None;
+done:
+    for (int i = 0; i < held; i++) PyBuffer_Release(&views[i]);
+    PyBuffer_Release(&out);
+    return result;
+}
+
+static PyObject *sizes(PyObject *self, PyObject *args) {
+    Py_buffer model, out, base_view;
+    PyObject *base, *result = NULL;
+    float low, high;
+    Py_ssize_t within, above;
+    int based;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "y*Offw*", &model, &base, &low, &high, &out)) return NULL;
+    based = base != Py_None;
+    if (based && PyObject_GetBuffer(base, &base_view, PyBUF_SIMPLE) < 0) {
+        based = 0;
+    } else if (model.len % 2 || out.len % 4 || (based && base_view.len != model.len)) {
+        PyErr_SetString(PyExc_ValueError, "model and base differ in length");
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        (FASTER ? sizes_faster : sizes_fast)(model.buf, based ? base_view.buf : NULL, model.len / 2, low, high, out.buf,
+                                             out.len / 4, &within, &above);
+        Py_END_ALLOW_THREADS;
+        result = Py_BuildValue("nn", within, above);
+    }
+    if (based) PyBuffer_Release(&base_view);
+    PyBuffer_Release(&model);
+    PyBuffer_Release(&out);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"interpolate", interpolate, METH_VARARGS,
      "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to bfloat16\n"
      "once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at a time."},
+    {"combine", combine, METH_VARARGS,
+     "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the steps of\n"
+     "operations.TaskVectors on buffers of bfloat16."},
+    {"sizes", sizes, METH_VARARGS,
+     "sizes(model, base, low, high, out): writes the |model - base| within [low, high] to the float32 buffer `out` as far\n"
+     "as there is room; returns how many lie within and how many above."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -22,8 +22,8 @@ _JOURNAL = ".journal.json"
 _LOCK = ".lock"
 
 
-def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool) -> None:
-    """Raise MullError unless a model may be written to `out`."""
+def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool, config: str = "config.json") -> None:
+    """Raise MullError unless a model may be written to `out`; only a folder with `config` and weights is replaced."""
     target = out.resolve()
     for side in inputs:
         source = side.folder.resolve()
@@ -36,8 +36,9 @@ def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool) ->
     if target.exists() and any(target.iterdir()):
         if not overwrite:
             raise MullError(f"the output folder {out} exists", "choose another, or pass --overwrite to replace it")
-        if not (target / "config.json").is_file() or not any(target.glob("*.safetensors")):
-            what = f"{out} is not a model folder, so it is not replaced"
+        if not (target / config).is_file() or not any(target.glob("*.safetensors")):
+            kind = "a model" if config == "config.json" else "an adapter"
+            what = f"{out} is not {kind} folder, so it is not replaced"
             raise MullError(what, "remove it yourself, or choose another")
 
 

@@ -1,0 +1,89 @@
+"""Angles between tensors and what follows from them: factors of a weighted sum.
+
+Everything that needs only angles works on the matrix of inner products, so that a tensor is read once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mull.merging.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+
+def products(source: Source) -> NDArray[np.float64]:
+    """Inner products of the models' tensors, less the base where there is one: float64 `[models, models]`."""
+    import torch
+
+    parts = []
+    for models, base in source.blocks():
+        stacked = torch.stack([model.double() if base is None else model.double() - base.double() for model in models])
+        parts.append((stacked @ stacked.T).numpy(force=True))
+    many = source.number
+    return np.array([[math.fsum(part[i, j] for part in parts) for j in range(many)] for i in range(many)])
+
+
+def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[float, float] | None:
+    """Factors of the two vectors for the point at λ on the arc between them; None where the chord is to be taken."""
+    norms = np.sqrt(np.diag(inner))
+    if not norms.all():
+        return None
+    cosine = float(np.clip(inner[0, 1] / (norms[0] * norms[1]), -1, 1))
+    if abs(cosine) > linear_above or abs(cosine) == 1:
+        return None
+    angle = math.acos(cosine)
+    return math.sin((1 - lam) * angle) / math.sin(angle), math.sin(lam * angle) / math.sin(angle)
+
+
+def arc_of_rows(left: Tensor, right: Tensor, lam: float, linear_above: float) -> tuple[Tensor, Tensor]:
+    """`arc` for each pair of rows of float64 `[rows, length]`: factors `[rows, 1]`, of the chord where that is taken."""
+    import torch
+
+    norms = left.norm(dim=1, keepdim=True) * right.norm(dim=1, keepdim=True)
+    cosine = ((left * right).sum(dim=1, keepdim=True) / torch.where(norms > 0, norms, 1.0)).clamp(-1, 1)
+    chord = (norms == 0) | (cosine.abs() > linear_above) | (cosine.abs() == 1)
+    angle = torch.acos(torch.where(chord, 0.0, cosine))  # any angle: it is not used
+    first, second = torch.sin((1 - lam) * angle) / torch.sin(angle), torch.sin(lam * angle) / torch.sin(angle)
+    return torch.where(chord, 1 - lam, first), torch.where(chord, lam, second)
+
+
+def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, steps: int, tolerance: float) -> tuple:
+    """Factors of the Karcher mean of the vectors' directions, times the weighted mean of their lengths.
+
+    The mean lies in the span of the vectors, so that the iteration (gradient descent with step 1 by the exponential
+    map; Karcher 1977, doi 10.1002/cpa.3160300502) runs on their factors, with lengths by the inner products.
+    """
+    lengths = np.sqrt(np.diag(inner))
+    used = lengths > 0
+    if not used.any():
+        return tuple(weights.tolist())
+    weights = np.where(used, weights, 0) / weights[used].sum()
+    unit = np.where(used, lengths, 1)
+    cosines = np.where(np.outer(used, used), inner / np.outer(unit, unit), 0)
+    mean = weights / math.sqrt(max(weights @ cosines @ weights, 1e-300))
+    for _ in range(steps):
+        towards = np.clip(cosines @ mean, -1, 1)
+        angles = np.arccos(towards)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            stretch = np.where(angles < 1e-9, 1.0, angles / np.sin(angles))
+        step = weights * stretch
+        tangent = step - (step @ towards) * mean
+        length = math.sqrt(max(tangent @ cosines @ tangent, 0))
+        if length < tolerance:
+            break
+        mean = math.cos(length) * mean + math.sin(length) / length * tangent
+    return tuple((mean / unit * (weights @ lengths)).tolist())
+
+
+def mean_cosine(inner: NDArray[np.float64]) -> float:
+    """Mean cosine of the angles between all pairs of vectors; 0 with a vector that is 0."""
+    lengths = np.sqrt(np.diag(inner))
+    unit = np.where(lengths > 0, lengths, 1)
+    cosines = inner / np.outer(unit, unit)
+    return float(np.mean(cosines[np.triu_indices(len(inner), 1)]))

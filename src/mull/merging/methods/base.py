@@ -1,0 +1,128 @@
+"""What every method has: parameters that check themselves, a paper, and one pure function."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
+
+from mull.errors import MullError, nearest
+from mull.merging.operations import Operation
+from mull.merging.source import InMemory, Source
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS: dict[str, type[Method]] = {}
+Each = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
+"""`list(map(function, sources))`, perhaps on several threads."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A method with its parameters. Subclasses register themselves under `name`."""
+
+    name: ClassVar[str]
+    paper: ClassVar[str]
+    coefficient: ClassVar[Literal["lambda", "alpha"] | None]
+    """What the per-parameter coefficient means: a place between two models, the scale of the task vectors, nothing."""
+    default: ClassVar[float | None] = None
+    """The coefficient where none is given; None = it must be given."""
+    base: ClassVar[Literal["never", "optional", "required"]] = "never"
+    most: ClassVar[int | None] = None
+    """Models at most; at least 2 always."""
+
+    def __init_subclass__(cls) -> None:
+        if "name" in cls.__dict__:
+            METHODS[cls.name] = cls
+
+    @abstractmethod
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        """Measure one tensor and say what is done to it; `survey` is what `survey` returned."""
+
+    def survey(self, sources: list[Source], each: Each) -> Any:
+        """Measure the whole model first, where the method needs that."""
+        return None
+
+    def combine(self, models: list[Tensor], base: Tensor | None = None, coefficient: float = 1.0) -> Tensor:
+        """One tensor of the merged model, of the first model's dtype, from tensors of one shape in memory."""
+        import torch
+
+        if base is None and self.base == "required":
+            raise MullError(f"{self.name} needs a base", "give the checkpoint that both were trained from")
+        source = InMemory("tensor", models, base)
+        operation = self.prepare(source, coefficient, self.survey([source], lambda f, xs: [f(x) for x in xs]))
+        if operation.copies is not None:
+            return models[operation.copies].clone()
+        out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
+        flat = [model.reshape(-1).contiguous() for model in models]
+        operation.into(flat, None if base is None else base.reshape(-1).contiguous(), out.view(-1), 0)
+        return out
+
+    def check_models(self, count: int, *, has_base: bool) -> None:
+        """Raise MullError unless the method takes `count` models with or without a base."""
+        if self.base == "required" and not has_base:
+            raise MullError(f"the method {self.name} needs a base", "pass --base: the checkpoint that all came from")
+        if self.base == "never" and has_base:
+            raise MullError(f"the method {self.name} has no use for a base", "leave --base out")
+        if count < 2 or (self.most is not None and count > self.most):
+            allowed = "2 models" if self.most == 2 else f"2 to {self.most} models" if self.most else "2 models or more"
+            raise MullError(f"the method {self.name} takes {allowed}, got {count}")
+        weights = getattr(self, "weights", None)
+        if weights is not None and len(weights) != count:
+            raise MullError(f"{len(weights)} weights for {count} models", "give one weight for each model, in order")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"method": self.name, "parameters": asdict(self), "paper": self.paper}
+
+
+def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) -> Method:
+    """The method called `name` with parameters by name, given as values or as words from a command line.
+
+    Raises:
+        MullError: an unknown method or parameter, or a value that is none.
+    """
+    if name not in METHODS:
+        raise MullError(f"unknown method {name!r}", nearest(name, METHODS))
+    kind = METHODS[name]
+    known = [field.name for field in fields(kind)]
+    hints = get_type_hints(kind)
+    values = {}
+    for key, value in (parameters or {}).items():
+        if key not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise MullError(f"the method {name} has no parameter {key!r}", has)
+        values[key] = _read(key, value, hints[key])
+    return kind(**values)
+
+
+def _read(key: str, value: Any, hint: Any) -> Any:
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
+    kind = kinds[0]
+    choices = get_args(kind) if isinstance((get_args(kind) or (None,))[0], str) else ()
+    try:
+        if choices:
+            if value not in choices:
+                raise MullError(f"{key} cannot be {value!r}", "it is one of " + ", ".join(choices))
+            return value
+        if kind is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
+        if kind in (int, float):
+            return kind(value)
+        return tuple(float(part) for part in (value.split(",") if isinstance(value, str) else value))
+    except (ValueError, KeyError, TypeError):
+        wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers, as in 0.5,0.3")
+        raise MullError(f"{key} cannot be {value!r}", f"it is {wanted}") from None
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise MullError unless the parameter is a share in (0, 1]."""
+    if not 0 < value <= 1:
+        raise MullError(f"{name} must lie in (0, 1], got {value:g}", "1 keeps every element")
+
+
+def check_weights(weights: tuple[float, ...] | None) -> None:
+    """Raise MullError unless the weights are finite and not all 0."""
+    if weights is not None and (not any(weights) or any(weight - weight != 0 for weight in weights)):
+        raise MullError(f"the weights {weights} cannot be used", "give finite numbers that are not all 0")

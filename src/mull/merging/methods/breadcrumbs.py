@@ -1,0 +1,54 @@
+"""Model Breadcrumbs: neither the outliers nor the small change."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mull.errors import MullError
+from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.operations import Combination, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breadcrumbs(Method):
+    """b + α·Σ w_m·(mask_m ⊙ δ_m) (Davari & Belilovsky 2023, arXiv 2312.06795, eqs. 1–3).
+
+    Tensor by tensor, mask_m drops the largest `gamma` of the elements of δ_m = θ_m − b by magnitude and, of the rest,
+    all but the next `density`.
+    """
+
+    name = "breadcrumbs"
+    paper = "Davari & Belilovsky 2023, arXiv 2312.06795"
+    coefficient = "alpha"
+    default = 1.0
+    base = "required"
+
+    density: float = 0.14
+    """Share of the elements that are kept."""
+    gamma: float = 0.01
+    """Share of the elements, the largest, that are dropped as outliers."""
+    weights: tuple[float, ...] | None = None
+    """One for each model; 1 each unless given."""
+
+    def __post_init__(self) -> None:
+        check_share("density", self.density)
+        check_weights(self.weights)
+        if not 0 <= self.gamma < 1 or self.density + self.gamma > 1:
+            raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        from mull.merging.order import kth_largest, largest_kept
+
+        dropped = math.floor(self.gamma * source.count + 1e-9)
+        last = min(dropped + largest_kept(source.count, self.density), source.count)
+        models = range(source.number if source.count else 0)
+        weights = self.weights or (1.0,) * source.number
+        return Combination(
+            weights,
+            lows=tuple(kth_largest([source], m, last) for m in models),
+            highs=tuple(kth_largest([source], m, dropped + 1) if dropped else math.inf for m in models),
+            scale=coefficient,
+        )

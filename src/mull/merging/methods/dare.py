@@ -1,0 +1,59 @@
+"""DARE: drop at random and rescale, then add up or merge like TIES."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.operations import Combination, Operation
+from mull.merging.random_numbers import key_of, threshold
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dare(Method):
+    """b + α·Σ w_m·(mask_m ⊙ δ_m)/density (Yu et al. 2023, arXiv 2311.03099, eqs. 1–4).
+
+    mask_m keeps each element of δ_m = θ_m − b with probability `density`, independently. Whether an element is kept
+    depends on the seed, the tensor's name, the model's place and the element's index alone.
+    """
+
+    name = "dare"
+    paper = "Yu et al. 2023, arXiv 2311.03099"
+    coefficient = "alpha"
+    default = 1.0
+    base = "required"
+    elect: ClassVar[bool] = False
+
+    density: float = 0.1
+    """Probability of keeping an element: 1 − the paper's drop rate p, which is 0.9 in most of its tables."""
+    seed: int = 0
+    normalize: bool = False
+    """Divide by the weights of what was summed."""
+    weights: tuple[float, ...] | None = None
+    """One for each model; 1 each unless given."""
+
+    def __post_init__(self) -> None:
+        check_share("density", self.density)
+        check_weights(self.weights)
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        weights = self.weights or (1.0,) * source.number
+        return Combination(
+            tuple(weight / self.density for weight in weights),
+            weights,
+            scale=coefficient,
+            keep=threshold(self.density),
+            key=key_of(self.seed, source.name),
+            elect=self.elect,
+            mean=self.normalize,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DareTies(Dare):
+    """The same masks and rescaling, then TIES' election and the sum (or mean) of what agrees, without trimming."""
+
+    name = "dare_ties"
+    elect: ClassVar[bool] = True

@@ -1,0 +1,81 @@
+"""DELLA: drop at random, the small ones more often, then merge like TIES."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mull.errors import MullError
+from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.operations import Operation
+from mull.merging.random_numbers import key_of, random_numbers
+from mull.merging.source import Source, row_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Della(Method):
+    """b + α·τ with MagPrune (Deep et al. 2024, arXiv 2406.11617, sections 3.1–3.3).
+
+    In each row of δ_m = θ_m − b the elements are ranked by magnitude; the drop probability falls linearly from
+    1 − density + epsilon/2 for the smallest to 1 − density − epsilon/2 for the largest (for n elements in n steps of
+    epsilon/n); what is kept is divided by its own probability of being kept. τ is the mean (sum unless `normalize`),
+    weighted by w, of the elements that have the elected sign of Σ w_m·δ_m.
+    """
+
+    name = "della"
+    paper = "Deep et al. 2024, arXiv 2406.11617"
+    coefficient = "alpha"
+    default = 1.0
+    base = "required"
+
+    density: float = 0.5
+    """Mean probability of keeping an element."""
+    epsilon: float = 0.2
+    """Spread of the probabilities."""
+    seed: int = 0
+    normalize: bool = True
+    weights: tuple[float, ...] | None = None
+    """One for each model; 1 each unless given."""
+
+    def __post_init__(self) -> None:
+        check_share("density", self.density)
+        check_weights(self.weights)
+        half = self.epsilon / 2
+        if self.epsilon < 0 or self.density - half <= 0 or self.density + half > 1:
+            what = f"density {self.density:g} ± epsilon/2 = {half:g} leaves (0, 1]"
+            raise MullError(what, "lower epsilon, or move density towards 0.5")
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        return _MagPrune(self, coefficient, key_of(self.seed, source.name), row_length(source.shape))
+
+
+@dataclass(frozen=True)
+class _MagPrune:
+    method: Della
+    scale: float
+    key: int
+    align: int
+    copies: int | None = None
+
+    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        import torch
+
+        from mull.merging.operations import merge_agreeing
+
+        assert base is not None
+        method, origin = self.method, base.double()
+        weights = method.weights or (1.0,) * len(models)
+        kept = []
+        for m, model in enumerate(models):
+            delta = model.double() - origin
+            rows = delta.abs().view(-1, self.align)
+            ranks = torch.empty_like(rows)  # 0 = smallest
+            places = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(rows)
+            ranks.scatter_(1, rows.argsort(dim=1, stable=True), places)
+            share = method.density - method.epsilon / 2 + method.epsilon * (ranks.view(-1) + 0.5) / self.align
+            numbers = torch.from_numpy(random_numbers(self.key, m, first, delta.numel()).astype("float64") / 2**32)
+            kept.append(torch.where(numbers.to(delta.device) < share, delta / share, 0.0) * weights[m])
+        out.copy_(origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize))

@@ -1,0 +1,45 @@
+"""The Karcher mean: the centre of the models on the sphere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mull.errors import MullError
+from mull.merging.methods.base import Method, check_weights
+from mull.merging.operations import Combination, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Karcher(Method):
+    """Per tensor, the point on the unit sphere with the least Σ w_m·d(·, θ_m/‖θ_m‖)², d the angle (Karcher 1977,
+    doi 10.1002/cpa.3160300502), times Σ w_m·‖θ_m‖: slerp for any number of models."""
+
+    name = "karcher"
+    paper = "Karcher 1977, doi 10.1002/cpa.3160300502"
+    coefficient = None
+    default = 1.0
+
+    weights: tuple[float, ...] | None = None
+    """One for each model, 0 or more; alike unless given."""
+    steps: int = 100
+    """Iterations at most."""
+    tolerance: float = 1e-12
+    """Length of the last step, in radians."""
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        if self.weights and min(self.weights) < 0:
+            raise MullError("a weight of a Karcher mean is negative", "give weights of 0 or more")
+        if self.steps < 1 or not self.tolerance > 0:
+            raise MullError("a Karcher mean needs at least one step and a tolerance above 0")
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        import numpy as np
+
+        from mull.merging.angles import products, spherical_mean
+
+        weights = np.array(self.weights or (1.0,) * source.number)
+        inner = products(source)
+        return Combination(spherical_mean(inner, weights / weights.sum(), steps=self.steps, tolerance=self.tolerance))

@@ -1,0 +1,39 @@
+"""Model interpolation: the straight line, or the plane, through the models."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from mull.errors import MullError
+from mull.merging.methods.base import Method, check_weights
+from mull.merging.operations import Combination, Interpolation, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mi(Method):
+    """Θ(λ) = λ·θ₂ + (1−λ)·θ₁ (Wu et al. 2025, arXiv 2510.10977, eq. 6); of N models Σ w_m·θ_m with Σ w_m = 1.
+
+    Task arithmetic with the same weights gives the same model whatever its base: the base cancels.
+    """
+
+    name = "mi"
+    paper = "Wu et al. 2025, arXiv 2510.10977"
+    coefficient = "lambda"
+
+    weights: tuple[float, ...] | None = None
+    """One for each model, summing to 1, instead of λ."""
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+        if self.weights is not None and not math.isclose(math.fsum(self.weights), 1, abs_tol=1e-6):
+            raise MullError(f"the weights sum to {math.fsum(self.weights):g}", "interpolation weights sum to 1")
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        if self.weights is None:
+            return Interpolation(coefficient)
+        alone = [m for m, weight in enumerate(self.weights) if weight == 1]
+        others = sum(weight != 0 for weight in self.weights)
+        return Combination(self.weights, copies=alone[0] if alone and others == 1 else None)

@@ -1,0 +1,33 @@
+"""Model Stock: how far to trust the average, read off the angle between the fine-tunes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mull.merging.methods.base import Method
+from mull.merging.operations import Combination, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelStock(Method):
+    """b + t·mean(δ), t = N·cos φ / (1 + (N−1)·cos φ) per tensor (Jang et al. 2024, arXiv 2403.19522, eq. 5).
+
+    φ is the angle between the δ_m = θ_m − b; of more than two models cos φ is the mean over all pairs. t is held
+    in [0, 1].
+    """
+
+    name = "model_stock"
+    paper = "Jang et al. 2024, arXiv 2403.19522"
+    coefficient = None
+    default = 1.0
+    base = "required"
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        from mull.merging.angles import mean_cosine, products
+
+        many = source.number
+        cosine = mean_cosine(products(source))
+        ratio = many * cosine / (1 + (many - 1) * cosine) if cosine > 0 else 0.0
+        return Combination((1.0 / many,) * many, scale=min(ratio, 1.0))

@@ -1,0 +1,99 @@
+"""Spherical interpolation: along the arc between two tensors, or two rows, instead of the chord."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from mull.errors import MullError
+from mull.merging.methods.base import Method
+from mull.merging.operations import Combination, Interpolation, Operation
+from mull.merging.source import Source, row_length
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slerp(Method):
+    """(sin((1−λ)φ)·θ₁ + sin(λφ)·θ₂) / sin φ, φ the angle between the flattened tensors (Shoemake 1985).
+
+    Where cos φ exceeds `linear_above`, or a tensor is 0, the chord is taken instead of the arc.
+    """
+
+    name = "slerp"
+    paper = "Shoemake 1985, Animating rotation with quaternion curves"
+    coefficient = "lambda"
+    most = 2
+
+    linear_above: float = 0.9995
+    """The value of merging tools. Two fine-tunes of one model often lie above it; 1 takes the arc everywhere."""
+
+    def __post_init__(self) -> None:
+        check_linear_above(self.linear_above)
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        from mull.merging.angles import arc, products
+
+        if coefficient in (0, 1):
+            return Interpolation(coefficient)
+        factors = arc(products(source), coefficient, self.linear_above)
+        return Interpolation(coefficient) if factors is None else Combination(factors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NuSlerp(Method):
+    """Slerp per row instead of per tensor, of task vectors where a base is given: b + slerp(θ₁ − b, θ₂ − b).
+
+    As in mergekit (Goddard et al. 2024, arXiv 2403.13257), which has no paper of its own for it; λ is the relative
+    weight of the second model.
+    """
+
+    name = "nuslerp"
+    paper = "Goddard et al. 2024, arXiv 2403.13257"
+    coefficient = "lambda"
+    base = "optional"
+    most = 2
+
+    per: Literal["row", "tensor"] = "row"
+    """Rows run along the last dimension; a vector is one row."""
+    linear_above: float = 0.9995
+
+    def __post_init__(self) -> None:
+        check_linear_above(self.linear_above)
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        from mull.merging.angles import arc, products
+
+        if coefficient in (0, 1):
+            return Interpolation(coefficient)
+        if self.per == "row":
+            return RowArcs(coefficient, self.linear_above, row_length(source.shape))
+        factors = arc(products(source), coefficient, self.linear_above)
+        return Combination(factors or (1 - coefficient, coefficient))
+
+
+@dataclass(frozen=True)
+class RowArcs:
+    """Each row of `align` elements along its own arc."""
+
+    lam: float
+    linear_above: float
+    align: int
+    copies: int | None = None
+
+    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        import torch
+
+        from mull.merging.angles import arc_of_rows
+
+        origin = 0.0 if base is None else base.double().view(-1, self.align)
+        rows = [model.double().view(-1, self.align) - origin for model in models]
+        left, right = arc_of_rows(rows[0], rows[1], self.lam, self.linear_above)
+        result = rows[0] * left + rows[1] * right
+        out.copy_((result if base is None else torch.add(result, origin)).view(-1))
+
+
+def check_linear_above(value: float) -> None:
+    if not -1 <= value <= 1:
+        raise MullError(f"linear_above is a cosine, got {value:g}", "give a number from -1 to 1")

@@ -1,0 +1,30 @@
+"""Task arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mull.merging.methods.base import Method, check_weights
+from mull.merging.operations import Combination, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskArithmetic(Method):
+    """b + α·Σ w_m·δ_m with δ_m = θ_m − b (Ilharco et al. 2022, arXiv 2212.04089)."""
+
+    name = "ta"
+    paper = "Ilharco et al. 2022, arXiv 2212.04089"
+    coefficient = "alpha"
+    default = 0.7
+    base = "required"
+
+    weights: tuple[float, ...] | None = None
+    """One for each model; 1 each unless given."""
+
+    def __post_init__(self) -> None:
+        check_weights(self.weights)
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        return Combination(self.weights or (1.0,) * source.number, scale=coefficient)

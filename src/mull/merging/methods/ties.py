@@ -1,0 +1,57 @@
+"""TIES: trim, elect a sign, merge what agrees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mull.merging.methods.base import Each, Method, check_share, check_weights
+from mull.merging.operations import Combination, Operation
+from mull.merging.source import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ties(Method):
+    """b + α·τ (Yadav et al. 2023, arXiv 2306.01708, sections 4.1–4.3).
+
+    Of each δ_m = θ_m − b the largest `density` of the elements by magnitude are kept (with all that equal the least of
+    them); per element the sign of Σ w_m·δ_m is elected, + where the sum is 0; τ is the mean, weighted by w, of the kept
+    elements with that sign.
+    """
+
+    name = "ties"
+    paper = "Yadav et al. 2023, arXiv 2306.01708"
+    coefficient = "alpha"
+    default = 1.0
+    base = "required"
+
+    density: float = 0.2
+    """Share of the elements that are kept; the paper's default."""
+    trim: Literal["tensor", "model"] = "tensor"
+    """Whether `density` is of each tensor, as in merging tools, or of the whole task vector, as in the paper's code."""
+    normalize: bool = True
+    """Mean of what agrees; its sum if false."""
+    weights: tuple[float, ...] | None = None
+    """One for each model; 1 each unless given."""
+
+    def __post_init__(self) -> None:
+        check_share("density", self.density)
+        check_weights(self.weights)
+
+    def survey(self, sources: list[Source], each: Each) -> tuple[float, ...] | None:
+        if self.trim == "tensor" or self.density == 1:
+            return None
+        from mull.merging.order import kth_largest, largest_kept
+
+        kept = largest_kept(sum(source.count for source in sources), self.density)
+        return tuple(kth_largest(sources, m, kept, each) for m in range(sources[0].number))
+
+    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+        from mull.merging.order import kth_largest, largest_kept
+
+        lows = survey or ()
+        if self.trim == "tensor" and self.density < 1 and source.count:
+            kept = largest_kept(source.count, self.density)
+            lows = tuple(kth_largest([source], m, kept) for m in range(source.number))
+        weights = self.weights or (1.0,) * source.number
+        return Combination(weights, lows=lows, scale=coefficient, elect=True, mean=self.normalize)

@@ -1,0 +1,168 @@
+"""What is done to one tensor of a merge, once a method has looked at it: elementwise, rounded once.
+
+An operation is made by a method (methods/) from its parameters and from what it measured; it is then applied to any
+range of the tensor, in any order. Knows nothing of files or names. torch is imported late: planning needs none of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mull.merging.random_numbers import random_numbers
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Operation(Protocol):
+    """A pure function on corresponding ranges of the models' tensors."""
+
+    @property
+    def copies(self) -> int | None:
+        """The model whose bytes are the result, if any: nothing is computed then."""
+        ...
+
+    @property
+    def align(self) -> int:
+        """A range must begin at a multiple of this, and be that long unless it ends the tensor."""
+        ...
+
+    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        """Write the result of elements `[first, first + count)` to `out`, rounded to its dtype once.
+
+        All tensors are `[count]`, contiguous, of any floating dtypes and on one device.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Interpolation:
+    """λ·models[1] + (1−λ)·models[0]: see `mull.merging.interpolation`."""
+
+    lam: float
+    align: int = 1
+
+    @property
+    def copies(self) -> int | None:
+        return int(self.lam) if self.lam in (0, 1) else None
+
+    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        from mull.merging.interpolation import interpolate
+
+        interpolate(models[0], models[1], self.lam, out, block=1 << 16)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """base + scale · Σ_m factor_m · δ_m with δ_m = model_m − base, some of whose elements are dropped first.
+
+    In this order, each step in float64 (compiled for bfloat16, in torch otherwise, to the same bits): δ_m; elements
+    whose size lies outside [low_m, high_m] become 0, the size compared in float32; of the rest those become 0 whose
+    random number is not below `keep`; the factors; the sum. With `elect` only the elements that have the sum's sign are
+    summed (a sum of 0 counts as positive). With `mean` the sum is divided by the weights of what was summed. Without a
+    base it is 0.
+    """
+
+    factors: tuple[float, ...]
+    weights: tuple[float, ...] = ()
+    """What `mean` divides by; the factors unless given."""
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
+    scale: float = 1.0
+    keep: int = 0
+    """Of 2^32; 0 keeps all."""
+    key: int = 0
+    """64 bits that choose the random numbers."""
+    elect: bool = False
+    mean: bool = False
+    align: int = 4
+    copies: int | None = None
+
+    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        from mull.merging import compiled
+
+        if compiled.applies(*models, out) and (base is None or compiled.applies(base)):
+            buffers = (
+                tuple(map(compiled.memory, models)),
+                None if base is None else compiled.memory(base),
+                compiled.memory(out),
+            )
+            compiled.kernels.combine(*buffers, *self._arguments(first))
+            return
+        block = 1 << 16
+        for start in range(0, out.numel(), block):
+            part = slice(start, start + block)
+            out[part].copy_(
+                self.compute([m[part] for m in models], None if base is None else base[part], first + start)
+            )
+
+    def compute(self, models: list[Tensor], base: Tensor | None, first: int) -> Tensor:
+        """The result in float64."""
+        import torch
+
+        origin = torch.zeros((), dtype=torch.float64) if base is None else base.double()
+        deltas = []
+        for m, model in enumerate(models):
+            delta = model.double() - origin
+            low, high = self._bounds(m)
+            if low > 0 or high < math.inf:
+                size = delta.abs().float()
+                delta = torch.where((size >= low) & (size <= high), delta, 0.0)
+            if self.keep:
+                numbers = torch.from_numpy(random_numbers(self.key, m, first, delta.numel()).astype("int64"))
+                delta = torch.where(numbers.to(delta.device) < self.keep, delta, 0.0)
+            deltas.append(delta * self.factors[m])
+        weights = self.weights or self.factors
+        if self.elect:
+            return origin + self.scale * merge_agreeing(deltas, weights, mean=self.mean)
+        total = _in_order(deltas)
+        if self.mean:
+            total = total / math.fsum(weights)
+        return origin + self.scale * total
+
+    def _bounds(self, m: int) -> tuple[float, float]:
+        return (self.lows[m] if self.lows else 0.0), (self.highs[m] if self.highs else math.inf)
+
+    def _arguments(self, first: int) -> tuple[object, ...]:
+        weights = self.weights or self.factors
+        many = range(len(self.factors))
+        lows, highs = tuple(self._bounds(m)[0] for m in many), tuple(self._bounds(m)[1] for m in many)
+        total = math.fsum(weights)
+        return (
+            self.factors,
+            weights,
+            lows,
+            highs,
+            self.scale,
+            total,
+            self.keep,
+            self.key,
+            first,
+            self.elect,
+            self.mean,
+        )
+
+
+def merge_agreeing(deltas: list[Tensor], weights: tuple[float, ...], *, mean: bool) -> Tensor:
+    """The sum, or the mean by `weights`, of the elements that have the sign of all elements' sum (0 is positive).
+
+    TIES' election and disjoint merge (Yadav et al. 2023, arXiv 2306.01708, sections 4.2 and 4.3), in float64.
+    """
+    import torch
+
+    sign = torch.where(_in_order(deltas) >= 0, 1.0, -1.0)
+    agrees = [delta * sign > 0 for delta in deltas]
+    total = _in_order([torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True)])
+    if not mean:
+        return total
+    weight = _in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
+    return torch.where(weight != 0, total / weight, 0.0)
+
+
+def _in_order(terms: list[Tensor]) -> Tensor:
+    total = terms[0].double()
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,0 +1,44 @@
+"""Random numbers without state: the n-th number of a stream is a function of the key alone, whatever thread asks.
+
+Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); kernels.c has the same in C.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LOW = 0xFFFFFFFF
+
+
+def key_of(seed: int, name: str) -> int:
+    """A 64-bit key for the tensor `name`."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest(), "little")
+
+
+def random_numbers(key: int, stream: int, first: int, count: int) -> NDArray[np.uint32]:
+    """Numbers `[first, first + count)` of a stream: uint32 `[count]`."""
+    import numpy as np
+
+    start, stop = first // 4, -(-(first + count) // 4)
+    counters = np.arange(start, stop, dtype=np.uint64)
+    x0, x1 = counters & np.uint64(_LOW), counters >> np.uint64(32)
+    x2, x3 = np.full_like(counters, stream), np.zeros_like(counters)
+    k0, k1 = key & _LOW, key >> 32
+    for _ in range(10):
+        a, b = x0 * np.uint64(0xD2511F53), x2 * np.uint64(0xCD9E8D57)
+        x0 = (b >> np.uint64(32)) ^ x1 ^ np.uint64(k0)
+        x2 = (a >> np.uint64(32)) ^ x3 ^ np.uint64(k1)
+        x1, x3 = b & np.uint64(_LOW), a & np.uint64(_LOW)
+        k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
+    numbers = np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32).reshape(-1)
+    return numbers[first - 4 * start :][:count]
+
+
+def threshold(probability: float) -> int:
+    """A number of 32 random bits is below this with that probability (0 stands for always)."""
+    return 0 if probability == 1 else max(1, min(round(probability * 2**32), _LOW))

@@ -1,0 +1,70 @@
+"""What a method may look at before it decides what to do with a tensor: its values in all models, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BLOCK = 1 << 17
+"""Elements of a block. Fixed, so that sums over blocks do not depend on how the tensor is otherwise cut."""
+
+
+class Source(Protocol):
+    """One tensor in all models."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def number(self) -> int:
+        """How many models there are."""
+        ...
+
+    @property
+    def count(self) -> int:
+        """Elements that all models have."""
+        ...
+
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Each block's (models, base), `[≤ BLOCK]` each, in order; with `every` = n only the first of n blocks."""
+        ...
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """Tensors of one shape."""
+
+    name: str
+    models: list[Tensor]
+    base: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.models[0].shape)
+
+    @property
+    def number(self) -> int:
+        return len(self.models)
+
+    @property
+    def count(self) -> int:
+        return self.models[0].numel()
+
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        models = [model.reshape(-1) for model in self.models]
+        base = None if self.base is None else self.base.reshape(-1)
+        for first in range(0, self.count, BLOCK * every):
+            part = slice(first, first + BLOCK)
+            yield [model[part] for model in models], None if base is None else base[part]
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """Elements of a row: the last dimension of a matrix, all of a vector."""
+    return max(shape[-1], 1) if len(shape) > 1 else max(shape[0] if shape else 1, 1)

@@ -10,16 +10,58 @@ from typing import Literal, get_args
 
 ModuleKind = Literal["attention", "ffn", "norm", "embedding", "lm_head", "other"]
 MODULE_KINDS: tuple[ModuleKind, ...] = get_args(ModuleKind)
+"""Every parameter is of exactly one of these."""
 
-_SIDE_MODEL = re.compile(r"(^|\.)(mtp|visual|vision_tower|vision_model|audio_tower)\.")  # they count their own layers
+ModulePart = Literal["experts", "shared_experts", "router", "linear_attention", "vision", "audio", "mtp"]
+MODULE_PARTS: tuple[ModulePart, ...] = get_args(ModulePart)
+"""Finer selectors: parts of ffn, of attention, and the parts beside the language model."""
+
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+
+# Beside the language model; they count their own layers.
+_SIDES: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
+    ("mtp", re.compile(r"(^|\.)mtp(_\w+)?\.")),
+    (
+        "vision",
+        re.compile(
+            r"(^|\.)(visual|vision_(tower|model|encoder)|image_embed|embed_vision|multi_modal_projector|mm_projector)\."
+        ),
+    ),
+    ("audio", re.compile(r"(^|\.)(audio_(tower|model|encoder|embed)|embed_audio|talker|code2wav|token2wav)\.")),
+)
+
+# Hybrid models call every block's module `mixer`, or `mamba`, or `conv`: what lies inside tells them apart.
+_FFN_IN_MIXER = r"(gate|router|experts|shared_experts?|(gate|up|down)_proj|fc\d_latent_proj)\."
+_LINEAR = re.compile(rf"\.(linear_attn|mamba)\.|\.layers\.\d+\.conv\.|\.mixer\.(?!{_FFN_IN_MIXER}|[qkvo]_proj\.)")
 _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
     ("lm_head", re.compile(r"(^|\.)(lm_head|embed_out|output_projection)\.")),
-    ("embedding", re.compile(r"(^|\.)(embed_tokens|wte|wpe|word_embeddings|embed_in)\.")),
+    (
+        "embedding",
+        re.compile(
+            r"(^|\.)(embed_tokens|embed_positions|wte|wpe|word_embeddings|embed_in)\.|^(model|backbone)\.embeddings\."
+        ),
+    ),
     # A norm inside the attention module (q_norm, k_norm) belongs to the attention: it goes where its module goes.
-    ("attention", re.compile(r"\.(self_attn|attn|attention|linear_attn|self_attention)\.")),
-    ("ffn", re.compile(r"\.(mlp|ffn|feed_forward|block_sparse_moe|experts|shared_experts?|router)\.")),
-    ("norm", re.compile(r"(norm|ln_f|ln_\d)(\.|$)")),
+    (
+        "attention",
+        re.compile(
+            r"\.(self_attn|attn|attention|self_attention|temporal_block)\.|\.mixer\.[qkvo]_proj\.|" + _LINEAR.pattern
+        ),
+    ),
+    (
+        "ffn",
+        re.compile(
+            r"\.(mlps?|mlp_block|shared_mlp|ffn|feed_forward|block_sparse_moe|moe|experts|shared?_experts?|router)\."
+            r"|\.layers\.\d+\.fc[12]\.|\.mixer\." + _FFN_IN_MIXER
+        ),
+    ),
+    ("norm", re.compile(r"(norm(_f|_?\d)?|ln_f|ln_?\d)(\.|$)")),
+)
+# The gate of a shared expert weighs that expert alone and goes with it; the router chooses among the others.
+_FFN_PARTS: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
+    ("shared_experts", re.compile(r"\.shared?_experts?(_gate)?\.")),
+    ("router", re.compile(r"\.(gate|router)\.|\.(gate_weight|router_bias|expert_bias|e_score_correction_bias)$")),
+    ("experts", re.compile(r"\.experts\.")),
 )
 
 
@@ -28,7 +70,7 @@ def layer_of(name: str) -> int | None:
 
     Parts beside the language model (a vision tower, a head that predicts further tokens) have no layers in this sense.
     """
-    found = None if _SIDE_MODEL.search(name) else _LAYER.search(name)
+    found = None if _side(name) else _LAYER.search(name)
     return int(found.group(1)) if found else None
 
 
@@ -38,3 +80,24 @@ def module_kind(name: str) -> ModuleKind:
         if pattern.search(name):
             return kind
     return "other"
+
+
+def module_kinds(name: str) -> tuple[ModuleKind | ModulePart, ...]:
+    """All that selects the parameter: its kind, and the parts it belongs to.
+
+    - of ffn: `experts`, `shared_experts` (with their own gate), `router`;
+    - of attention: `linear_attention`, where it is a module of its own (`linear_attn`, Mamba, short convolutions);
+    - beside the language model, with any kind: `vision` and `audio` (towers and projectors), `mtp` (where it is a
+      module of its own: a model that stores it as one more layer, as DeepSeek and GLM do, selects it by that layer).
+    """
+    kind = module_kind(name)
+    part: ModulePart | None = None
+    if kind == "ffn":
+        part = next((part for part, pattern in _FFN_PARTS if pattern.search(name)), None)
+    elif kind == "attention" and _LINEAR.search(name):
+        part = "linear_attention"
+    return (kind, *(each for each in (part, _side(name)) if each))
+
+
+def _side(name: str) -> ModulePart | None:
+    return next((part for part, pattern in _SIDES if pattern.search(name)), None)

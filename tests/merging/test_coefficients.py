@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mull.errors import MullError
-from mull.merging.coefficients import Coefficients, Rule, check_lambda, parse_lambdas, parse_layers
+from mull.merging.coefficients import Coefficients, Gradient, Rule, check_lambda, parse_lambdas, parse_layers
 
 PARTS = ("self_attn.q_norm", "mlp.up_proj", "input_layernorm")
 NAMES = [
@@ -77,6 +77,20 @@ def test_there_and_back_through_json(lam: float, lams: list[float]) -> None:
     assert Coefficients.from_json(json.loads(json.dumps(coefficients.to_json()))) == coefficients
 
 
+def test_what_older_versions_stored_still_loads_and_is_stored_the_same() -> None:
+    stored = {
+        "default": 0.0,
+        "rules": [
+            {"lambda": 0.8, "layers": [12, 35], "modules": ["ffn"]},
+            {"lambda": [0.1, 0.2], "layers": None, "modules": None},
+        ],
+        "extrapolate": False,
+    }
+    coefficients = Coefficients.from_json(stored)
+    assert coefficients == Coefficients(0.0, (Rule(0.8, (12, 35), ("ffn",)), Rule((0.1, 0.2))))
+    assert json.loads(json.dumps(coefficients.to_json())) == stored
+
+
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_labels_tell_lambdas_apart(left: float, right: float) -> None:
     labels = [Coefficients.scalar(lam).label for lam in (left, right)]
@@ -94,6 +108,12 @@ def test_labels_read_well() -> None:
         "0",
     ]
     assert Coefficients.only(0.8, layers=(12, 35), modules=["ffn"]).label == "0.8 on modules ffn of layers 12-35"
+    assert Coefficients.only(0.8, layers=(7, 7)).label == "0.8 on layers 7-7"
+    assert Coefficients.only(0.8, layers=((24, 35), (0, 11))).label == "0.8 on layers 0-11,24-35"
+    rules = (Rule(Gradient(0.2, 0.9)), Rule(1, name="*.mlp.*"), Rule(0.5, (0, 3), name="re:.*norm.*"))
+    assert Coefficients(0.0, rules).label == (
+        "0.2→0.9 on all layers; 1 on the name '*.mlp.*'; 0.5 on layers 0-3 named 're:.*norm.*'"
+    )
     assert Coefficients.per_layer([0, 0.25], rest=1).label == "per layer 0, 0.25 on all parameters, else 1"
 
 
@@ -129,6 +149,8 @@ def test_lambdas_beyond_the_ends() -> None:
 def test_layer_ranges() -> None:
     assert parse_layers("12-35") == parse_layers(" 12 : 35 ") == (12, 35)
     assert parse_layers("7") == (7, 7)
-    for text in ("", "a", "-3", "1-2-3", "1.5"):
+    assert parse_layers("24-35, 0-11") == ((0, 11), (24, 35))
+    assert parse_layers("0-11,12-35,3") == (0, 35)
+    for text in ("", "a", "-3", "1-2-3", "1.5", "1-2,", "1,,2"):
         with pytest.raises(MullError, match="FIRST-LAST"):
             parse_layers(text)

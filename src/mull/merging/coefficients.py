@@ -14,7 +14,7 @@ from mull.checkpoints.names import layer_of
 from mull.errors import MullError
 from mull.merging.rules import Gradient, Layers, Range, Rule, canonical, shortest
 
-__all__ = ["Coefficients", "Decision", "Gradient", "Rule", "check_lambda", "parse_lambdas", "parse_layers"]
+__all__ = ["Coefficients", "Decision", "Gradient", "Layers", "Rule", "check_lambda", "parse_lambdas", "parse_layers"]
 
 
 class Decision(NamedTuple):

@@ -163,7 +163,7 @@ class Rule:
             (["modules " + ",".join(self.modules)] if self.modules else []) + ([self._where] if self.layers else [])
         )
         if self.name is not None:
-            return f"{text or 'parameters'} named {self.name!r}"
+            return f"{text} named {self.name!r}" if text else f"the name {self.name!r}"
         return text or ("all layers" if isinstance(self.lam, Gradient) else "all parameters")
 
 

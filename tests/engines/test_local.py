@@ -223,9 +223,9 @@ def test_small_memory_only_slows(
     send_back = RowLoop._send_back
 
     def watched(self: RowLoop, waiting: Lookahead, count: int) -> None:
-        ages = sorted(self._counts[self._live].tolist())
+        ages = sorted(self._slots.counts[self._slots.live].tolist())
         send_back(self, waiting, count)
-        assert sorted(self._counts[self._live].tolist()) == ages[count:]
+        assert sorted(self._slots.counts[self._slots.live].tolist()) == ages[count:]
         returned.extend(ages[:count])
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)

@@ -18,6 +18,7 @@ from mull.engines.base import Request
 from mull.engines.cache import WIDTH_STEP, RowCache, Span
 from mull.engines.rows import Finished, Lookahead, Row
 from mull.engines.sampler import RowSampler
+from mull.engines.slots import Slots
 from mull.errors import MullError
 
 SLOT_STEP = 8
@@ -66,30 +67,23 @@ class RowLoop:
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
         self._slot_step = SLOT_STEP if device.type == "cpu" else 1
         slots = _round_up(batch, self._slot_step)
-        self._rows: list[Row | None] = [None] * slots
+        self._slots = Slots(slots)
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
-        self._next_tokens = np.zeros(slots, np.int64)
-        self._positions = np.zeros(slots, np.int64)
-        self._counts = np.zeros(slots, np.int64)
-        self._limits = np.zeros(slots, np.int64)
-        self._live = np.zeros(slots, bool)
-        self._tokens = np.zeros((slots, 64), np.int64)
-        self._logprobs = np.zeros((slots, 64), np.float32)
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
         """The rows that finish together, whenever some do, until none is live or waiting."""
         while True:
-            live = int(self._live.sum())
+            live = self._slots.count
             # Prefills are worth their fixed cost for several rows at a time.
             if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
                 self._admit(waiting, live)
-                live = int(self._live.sum())
+                live = self._slots.count
             if live == 0:
                 return
             self._arrange(live)
-            self._make_room(waiting, 0, int(self._positions.max()) + 1, self._need())
+            self._make_room(waiting, 0, self._slots.longest, self._slots.need)
             finished = self._step()
             if finished:
                 yield finished
@@ -99,7 +93,7 @@ class RowLoop:
         """Fills free slots with waiting requests and prefills them."""
         started = time.perf_counter()
         chosen: list[tuple[Request, int]] = []
-        longest, need = int(self._positions.max()) + 1, self._need()
+        longest, need = self._slots.longest, self._slots.need
         while waiting and live + len(chosen) < self.batch:
             request = waiting.first()
             length = len(request.prompt_ids)
@@ -114,19 +108,12 @@ class RowLoop:
         if not chosen:
             return
         self._make_room(waiting, len(chosen), longest, need)
-        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._rows) if row is not None}
-        fresh = np.flatnonzero(~self._live)[: len(chosen)].tolist()
+        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        fresh = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(fresh, chosen, strict=True):
-            self._rows[slot] = Row(request, started)
-            self._next_tokens[slot] = request.prompt_ids[-1]
-            self._positions[slot] = len(request.prompt_ids) - 1
-            self._counts[slot], self._limits[slot], self._live[slot] = 0, limit, True
+            self._slots.fill(slot, Row(request, started), limit)
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(fresh, donors)
-
-    def _need(self) -> int:
-        """Positions that the neediest live row takes if it gets as long as it may."""
-        return int((self._positions - self._counts + self._limits).max()) + 1
 
     @torch.inference_mode()
     def _make_room(self, waiting: Lookahead, fresh: int, longest: int, need: int) -> None:
@@ -134,8 +121,8 @@ class RowLoop:
 
         Where memory is short, the rows move together, then the youngest go back to `waiting`.
         """
-        live = int(self._live.sum())
-        slots = _round_up(max(self._used(), live + fresh), self._slot_step)
+        live = self._slots.count
+        slots = _round_up(max(self._slots.used, live + fresh), self._slot_step)
         width = _round_up(longest, WIDTH_STEP)
         if slots <= self._cache.slots and width <= self._cache.width:
             return
@@ -145,10 +132,10 @@ class RowLoop:
                 wide = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
                 fitting = max(self._slot_step, self._budget // wide // self._slot_step * self._slot_step)
                 self._send_back(waiting, live + fresh - fitting)
-                slots = _round_up(int(self._live.sum()) + fresh, self._slot_step)
-            self._reorder(self._by_length(self._used()))
+                slots = _round_up(self._slots.count + fresh, self._slot_step)
+            self._reorder(self._slots.by_length(self._slots.used))
         if slots * width > self._free:
-            row = self._rows[int(self._positions.argmax())]
+            row = self._slots.rows[int(self._slots.positions.argmax())]
             name = f"request {row.request.id!r}" if row and not fresh else "a prompt"
             raise MullError(
                 f"the key/value cache has outgrown the free memory of {self.device}: {name} has reached {longest:,} "
@@ -165,28 +152,18 @@ class RowLoop:
 
     def _send_back(self, waiting: Lookahead, count: int) -> None:
         """The `count` rows with the fewest tokens leave, to start again when their turn comes."""
-        youngest_first = np.argsort(np.where(self._live, self._counts, np.iinfo(np.int64).max), kind="stable")
-        for slot in youngest_first[: max(0, count)].tolist():
-            row = self._rows[slot]
-            assert row is not None
-            waiting.put_back(row.request)
+        for slot in self._slots.youngest(count):
+            waiting.put_back(self._slots.row(slot).request)
             self._clear(slot)
 
     def _clear(self, slot: int) -> None:
         """The row of `slot` is gone."""
-        self._rows[slot] = None
-        self._live[slot] = False
-        for array in (self._next_tokens, self._positions, self._counts, self._limits):
-            array[slot] = 0
+        self._slots.clear(slot)
         self._sampler.clear(slot)
-
-    def _used(self) -> int:
-        """Slots up to the last live one."""
-        return int(np.flatnonzero(self._live)[-1]) + 1 if self._live.any() else 0
 
     def _prefill(self, fresh: list[int], donors: dict[tuple[int, ...], int]) -> None:
         """Keys and values of the prompts of the slots `fresh`, but for each prompt's last token."""
-        prompts = {slot: row.request.prompt_ids for slot in fresh if (row := self._rows[slot]) is not None}
+        prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in fresh}
         new: list[int] = []
         copies: list[tuple[int, int]] = []
         for slot, prompt in prompts.items():
@@ -227,16 +204,16 @@ class RowLoop:
     @torch.inference_mode()
     def _step(self) -> list[Finished]:
         """One token for every live row."""
-        count = _round_up(self._used(), self._slot_step)
+        count = _round_up(self._slots.used, self._slot_step)
         spans = self._spans(count)
-        positions = self._tensor(self._positions[:count])
+        positions = self._tensor(self._slots.positions[:count])
         width = max(span.width for span in spans)
         hidden = torch.arange(width, device=self.device) > positions[:, None]
         mask = torch.zeros(count, 1, 1, width, dtype=self.dtype, device=self.device)
         mask.masked_fill_(hidden[:, None, None], float("-inf"))
         self._cache.begin_decode(positions)
         logits = self.model(
-            input_ids=self._tensor(self._next_tokens[:count, None]),
+            input_ids=self._tensor(self._slots.next_tokens[:count, None]),
             attention_mask=mask,
             position_ids=positions[:, None],
             past_key_values=self._cache,
@@ -244,7 +221,7 @@ class RowLoop:
             logits_to_keep=1,
             row_spans=spans,
         ).logits[:, -1]
-        drawn, logprobs = self._sampler.draw(logits, self._counts[:count])
+        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
         # One read-back for both: ids and float32 logprobs are exact in float64.
         tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
         self._steps += 1
@@ -252,27 +229,18 @@ class RowLoop:
 
     def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
         """Stores the step's tokens and lets finished rows go."""
-        live, counts = self._live[:count], self._counts[:count]
+        slots = self._slots
+        live = slots.live[:count]
         if not np.isfinite(logprobs[live]).all():
             raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
-        if counts.max() >= self._tokens.shape[1]:
-            self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], 1)
-            self._logprobs = np.concatenate([self._logprobs, np.zeros_like(self._logprobs)], 1)
-        lines = np.arange(count)
-        self._tokens[lines, counts] = tokens
-        self._logprobs[lines, counts] = logprobs
-        counts += live
-        self._positions[:count] += live
-        self._next_tokens[:count] = np.where(live, tokens, 0)
+        slots.push(tokens, logprobs)
         stopped = np.isin(tokens, self._stop_ids)
-        over = np.flatnonzero(live & (stopped | (counts >= self._limits[:count])))
+        over = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
         now = time.perf_counter()
         finished = []
         for slot in over.tolist():
-            row, length = self._rows[slot], int(counts[slot])
-            assert row is not None
-            taken = self._tokens[slot, :length].copy(), self._logprobs[slot, :length].copy()
-            finished.append(Finished(row.request, *taken, bool(stopped[slot]), now - row.started))
+            row = slots.row(slot)
+            finished.append(Finished(row.request, *slots.response(slot), bool(stopped[slot]), now - row.started))
             self._clear(slot)
         return finished
 
@@ -281,43 +249,36 @@ class RowLoop:
         step = SPAN_ROWS if self.device.type == "cpu" else count
         edges = range(0, count, step)
         ends = [min(start + step, count) for start in edges]
-        lengths = [int(self._positions[start:end].max()) + 1 for start, end in zip(edges, ends, strict=True)]
+        lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(edges, ends, strict=True)]
         return [Span(*edge) for edge in zip(edges, ends, (_round_up(n, WIDTH_STEP) for n in lengths), strict=True)]
 
     @torch.inference_mode()
     def _arrange(self, live: int) -> None:
         """Moves the rows to the lowest slots, longest first, when that saves enough rows or attention width."""
-        used = _round_up(self._used(), self._slot_step)
+        used = _round_up(self._slots.used, self._slot_step)
         packed = _round_up(live, self._slot_step)
         shrinks = packed <= used * 3 // 4
         if not shrinks and self._steps % SORT_EVERY:
             return
-        order = self._by_length(used)
+        order = self._slots.by_length(used)
         if not shrinks:
-            sorted_positions = self._positions[order]
+            positions = self._slots.positions[:used]
             cost, least = (
                 sum(int(lengths[start : start + SPAN_ROWS].max()) for start in range(0, used, SPAN_ROWS))
-                for lengths in (self._positions[:used], sorted_positions)
+                for lengths in (positions, positions[order])
             )
             if cost - least < 0.1 * cost:
                 return
         self._reorder(order)
-
-    def _by_length(self, used: int) -> np.ndarray:
-        """The first `used` slots, longest row first, empty ones last: int64 `[used]`."""
-        return np.argsort(np.where(self._live[:used], -self._positions[:used], 1), kind="stable")
 
     def _reorder(self, order: np.ndarray) -> None:
         """Slot i takes the row of slot `order[i]`, for all i < len(order)."""
         used = len(order)
         if used == 0:
             return
-        self._cache.permute(self._tensor(order), int(self._positions[:used].max()) + 1)
+        self._cache.permute(self._tensor(order), int(self._slots.positions[:used].max()) + 1)
         self._sampler.permute(order)
-        for array in (self._next_tokens, self._positions, self._counts, self._limits, self._live):
-            array[:used] = array[order]
-        self._tokens[:used], self._logprobs[:used] = self._tokens[order], self._logprobs[order]
-        self._rows[:used] = [self._rows[slot] for slot in order]
+        self._slots.permute(order)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device: the loop goes on to change its arrays."""

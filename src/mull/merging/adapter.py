@@ -62,8 +62,8 @@ def extract(
 ) -> Fidelity:
     """Write the adapter of `plan` to the folder `out`; returns how much of the difference it holds.
 
-    `save_rest` also stores Thinking's norms and embeddings whole (PEFT's modules_to_save). `progress` is told input
-    bytes as they are done with (increments). `describe` is called before the folder appears under its name.
+    `save_rest` also stores Thinking's norms and untied embeddings whole (PEFT's modules_to_save). `progress` is told
+    input bytes as they are done with (increments). `describe` is called before the folder appears under its name.
 
     Raises:
         MullError: `out` exists (without `overwrite`), the disk is full, an input cannot be read or holds NaN, or
@@ -91,11 +91,14 @@ def extract(
 
 
 def saved_whole(plan: LowRankPlan) -> list[Unrepresented]:
-    """The tensors without factors that PEFT's modules_to_save can hold: whole norms and embeddings.
+    """The tensors without factors that PEFT's modules_to_save can hold: whole norms and untied embeddings.
 
-    Not the biases of layers with factors (a module is in one list or the other), nor what was not selected.
+    Not a tied embedding (PEFT would want its copy as a head), the biases of layers with factors (a module is in one
+    list or the other), nor what was not selected.
     """
     taken = {factors.module for factors in plan.factors}
+    if plan.pair.instruct.tied and plan.pair.instruct.embedding:
+        taken.add(plan.pair.instruct.embedding.name.removesuffix(".weight"))
     return [
         rest
         for rest in plan.rest
@@ -111,7 +114,7 @@ def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> di
     on_hub = plan.pair.instruct.name != str(plan.pair.instruct.folder)
     patterns = {factors.module: factors.rank for factors in plan.factors if factors.rank != plan.rank}
     saved = list(dict.fromkeys(map(_module, whole)))
-    config: dict[str, Any] = {
+    return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base if on_hub else str(plan.pair.instruct.folder.resolve()),
@@ -129,9 +132,6 @@ def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> di
         "use_dora": False,
         "inference_mode": True,
     }
-    if any(rest.reason == "embedding" for rest in whole) and plan.pair.instruct.tied:
-        config["ensure_weight_tying"] = True  # else the head would stay the Instruct's
-    return config
 
 
 def manifest(plan: LowRankPlan, fidelity: Fidelity) -> dict[str, Any]:

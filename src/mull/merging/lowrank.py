@@ -12,18 +12,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from mull.checkpoints.blocks import Buffer, Files, read_piece
 from mull.checkpoints.config import text_config
-from mull.checkpoints.headers import FLOATING
+from mull.checkpoints.headers import FLOATING, TensorInfo
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
-from mull.checkpoints.pair import Pair, PairedTensor
+from mull.checkpoints.pair import Pair
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.rules import Layers
 
 Method = Literal["exact", "randomized"]
 
@@ -38,10 +39,25 @@ _TRANSPOSED = {"gpt2", "openai-gpt"}  # their Conv1D keeps weights as [in, out]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+class TwoSided(Protocol):
+    """What this file needs of one of a pair's tensors."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def instruct(self) -> TensorInfo: ...
+    @property
+    def thinking(self) -> TensorInfo: ...
+    @property
+    def shared(self) -> int:
+        """Leading elements that both sides have."""
+        ...
+
+
 class PlannedFactors(NamedTuple):
     """One linear weight `[out, in]` and the rank of its factors."""
 
-    source: PairedTensor
+    source: TwoSided
     rank: int
     method: Method
 
@@ -58,7 +74,7 @@ class PlannedFactors(NamedTuple):
 class Unrepresented(NamedTuple):
     """A tensor that gets no factors."""
 
-    source: PairedTensor
+    source: TwoSided
     reason: str
     """"norm", "bias", "embedding", "router", "stack of matrices", "not selected" or "other"."""
 
@@ -163,7 +179,7 @@ def plan_low_rank(
     pair: Pair,
     rank: int,
     *,
-    layers: tuple[int, int] | None = None,
+    layers: Layers | None = None,
     modules: Iterable[str] | None = None,
     dtype: str = "bfloat16",
     exact: bool = False,
@@ -174,8 +190,8 @@ def plan_low_rank(
     `exact` computes every SVD in full.
 
     Raises:
-        MullError: the rank is below 1, the dtype unknown, the selection matches nothing or nothing with two
-            dimensions, or the model keeps its linear weights transposed.
+        MullError: the rank is below 1 or above the experts' smaller side, the dtype unknown, the selection matches
+            nothing or nothing with two dimensions, or the model keeps its linear weights transposed.
     """
     if rank < 1:
         raise MullError(f"rank must be at least 1, got {rank}")
@@ -197,6 +213,8 @@ def plan_low_rank(
             rest.append(Unrepresented(tensor, reason))
             continue
         side = min(tensor.instruct.shape)
+        if rank > side and ".experts." in tensor.name:  # PEFT fuses experts, and ranks of their own get lost
+            raise MullError(f"rank {rank} is above the smaller side of the experts, {side}", f"take at most {side}")
         small = exact or side <= max(EXACT_SIDE, _sketch(min(rank, side)))
         factors.append(PlannedFactors(tensor, min(rank, side), "exact" if small else "randomized"))
     if not factors:
@@ -237,7 +255,7 @@ def squared_norm(tensor: Tensor) -> float:
     return torch.linalg.vector_norm(tensor, dtype=torch.float64).item() ** 2
 
 
-def difference(files: Files, tensor: PairedTensor, buffers: tuple[Buffer, Buffer]) -> Tensor:
+def difference(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> Tensor:
     """Thinking − Instruct as float32 in the Instruct side's shape; rows that only one side has are 0."""
     delta = torch.zeros(tensor.instruct.numel)
     for first, piece in _pieces(files, tensor, buffers):
@@ -245,12 +263,12 @@ def difference(files: Files, tensor: PairedTensor, buffers: tuple[Buffer, Buffer
     return delta.view(tensor.instruct.shape)
 
 
-def energy(files: Files, tensor: PairedTensor, buffers: tuple[Buffer, Buffer]) -> float:
+def energy(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> float:
     """‖Thinking − Instruct‖² over the rows that both sides have, without holding the difference."""
     return sum(squared_norm(piece) for _, piece in _pieces(files, tensor, buffers))
 
 
-def _pieces(files: Files, tensor: PairedTensor, buffers: tuple[Buffer, Buffer]) -> Iterator[tuple[int, Tensor]]:
+def _pieces(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> Iterator[tuple[int, Tensor]]:
     wide = torch.float64 if "F64" in (tensor.instruct.dtype, tensor.thinking.dtype) else torch.float32
     for first in range(0, tensor.shared, PIECE):
         count = min(PIECE, tensor.shared - first)
@@ -264,7 +282,7 @@ def _sketch(rank: int) -> int:
     return max(2 * rank, rank + 16)
 
 
-def _obstacle(tensor: PairedTensor) -> str | None:
+def _obstacle(tensor: TwoSided) -> str | None:
     """Why LoRA cannot hold this tensor, or None."""
     name, dimensions = tensor.name, len(tensor.instruct.shape)
     if dimensions > 2:

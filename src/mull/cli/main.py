@@ -13,6 +13,7 @@ import typer
 from mull import __version__
 from mull.cli import interrupt
 from mull.cli.demo import demo
+from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
 from mull.cli.report import report
@@ -20,7 +21,7 @@ from mull.cli.stages import stages
 from mull.cli.sweep import sweep
 from mull.errors import MullError
 
-VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, sweep, report, stages, demo)
+VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, extract_delta, sweep, report, stages, demo)
 
 app = typer.Typer(
     name="mull",

@@ -1,0 +1,90 @@
+"""`mull extract-delta` as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mull.tiny import checkpoint_folder
+
+INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
+BASE = [sys.executable, "-m", "mull.cli.main", "extract-delta", "--instruct", INSTRUCT, "--thinking", THINKING]
+
+
+def extract(out, *options):
+    return subprocess.run([*BASE, "-o", str(out), *map(str, options)], capture_output=True, text=True, timeout=300)
+
+
+def test_it_writes_an_adapter_with_its_figures(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text(
+        "Take 04 and do +6 -5. Give the last two digits.\nTake 09 and do *6 -5. Give the last two digits.\n"
+    )
+    done = extract(tmp_path / "out", "--rank", 16, "--prompts", prompts, "--lambda", "0.4", "--positions", 3)
+    assert done.returncode == 0, done.stderr
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files == {"adapter_config.json", "adapter_model.safetensors", "mull.json", "README.md"}
+    record = json.loads((tmp_path / "out" / "mull.json").read_text())
+    assert [row["lambda"] for row in record["kl"]["lambdas"]] == [0.4, 1.0]
+    assert len(record["cells"]) == 12 and len(record["tensors"]) == 42
+    assert {entry["reason"] for entry in record["without_factors"]} == {"norm", "embedding"}
+    assert f"relative error {record['represented']['relative_error']:.3f}" in done.stdout
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "library_name: peft" in card and "KL(Θ(λ) ‖ Instruct + λ·adapter)" in card
+    assert str(checkpoint_folder("instruct")) not in card  # a path on this machine is nobody else's business
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rank", "0"], "rank must be at least 1, got 0"),
+        (["--rank", "4", "--modules", "norm"], "no weight of a linear layer"),
+        (["--rank", "4", "--layers", "4-6"], "has 6 layers"),
+        (["--rank", "4", "--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--rank", "4", "--lambda", "0.4"], "are for --prompts"),
+        (["--rank", "4", "--prompts", "nowhere.txt"], "cannot read the prompts"),
+        (["--rank", "4", "--prompts", __file__, "--lambda", "1.4"], "lambda must lie in [0, 1]"),
+    ],
+)
+def test_wrong_options_exit_2_with_one_sentence_and_write_nothing(tmp_path, options, message):
+    done = extract(tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_folder_is_kept_unless_it_is_an_adapter_to_overwrite(tmp_path):
+    out = tmp_path / "out"
+    assert extract(out, "--rank", 2).returncode == 0
+    before = (out / "adapter_model.safetensors").read_bytes()
+    done = extract(out, "--rank", 3)
+    assert (done.returncode, "exists" in done.stderr) == (2, True)
+    assert (out / "adapter_model.safetensors").read_bytes() == before
+    assert extract(out, "--rank", 3, "--overwrite").returncode == 0
+    assert (out / "adapter_model.safetensors").read_bytes() != before
+    assert extract(INSTRUCT, "--rank", 2, "--overwrite").returncode == 2
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    process = subprocess.Popen(
+        [*BASE, "-o", str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(2.0)
+    os.kill(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it was faster")
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "interrupted" in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_examples():
+    done = subprocess.run([*BASE[:4], "--help"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert "--rank" in done.stdout and "mull extract-delta --instruct A" in done.stdout

@@ -54,7 +54,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path):
         (["--lambda", "0.5", "--modules", "lm_head"], "no parameter matches"),
         (["--lambda", "0.5", "--dtype", "int8"], "unknown dtype 'int8'"),
         (["--lambda", "0.5", "--shard-size", "five"], "cannot read the shard size"),
-        (["--lambda", "half"], "Invalid value for '--lambda'"),
+        (["--lambda", "half"], "cannot read the lambdas 'half'"),
         ([], "--lambda"),
     ],
 )

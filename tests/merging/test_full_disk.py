@@ -47,7 +47,7 @@ def test_the_check_comes_first(small_disk: Path, three_megabytes: MergePlan) -> 
 def test_space_that_vanishes_midway(
     small_disk: Path, three_megabytes: MergePlan, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fill(*_: object) -> None:
+    def fill(*_: object, **__: object) -> None:
         free = shutil.disk_usage(small_disk).free
         (small_disk / "filler").write_bytes(b"\0" * (free - (1 << 20 if moment == "reserving" else 0)))
 

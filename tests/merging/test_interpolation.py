@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mull.merging import interpolation
+from mull.merging import compiled
 from mull.merging.interpolation import interpolate
 
-KERNEL = interpolation._kernels
+KERNEL = compiled.kernels
 LAMBDAS = [0.8, 0.5, 0.45, 0.1, 0.999, 0.001, 1 / 3, 1e-5, 1 - 1e-9]
 
 
@@ -25,9 +25,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test here runs with the compiled kernel and with torch's operations in its place."""
     if request.param == "kernel" and KERNEL is None:
         pytest.skip("mull was installed without its compiled part")
-    interpolation._kernels = KERNEL if request.param == "kernel" else None
+    compiled.kernels = KERNEL if request.param == "kernel" else None
     yield
-    interpolation._kernels = KERNEL
+    compiled.kernels = KERNEL
 
 
 def decode(values: Tensor) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def test_the_kernel_and_torch_give_the_same_bytes(monkeypatch: pytest.MonkeyPatc
     for lam in (0.8, 0.3, 1 / 3, 1.7, -0.4, 2.0**-11, 0.5):
         results = []
         for kernels in (KERNEL, None):
-            monkeypatch.setattr(interpolation, "_kernels", kernels)
+            monkeypatch.setattr(compiled, "kernels", kernels)
             wide = torch.empty(i.shape)
             interpolate(i, t, lam, wide, rounded=torch.bfloat16)
             narrow = merged(i, t, lam)

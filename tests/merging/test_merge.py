@@ -93,9 +93,8 @@ def test_any_threads_and_pieces_give_the_same_bytes(
     big = [{**tensors_of(s, rows=24), "model.big": torch.randn(70_003).bfloat16()} for s in (0, 1)]
     plan = planned(0.45, instruct={"tensors": big[0]}, thinking={"tensors": big[1], "shards": 2})
     wanted = digests(merge(plan, tmp_path / "wanted"))
-    for threads, piece, block in ((1, 64, 64), (2, 4096, 1 << 16), (4, 1 << 14, 512), (3, 1 << 20, 1 << 12)):
+    for threads, piece in ((1, 64), (2, 4096), (4, 1 << 14), (3, 1 << 20)):
         monkeypatch.setattr(stream, "PIECE", piece)
-        monkeypatch.setattr(stream, "COMPUTE_BLOCK", block)
         out = merge(plan, tmp_path / f"out{piece}", threads=threads)
         assert digests(out) == wanted
 
@@ -168,13 +167,13 @@ def test_shards_of_at_most_a_size(planned: Planned, tmp_path: Path, digests: Cal
     assert all(len(shard.tensors) == 1 or sum(t.nbytes for t in shard.tensors) <= 1000 for shard in plan.shards)
     out = merge(plan, tmp_path / "out")
     assert {path.name for path in out.glob("*.safetensors")} == {shard.file for shard in plan.shards}
-    whole = loaded(merge(plan_merge(plan.pair, plan.coefficients), tmp_path / "whole"))
+    whole = loaded(merge(plan_merge(plan.group, plan.coefficients), tmp_path / "whole"))
     assert all(torch.equal(tensor, whole[name]) for name, tensor in loaded(out).items())
 
 
 def test_the_files_beside_the_weights(planned: Planned, tmp_path: Path) -> None:
     plan = planned(0.8)
-    donor = plan.pair.thinking.folder
+    donor = plan.group.thinking.folder
     for name in ("README.md", "mull.json", "training.json", "LICENSE", "modeling.py"):
         (donor / name).write_text(f"the donor's {name}")
     (donor / "modeling.py").chmod(0o700)
@@ -183,7 +182,7 @@ def test_the_files_beside_the_weights(planned: Planned, tmp_path: Path) -> None:
         out = merge(plan, tmp_path / "new" / "out", extra_files={"README.md": "card"})
     finally:
         os.umask(before)
-    for path in plan.pair.thinking.companions():
+    for path in plan.group.thinking.companions():
         assert (out / path.name).read_bytes() == path.read_bytes()
     assert (out / "README.md").read_text() == "card"
     assert {path.name for path in out.iterdir()} == {
@@ -203,8 +202,8 @@ def test_the_manifest(planned: Planned, tmp_path: Path) -> None:
     assert Coefficients.from_json(manifest["coefficients"]) == plan.coefficients
     assert (manifest["method"], manifest["donor"]) == ("mi", "thinking")
     assert any(finding.startswith("chat-template: ") for finding in manifest["findings"])
-    source = plan.pair.instruct.folder / "model.safetensors"
-    assert manifest["instruct"]["name"] == str(source.parent)
+    source = plan.group.instruct.folder / "model.safetensors"
+    assert manifest["instruct"]["name"] == source.parent.name
     entry = manifest["instruct"]["files"]["model.safetensors"]
     assert entry["bytes"] == source.stat().st_size
     assert entry["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
@@ -238,7 +237,7 @@ def test_the_threads_of_others_are_left_alone(planned: Planned, tmp_path: Path) 
 def test_mistakes_in_the_call(planned: Planned, tmp_path: Path) -> None:
     plan = planned(0.8)
     with pytest.raises(MullError, match="bfloat16, float16"):
-        plan_merge(plan.pair, plan.coefficients, dtype="int8")
+        plan_merge(plan.group, plan.coefficients, dtype="int8")
     with pytest.raises(MullError, match="at least one thread"):
         merge(plan, tmp_path / "out", threads=0)
 
@@ -246,18 +245,18 @@ def test_mistakes_in_the_call(planned: Planned, tmp_path: Path) -> None:
 def test_a_plan_holds_still_and_reads_no_tensor(planned: Planned) -> None:
     plan = planned(0.8)
     assert plan.nbytes == sum(shard.nbytes for shard in plan.shards)
-    assert plan.read_bytes == plan.pair.instruct.nbytes + plan.pair.thinking.nbytes
-    again = plan_merge(plan.pair, plan.coefficients)
+    assert plan.read_bytes == plan.group.instruct.nbytes + plan.group.thinking.nbytes
+    again = plan_merge(plan.group, plan.coefficients)
     assert again.digest == plan.digest
     others: list[dict[str, Any]] = [{"shard_bytes": 1000}, {"shard_bytes": 1040}, {"dtype": "float32"}]
     for other in others:
-        assert plan_merge(plan.pair, plan.coefficients, **other).digest != plan.digest
-    assert plan_merge(plan.pair, Coefficients.scalar(0.81)).digest != plan.digest
+        assert plan_merge(plan.group, plan.coefficients, **other).digest != plan.digest
+    assert plan_merge(plan.group, Coefficients.scalar(0.81)).digest != plan.digest
 
 
 def test_two_layouts_with_the_same_file_names_are_two_plans(planned: Planned) -> None:
     plan = planned(0.8)
-    plans = [plan_merge(plan.pair, plan.coefficients, shard_bytes=size) for size in range(900, 2400, 100)]
+    plans = [plan_merge(plan.group, plan.coefficients, shard_bytes=size) for size in range(900, 2400, 100)]
     digests = {tuple(shard.header for shard in plan.shards): plan.digest for plan in plans}
     assert len({len(headers) for headers in digests}) < len(digests) == len(set(digests.values()))
 

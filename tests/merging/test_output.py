@@ -73,11 +73,11 @@ def test_only_a_model_folder_is_replaced(planned: Planned, tmp_path: Path, files
 
 def test_the_inputs_are_never_the_output(planned: Planned, tmp_path: Path) -> None:
     job = planned(0.8)
-    (tmp_path / "link").symlink_to(job.pair.instruct.folder)
-    for out in (job.pair.instruct.folder, job.pair.thinking.folder, tmp_path, tmp_path / "link", tmp_path / "x" / ".."):
+    (tmp_path / "link").symlink_to(job.group.instruct.folder)
+    for out in (job.group.instruct.folder, job.group.thinking.folder, tmp_path, tmp_path / "link", tmp_path / "x" / ".."):
         with pytest.raises(MullError, match="holds the input"):
             merge(job, out, overwrite=True)
-    job.pair.base = Checkpoint(shutil.copytree(job.pair.instruct.folder, tmp_path / "base"))
+    job.group.base = Checkpoint(shutil.copytree(job.group.instruct.folder, tmp_path / "base"))
     with pytest.raises(MullError, match="holds the input"):
         merge(job, tmp_path / "base", overwrite=True)
     (tmp_path / "file").write_text("")
@@ -157,7 +157,7 @@ def test_another_plans_leftovers_are_not_mixed_in(
     first = planned(0.8, thinking={"shards": 4})
     partial = interrupted(first, tmp_path / "out", monkeypatch, after=3)
     (partial / "folder").mkdir()
-    other = plan_merge(first.pair, Coefficients.scalar(0.2))
+    other = plan_merge(first.group, Coefficients.scalar(0.2))
     assert digests(merge(other, tmp_path / "out")) == digests(merge(other, tmp_path / "wanted"))
 
 
@@ -185,7 +185,7 @@ def test_a_finished_shard_of_the_wrong_size_is_written_again(
 
 def test_an_input_that_shrinks_while_it_is_read(planned: Planned, tmp_path: Path) -> None:
     job = planned(0.8)
-    source = job.pair.instruct.folder / "model.safetensors"
+    source = job.group.instruct.folder / "model.safetensors"
     os.truncate(source, source.stat().st_size - 1500)
     with pytest.raises(MullError, match="became shorter"):
         merge(job, tmp_path / "out")
@@ -205,7 +205,7 @@ def test_an_input_that_changes_or_goes_while_it_is_read(planned: Planned, tmp_pa
     with pytest.raises(MullError, match=f"{source.name} changed"):
         merge(job, tmp_path / "out", progress=change)
     assert left_behind(tmp_path) == set()
-    job = plan_merge(job.pair, job.coefficients)
+    job = plan_merge(job.group, job.coefficients)
     with pytest.raises(MullError, match=f"{source.name}( changed|: No such file)"):
         merge(job, tmp_path / "out", progress=lambda _: source.unlink(missing_ok=True))
     assert not (tmp_path / "out").exists()
@@ -213,7 +213,7 @@ def test_an_input_that_changes_or_goes_while_it_is_read(planned: Planned, tmp_pa
 
 def test_an_input_that_changed_since_the_plan(planned: Planned, tmp_path: Path) -> None:
     job = planned(0.8)
-    os.utime(job.pair.thinking.folder / "model.safetensors")
+    os.utime(job.group.thinking.folder / "model.safetensors")
     with pytest.raises(MullError, match="changed"):
         merge(job, tmp_path / "out")
 
@@ -238,7 +238,7 @@ def test_the_old_model_stays_if_the_new_one_cannot_take_its_place(
 
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(KeyboardInterrupt):
-        merge(plan_merge(job.pair, Coefficients.scalar(0.3)), out, overwrite=True)
+        merge(plan_merge(job.group, Coefficients.scalar(0.3)), out, overwrite=True)
     assert digests(out) == before
 
 
@@ -253,7 +253,7 @@ def test_too_little_space_is_seen_before_the_first_byte(planned: Planned, tmp_pa
 def test_companions_called_as_our_own_files_survive(planned: Planned, tmp_path: Path) -> None:
     job = planned(0.8)
     for name in ("lock", "journal.json"):
-        (job.pair.thinking.folder / name).write_text(json.dumps(name))
+        (job.group.thinking.folder / name).write_text(json.dumps(name))
     out = merge(job, tmp_path / "out")
     assert (out / "lock").read_text() == '"lock"'
     assert (out / "journal.json").read_text() == '"journal.json"'

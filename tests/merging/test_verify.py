@@ -39,9 +39,9 @@ def test_a_flipped_byte_is_found_and_the_next_call_starts_afresh(
     sides = [{**tensors_of(0), **steps}, {**tensors_of(1, rows=32), **steps}]
     plan = planned(0.8, instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]})
 
-    def check(plan: Any, folder: Path) -> int:
+    def check(plan: Any, folder: Path, operations: Any) -> int:
         damage(plan, folder)
-        return verify.verify(plan, folder)
+        return verify.verify(plan, folder, operations)
 
     monkeypatch.setattr(stream, "verify", check)
     with pytest.raises(MullError, match="self-check failed"):

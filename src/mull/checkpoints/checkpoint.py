@@ -74,6 +74,15 @@ class Checkpoint:
         name, _, revision = text.partition("@")
         return cls(_download(name, revision or None), name=text)
 
+    @property
+    def published_name(self) -> str:
+        """The hub id, or the folder's own name: a path on this machine is nobody else's business."""
+        return self.name if self.is_on_hub else self.folder.resolve().name
+
+    @property
+    def is_on_hub(self) -> bool:
+        return self.name != str(self.folder)
+
     @cached_property
     def config(self) -> dict[str, Any]:
         return read_json(self.folder / "config.json")

@@ -1,6 +1,6 @@
-"""`Pair`: an Instruct and a Thinking checkpoint of one model, aligned tensor by tensor.
+"""`Group`: checkpoints of one model, aligned tensor by tensor; `Pair`: an Instruct and a Thinking one.
 
-What makes a pair mixable or not is in findings.py; this file aligns and refuses.
+What makes them mixable or not is in findings.py; this file aligns and refuses.
 """
 
 from __future__ import annotations
@@ -17,44 +17,62 @@ from mull.errors import MullError, Refused, nearest
 Side = Literal["instruct", "thinking"]
 
 
-class PairedTensor(NamedTuple):
+class AlignedTensor(NamedTuple):
     """One parameter of the merged model and where it comes from."""
 
     name: str
-    instruct: TensorInfo
-    thinking: TensorInfo
+    models: tuple[TensorInfo, ...]
     donor: TensorInfo
-    """The side that gives name, shape and dtype."""
+    """The one that gives name, shape and dtype."""
+    base: TensorInfo | None
     shared: int
-    """Leading elements that both sides have: all of them, or fewer where only padding rows of the vocabulary differ."""
+    """Leading elements that all have: all of them, or fewer where only padding rows of the vocabulary differ."""
+
+    @property
+    def instruct(self) -> TensorInfo:
+        """The first model of a pair."""
+        return self.models[0]
+
+    @property
+    def thinking(self) -> TensorInfo:
+        """The second model of a pair."""
+        return self.models[1]
 
 
-class Pair:
-    """Instruct and Thinking, optionally Base; `donor` gives the non-weight files and the tensor layout.
+class Group:
+    """Two or more checkpoints of one model, optionally their Base; `donor` gives the non-weight files and the layout.
 
     Example:
-        >>> pair = Pair.open("Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B-Thinking-2507")
-        >>> warnings = pair.check()  # raises Refused if the two cannot be mixed
+        >>> group = Group([Checkpoint.open("A"), Checkpoint.open("B"), Checkpoint.open("C")], donor=2)
+        >>> warnings = group.check()  # raises Refused if they cannot be mixed
     """
 
-    def __init__(
-        self, instruct: Checkpoint, thinking: Checkpoint, base: Checkpoint | None = None, *, donor: Side = "thinking"
-    ) -> None:
-        self.instruct = instruct
-        self.thinking = thinking
+    def __init__(self, models: list[Checkpoint], base: Checkpoint | None = None, *, donor: int = -1) -> None:
+        if len(models) < 2:
+            raise MullError(f"a merge needs two models or more, got {len(models)}")
+        if not -len(models) <= donor < len(models):
+            raise MullError(f"there is no model {donor + 1} to be the donor", f"models count from 1 to {len(models)}")
+        self.models = models
         self.base = base
-        self.donor_side: Side = donor
-
-    @classmethod
-    def open(cls, instruct: str, thinking: str, base: str | None = None, *, donor: Side = "thinking") -> Pair:
-        """Open all sides (folders or hub ids)."""
-        return cls(
-            Checkpoint.open(instruct), Checkpoint.open(thinking), Checkpoint.open(base) if base else None, donor=donor
-        )
+        self.donor_index = donor % len(models)
 
     @property
     def donor(self) -> Checkpoint:
-        return self.thinking if self.donor_side == "thinking" else self.instruct
+        return self.models[self.donor_index]
+
+    @property
+    def roles(self) -> list[str]:
+        """What each model is called in records: "model 1", "model 2" …"""
+        return [f"model {i + 1}" for i in range(len(self.models))]
+
+    @property
+    def donor_role(self) -> str:
+        return self.roles[self.donor_index]
+
+    @property
+    def by_role(self) -> dict[str, Checkpoint]:
+        """Models and Base by their roles."""
+        return dict(zip(self.roles, self.models, strict=True)) | ({"base": self.base} if self.base else {})
 
     def findings(self, allow: Iterable[str] = ()) -> list[Finding]:
         """All that was compared, refusals first; reads headers and small files only.
@@ -65,45 +83,85 @@ class Pair:
         for code in sorted(allowed - CAN_ALLOW):
             raise MullError(f"{code!r} is no refusal that can be overruled", nearest(code, CAN_ALLOW))
         order = {"refuse": 0, "warn": 1, "same": 2}
-        found = find(self.instruct, self.thinking, self.donor)
+        found = self._between_models()
         if self.base is not None:
             found += [
-                finding._replace(what=_as_base(finding.what))
+                finding._replace(what="Base: " + _renamed(finding.what, "Base", "the donor"))
                 for finding in find(self.base, self.donor, self.donor, base=True)
                 if finding.severity != "same"
             ]
         found = [f._replace(severity="warn") if f.severity == "refuse" and f.code in allowed else f for f in found]
         return sorted(found, key=lambda finding: order[finding.severity])
 
+    def _between_models(self) -> list[Finding]:
+        found = []
+        for role, model in zip(self.roles, self.models, strict=True):
+            if model is not self.donor:
+                for finding in find(model, self.donor, self.donor):
+                    if (finding.severity != "same" or not found) and finding.code != "swapped":
+                        what = _renamed(finding.what, role, self.donor_role)
+                        found.append(finding._replace(what=f"{role}: {what}"))
+        return found
+
     def check(self, allow: Iterable[str] = ()) -> list[Finding]:
-        """The warnings of a mixable pair; `allow` as in `findings`.
+        """The warnings of a mixable group; `allow` as in `findings`.
 
         Raises:
-            Refused: the pair cannot be mixed; every reason is named.
+            Refused: the models cannot be mixed; every reason is named.
         """
         findings = self.findings(allow)
         refusals = [finding for finding in findings if finding.severity == "refuse"]
         if refusals:
             reasons = "; ".join(finding.what for finding in refusals)
             remedies = dict.fromkeys(finding.remedy for finding in refusals if finding.remedy)
-            raise Refused(
-                f"{self.instruct.name} and {self.thinking.name} cannot be mixed: {reasons}", ". ".join(remedies)
-            )
+            *others, last = (model.name for model in self.models)
+            raise Refused(f"{', '.join(others)} and {last} cannot be mixed: {reasons}", ". ".join(remedies))
         return [finding for finding in findings if finding.severity == "warn"]
 
     @cached_property
-    def tensors(self) -> list[PairedTensor]:
+    def tensors(self) -> list[AlignedTensor]:
         """The merged model's parameters in the donor's order. Call `check` first."""
-        paired = []
+        aligned = []
         for name, donor in self.donor.tensors.items():
             if self.donor.tied and name == HEAD:
                 continue  # a redundant copy of the tied embedding: loaders ignore it
-            instruct, thinking = (side.resolve(name) for side in (self.instruct, self.thinking))
-            paired.append(
-                PairedTensor(name, instruct, thinking, donor, min(instruct.numel, thinking.numel, donor.numel))
-            )
-        return paired
+            models = tuple(model.resolve(name) for model in self.models)
+            base = self.base.resolve(name) if self.base else None
+            shared = min(info.numel for info in (*models, donor, *([base] if base else [])))
+            aligned.append(AlignedTensor(name, models, donor, base, shared))
+        return aligned
 
 
-def _as_base(what: str) -> str:
-    return "Base: " + what.replace("the Instruct side", "Base").replace("the Thinking side", "the donor")
+class Pair(Group):
+    """Instruct and Thinking, optionally Base.
+
+    Example:
+        >>> pair = Pair.open("Qwen/Qwen3-4B-Instruct-2507", "Qwen/Qwen3-4B-Thinking-2507")
+        >>> warnings = pair.check()  # raises Refused if the two cannot be mixed
+    """
+
+    def __init__(
+        self, instruct: Checkpoint, thinking: Checkpoint, base: Checkpoint | None = None, *, donor: Side = "thinking"
+    ) -> None:
+        super().__init__([instruct, thinking], base, donor=1 if donor == "thinking" else 0)
+        self.instruct = instruct
+        self.thinking = thinking
+        self.donor_side: Side = donor
+
+    @classmethod
+    def open(cls, instruct: str, thinking: str, base: str | None = None, *, donor: Side = "thinking") -> Pair:
+        """Open all sides (folders or hub ids)."""
+        return cls(
+            Checkpoint.open(instruct), Checkpoint.open(thinking), Checkpoint.open(base) if base else None, donor=donor
+        )
+
+    @property
+    def roles(self) -> list[str]:
+        return ["instruct", "thinking"]
+
+    def _between_models(self) -> list[Finding]:
+        return find(self.instruct, self.thinking, self.donor)
+
+
+def _renamed(what: str, instruct: str, thinking: str) -> str:
+    return what.replace("the Instruct side", instruct).replace("the Thinking side", thinking)

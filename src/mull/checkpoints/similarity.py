@@ -13,7 +13,7 @@ import torch
 from mull.checkpoints.blocks import Buffer, Files, read_piece
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
-from mull.checkpoints.pair import Pair, PairedTensor
+from mull.checkpoints.pair import AlignedTensor, Pair
 
 _PIECE = 1 << 19  # elements: a few MB per buffer
 
@@ -37,7 +37,7 @@ def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object
     telling = Lock()
     intra_op = torch.get_num_threads()
 
-    def worker(mine: list[PairedTensor]) -> list[tuple[PairedTensor, float, float]]:
+    def worker(mine: list[AlignedTensor]) -> list[tuple[AlignedTensor, float, float]]:
         torch.set_num_threads(1)
         buffers = [Buffer(_PIECE * 8) for _ in range(2)]
         narrow = [torch.empty(_PIECE, dtype=torch.float32) for _ in range(3)]
@@ -46,8 +46,9 @@ def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object
         for t in mine:
             difference = magnitude = 0.0
             exact = narrow if {t.instruct.dtype, t.thinking.dtype} <= {"BF16", "F16"} else wide
-            for first in range(0, t.shared, _PIECE):
-                count = min(_PIECE, t.shared - first)
+            shared = min(t.instruct.numel, t.thinking.numel)
+            for first in range(0, shared, _PIECE):
+                count = min(_PIECE, shared - first)
                 a, b, d = (buffer[:count] for buffer in exact)
                 a.copy_(read_piece(files, t.instruct, first, count, buffers[0]))
                 b.copy_(read_piece(files, t.thinking, first, count, buffers[1]))

@@ -16,12 +16,13 @@ from mull.cli.demo import demo
 from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
+from mull.cli.methods import methods
 from mull.cli.report import report
 from mull.cli.stages import stages
 from mull.cli.sweep import sweep
 from mull.errors import MullError
 
-VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, extract_delta, sweep, report, stages, demo)
+VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, methods, extract_delta, sweep, report, stages, demo)
 
 app = typer.Typer(
     name="mull",

@@ -1,4 +1,4 @@
-"""`mull merge`: write the checkpoint between the two ends."""
+"""`mull merge`: write the checkpoint between the two ends, or among several."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli.options import (
-    AllowOption,
-    Donor,
-    DonorOption,
-    ExtrapolateOption,
-    InstructOption,
-    ThinkingOption,
-    consoles,
-)
+from mull.cli.options import AllowOption, ExtrapolateOption, consoles
 from mull.errors import MullError
 
 if TYPE_CHECKING:
@@ -28,21 +20,67 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2*
 
 
 def merge(
-    instruct: InstructOption,
-    thinking: ThinkingOption,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not exist yet.", metavar="DIR")],
-    lam: Annotated[float, typer.Option("--lambda", help="λ: 0 = Instruct, 1 = Thinking.", metavar="λ")],
+    instruct: Annotated[
+        str | None, typer.Option(help="Instruct checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None,
+    thinking: Annotated[
+        str | None, typer.Option(help="Thinking checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of the two: one of several models. Repeatable.", metavar="MODEL[=WEIGHT]"),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What the models were trained from, for methods of task vectors.", metavar="MODEL"),
+    ] = None,
+    lam: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda", help="λ: 0 = Instruct, 1 = Thinking. Several, as in 0.4,0.6, share one pass.", metavar="λ"
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="How to merge; `mull methods` lists the methods with their parameters.", metavar="NAME")
+    ] = "mi",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A published setting: mi-paper:ta, :ta-base, :ties or :ties-base.", metavar="NAME"),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="α, the scale of task vectors.", metavar="α")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter of the method. Repeatable.", metavar="NAME=VALUE")
+    ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="λ in these layers only (both included), Instruct elsewhere.", metavar="FIRST-LAST"),
+        typer.Option(help="λ in these layers only, as in 12-35 or 0-11,24-35; 0 elsewhere.", metavar="LAYERS"),
     ] = None,
     modules: Annotated[
         str | None,
+        typer.Option(help="λ in these kinds only, as in attention,ffn (or experts, router …); 0 elsewhere."),
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
         typer.Option(
-            help="λ in these kinds only: attention, ffn, norm, embedding, lm_head; comma-separated.", metavar="KINDS"
+            "--set",
+            help='A rule, as in "layers:0-11 modules:ffn=0.3" or "layers:0-35=0.2->0.9". Repeatable.',
+            metavar="SELECTOR=VALUE",
         ),
     ] = None,
-    donor: DonorOption = Donor.thinking,
+    coefficients: Annotated[
+        Path | None, typer.Option(help="λ and its rules from a TOML file instead of --lambda.", metavar="FILE")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print which parameters get which λ; write nothing.")
+    ] = False,
+    donor: Annotated[
+        str,
+        typer.Option(
+            help="Who gives template, tokenizer, generation config, layout: instruct, thinking or a number of --model.",
+            metavar="SIDE",
+        ),
+    ] = "thinking",
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32; the donor's own by default.")] = None,
     shard_size: Annotated[
         str | None, typer.Option(help="Largest shard, as in 5GB; the donor's shards by default.", metavar="SIZE")
@@ -58,7 +96,7 @@ def merge(
     allow: AllowOption = None,
     extrapolate: ExtrapolateOption = False,
 ) -> None:
-    """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct.
+    """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct, or what another method makes of two or more models.
 
     Every element is rounded once; at λ = 0 and λ = 1 the weights are those of the ends byte for byte. A merge that was
     killed goes on where it was when the same command is given again.
@@ -67,48 +105,74 @@ def merge(
 
     `mull merge --instruct A --thinking B --lambda 0.8 -o mixed`
 
+    `mull merge --instruct A --thinking B --lambda 0.4,0.6,0.8 -o mixed-{lambda}`
+
     `mull merge --instruct A --thinking B --lambda 0.8 --layers 12-35 --modules ffn -o mixed --dry-run`
+
+    `mull merge --instruct A --thinking B --base C --method ties --alpha 0.5 --param density=0.2 -o mixed`
+
+    `mull merge --model A=0.5 --model B=0.3 --model C=0.2 -o mixed`
     """
-    from mull.checkpoints.pair import Pair
-    from mull.merging.coefficients import Coefficients, parse_layers
+    from mull.cli.merge_options import read_group, read_method, read_settings
     from mull.merging.output import check_target
     from mull.merging.plan import plan_merge
 
     stdout, stderr = consoles()
-    coefficients = Coefficients.only(
-        lam,
-        layers=parse_layers(layers) if layers is not None else None,
-        modules=[kind.strip() for kind in modules.split(",")] if modules is not None else None,
+    group, weights = read_group(instruct, thinking, model or [], base, donor)
+    how, coefficient, note = read_method(method, preset, param or [], weights)
+    settings = read_settings(
+        how, coefficient, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
         extrapolate=extrapolate,
-    )
-    pair = Pair.open(instruct, thinking, donor=donor.value)
-    warnings = pair.check(allow or ())
-    plan = plan_merge(
-        pair, coefficients, dtype=dtype, shard_bytes=parse_size(shard_size) if shard_size is not None else None
-    )
+    )  # fmt: skip
+    warnings = group.check(allow or ())
+    shard_bytes = parse_size(shard_size) if shard_size is not None else None
+    plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for each in settings]
+    outs = folders(out, [plan.coefficients.label for plan in plans])
     print_warnings(warnings, stderr)
-    _print_plan(plan, stdout)
+    if note:
+        stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
+    _print_plan(plans, stdout)
+    if explain:
+        from mull.cli.explain import print_explanation
+
+        names = [tensor.name for tensor in group.tensors]
+        for plan in plans:
+            print_explanation(plan.coefficients, names, stdout, stderr)
+        return
     if dry_run:
-        check_target(out, (pair.instruct, pair.thinking), overwrite=overwrite)
-        plan.check_space(out)
+        for target, plan in zip(outs, plans, strict=True):
+            check_target(target, group.by_role.values(), overwrite=overwrite)
+            plan.check_space(target, times=len(plans))
         stdout.print("dry run: nothing was written")
         return
     # Only now is torch worth its import time.
     from mull.cli.progress import byte_progress
-    from mull.merging.stream import merge as run_merge
+    from mull.merging.stream import merge_all, work
     from mull.reports.cards import model_card
 
-    with byte_progress(f"λ = {coefficients.label}", plan.nbytes, stderr) as advance:
-        run_merge(
-            plan,
-            out,
+    label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
+    with byte_progress(label, work(plans), stderr) as advance:
+        merge_all(
+            plans,
+            outs,
             overwrite=overwrite,
             threads=threads,
             hash_inputs=hash_inputs,
-            extra_files={"README.md": model_card(plan, out.name)},
+            extra_files=[
+                {"README.md": model_card(plan, target.name)} for plan, target in zip(plans, outs, strict=True)
+            ],
             progress=advance,
         )
-    stdout.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
+    for target in outs:
+        stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
+
+
+def folders(out: Path, labels: list[str]) -> list[Path]:
+    """Where each result goes: `{lambda}` in the path is its λ, appended to the name where several lack it."""
+    if len(labels) == 1 and "{lambda}" not in str(out):
+        return [out]
+    template = str(out) if "{lambda}" in str(out) else f"{out}-{{lambda}}"
+    return [Path(template.replace("{lambda}", label.replace("/", "_"))) for label in labels]
 
 
 def parse_size(text: str) -> int:
@@ -133,20 +197,29 @@ def print_warnings(warnings: list[Finding], stderr: Console) -> None:
         stderr.print(f"[yellow]warning[/] {escape(warning.what)}{remedy}", highlight=False, soft_wrap=True)
 
 
-def _print_plan(plan: MergePlan, stdout: Console) -> None:
+def _print_plan(plans: list[MergePlan], stdout: Console) -> None:
     from rich.markup import escape
 
-    pair = plan.pair
-    count = sum(len(shard.tensors) for shard in plan.shards)
-    dtypes = ", ".join(sorted({tensor.dtype for shard in plan.shards for tensor in shard.tensors}))
-    mixed = sum(tensor.lam not in (0, 1) for shard in plan.shards for tensor in shard.tensors)
-    lines = (
-        ("Instruct", pair.instruct.name),
-        ("Thinking", pair.thinking.name),
-        ("λ", plan.coefficients.label),
-        ("donor", f"{pair.donor_side} (template, tokenizer, generation config, tensor layout)"),
-        ("tensors", f"{count} in {len(plan.shards)} shard(s), {dtypes}; {mixed} mixed, {count - mixed} copied"),
-        ("bytes", f"{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
-    )
+    from mull.merging.methods.mi import Mi
+    from mull.merging.words import coefficient_in_words, method_in_words
+
+    plan = plans[0]
+    group = plan.group
+    tensors = [tensor for shard in plan.shards for tensor in shard.tensors]
+    mixed = sum(plan.copies(tensor) is None for tensor in tensors)
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors}))
+    times = f"{len(plans)} × " if len(plans) > 1 else ""
+    lines = [(role.capitalize(), model.name) for role, model in group.by_role.items()]
+    lines += [("method", method_in_words(plan.method))] if plan.method != Mi() else []
+    name, _ = coefficient_in_words(plan)
+    lines += [(name, ", ".join(coefficient_in_words(each)[1] for each in plans))] if name else []
+    lines += [
+        ("donor", f"{group.donor_role} (template, tokenizer, generation config, tensor layout)"),
+        (
+            "tensors",
+            f"{len(tensors)} in {len(plan.shards)} shard(s), {dtypes}; {mixed} mixed, {len(tensors) - mixed} copied",
+        ),
+        ("bytes", f"{times}{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
+    ]
     for label, value in lines:
         stdout.print(f"[dim]{label:>9}[/]  {escape(value)}", highlight=False, soft_wrap=True)

@@ -42,7 +42,7 @@ def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[fl
 
 
 def arc_of_rows(left: Tensor, right: Tensor, lam: float, linear_above: float) -> tuple[Tensor, Tensor]:
-    """`arc` for each pair of rows of float64 `[rows, length]`: factors `[rows, 1]`, of the chord where that is taken."""
+    """`arc` for each pair of rows of float64 `[rows, length]`: factors `[rows, 1]`, the chord's where need be."""
     import torch
 
     norms = left.norm(dim=1, keepdim=True) * right.norm(dim=1, keepdim=True)

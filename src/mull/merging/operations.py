@@ -20,11 +20,6 @@ class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
     @property
-    def copies(self) -> int | None:
-        """The model whose bytes are the result, if any: nothing is computed then."""
-        ...
-
-    @property
     def align(self) -> int:
         """A range must begin at a multiple of this, and be that long unless it ends the tensor."""
         ...
@@ -43,10 +38,6 @@ class Interpolation:
 
     lam: float
     align: int = 1
-
-    @property
-    def copies(self) -> int | None:
-        return int(self.lam) if self.lam in (0, 1) else None
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.interpolation import interpolate
@@ -78,7 +69,6 @@ class Combination:
     elect: bool = False
     mean: bool = False
     align: int = 4
-    copies: int | None = None
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled

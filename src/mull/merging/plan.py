@@ -15,10 +15,12 @@ from typing import Any
 
 from mull import __version__
 from mull.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
-from mull.checkpoints.headers import FLOATING, ITEM_BYTES, layout_header
-from mull.checkpoints.pair import Pair, PairedTensor
+from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo, layout_header
+from mull.checkpoints.pair import AlignedTensor, Group
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.methods import Method
+from mull.merging.methods.mi import Mi
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
@@ -27,9 +29,10 @@ DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 class OutputTensor:
     """One tensor of the result."""
 
-    source: PairedTensor
+    source: AlignedTensor
     dtype: str
-    lam: float
+    coefficient: float
+    """λ or α, as the method takes it."""
     start: int
     """Byte offset in its shard."""
     nbytes: int
@@ -52,7 +55,8 @@ class OutputShard:
 class MergePlan:
     """Everything a merge will do."""
 
-    pair: Pair
+    group: Group
+    method: Method
     coefficients: Coefficients
     dtype: str | None
     """safetensors dtype of all floating tensors, or None for the donor's own."""
@@ -65,12 +69,15 @@ class MergePlan:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes read from the inputs; λ = 0 and λ = 1 read one side only."""
-        return sum(
-            (t.source.instruct.nbytes if t.lam != 1 else 0) + (t.source.thinking.nbytes if t.lam != 0 else 0)
-            for shard in self.shards
-            for t in shard.tensors
-        )
+        """Bytes of the inputs that take part: of what is copied, one model's. A method that measures reads them again."""
+        return sum(_read(tensor, self.copies(tensor)) for shard in self.shards for tensor in shard.tensors)
+
+    def copies(self, tensor: OutputTensor) -> TensorInfo | None:
+        """The tensor whose bytes (or values, in another dtype) are the whole result, if any."""
+        if tensor.source.donor.dtype not in FLOATING:
+            return tensor.source.donor
+        copied = self.method.copies(tensor.coefficient)
+        return None if copied is None else tensor.source.models[copied]
 
     @cached_property
     def digest(self) -> str:
@@ -86,20 +93,19 @@ class MergePlan:
     def describe(self) -> dict[str, Any]:
         """The settings and the inputs as they are now, for the manifest and the digest."""
         return {
-            "method": "mi",
+            **self.method.to_json(),
             "coefficients": self.coefficients.to_json(),
-            "donor": self.pair.donor_side,
+            "donor": self.group.donor_role,
             "dtype": self.dtype,
             "shards": [shard.file for shard in self.shards],
-            "instruct": _identity(self.pair.instruct),
-            "thinking": _identity(self.pair.thinking),
+            **{role: _identity(model) for role, model in self.group.by_role.items()},
         }
 
     def check_unchanged(self) -> None:
         """Raise MullError if an input file was written to, or removed, since the plan was made."""
-        for side in (self.pair.instruct, self.pair.thinking):
-            before = self.described["instruct" if side is self.pair.instruct else "thinking"]["files"]
-            for path in side.files:
+        for role, model in self.group.by_role.items():
+            before = self.described[role]["files"]
+            for path in model.files:
                 try:
                     same = before[path.name] == _stat(path)
                 except OSError:
@@ -110,7 +116,7 @@ class MergePlan:
 
     def config(self) -> dict[str, Any]:
         """The donor's config, with the new dtype where one was asked for: loaders cast to what the config says."""
-        config = dict(self.pair.donor.config)
+        config = dict(self.group.donor.config)
         name = next((name for name, kind in DTYPES.items() if kind == self.dtype), None)
         if name is not None:
             config["dtype" if "dtype" in config else "torch_dtype"] = name
@@ -123,13 +129,13 @@ class MergePlan:
             "weight_map": {t.source.name: shard.file for shard in self.shards for t in shard.tensors},
         }
 
-    def check_space(self, out: Path) -> None:
-        """Raise MullError unless the file system of `out` has room for the result."""
+    def check_space(self, out: Path, times: int = 1) -> None:
+        """Raise MullError unless the file system of `out` has room for `times` results of this size."""
         parent = out.resolve().parent
         while not parent.exists():
             parent = parent.parent
-        companions = sum(path.stat().st_size for path in self.pair.donor.companions())
-        needed, free = self.nbytes + companions + (1 << 20), shutil.disk_usage(parent).free
+        companions = sum(path.stat().st_size for path in self.group.donor.companions())
+        needed, free = times * (self.nbytes + companions + (1 << 20)), shutil.disk_usage(parent).free
         if needed > free:
             have = f"the result needs {in_words(needed)}, {in_words(free)} are free"
             raise MullError(
@@ -138,31 +144,41 @@ class MergePlan:
 
 
 def plan_merge(
-    pair: Pair, coefficients: Coefficients, *, dtype: str | None = None, shard_bytes: int | None = None
+    group: Group,
+    coefficients: Coefficients,
+    *,
+    method: Method | None = None,
+    dtype: str | None = None,
+    shard_bytes: int | None = None,
 ) -> MergePlan:
-    """Plan a merge of a checked pair; shards as the donor's, or of at most `shard_bytes` each.
+    """Plan a merge of a checked pair or group; interpolation unless another method is given.
+
+    Shards are the donor's, or of at most `shard_bytes` each.
 
     Raises:
-        MullError: a coefficient matches nothing or lies beyond the model, or `dtype` is unknown.
+        MullError: a coefficient matches nothing or lies beyond the model, `dtype` is unknown, or the method does not
+            take these models.
     """
+    method = method or Mi()
+    method.check_models(len(group.models), has_base=group.base is not None)
     if dtype is not None and dtype not in DTYPES:
         raise MullError(f"unknown dtype {dtype!r}", "known: " + ", ".join(DTYPES))
     target = DTYPES[dtype] if dtype else None
-    lams = coefficients.resolve(tensor.name for tensor in pair.tensors)
-    outputs: list[tuple[PairedTensor, str]] = []
-    for tensor in pair.tensors:
+    lams = coefficients.resolve(tensor.name for tensor in group.tensors)
+    outputs: list[tuple[AlignedTensor, str]] = []
+    for tensor in group.tensors:
         mixed = tensor.donor.dtype in FLOATING
         outputs.append((tensor, target if target and mixed else tensor.donor.dtype))
     shards = []
     groups = _by_size(outputs, shard_bytes) if shard_bytes else _as_donor(outputs)
-    for i, group in enumerate(groups):
+    for i, together in enumerate(groups):
         file = SINGLE if len(groups) == 1 else f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors"
         # Wide items first, as safetensors itself does: its readers need every tensor aligned.
-        group.sort(key=lambda item: -ITEM_BYTES[item[1]])
-        header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in group])
-        tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in group]
+        together.sort(key=lambda item: -ITEM_BYTES[item[1]])
+        header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in together])
+        tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in together]
         shards.append(OutputShard(file, header, tensors))
-    plan = MergePlan(pair, coefficients, target, shards)
+    plan = MergePlan(group, method, coefficients, target, shards)
     _ = plan.described  # the inputs as they are now: what changes from here on is noticed
     return plan
 
@@ -172,15 +188,15 @@ def in_words(nbytes: int) -> str:
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
-def _as_donor(outputs: list[tuple[PairedTensor, str]]) -> list[list[tuple[PairedTensor, str]]]:
-    groups: dict[Path, list[tuple[PairedTensor, str]]] = {}
+def _as_donor(outputs: list[tuple[AlignedTensor, str]]) -> list[list[tuple[AlignedTensor, str]]]:
+    groups: dict[Path, list[tuple[AlignedTensor, str]]] = {}
     for tensor, kind in outputs:
         groups.setdefault(tensor.donor.file, []).append((tensor, kind))
     return [groups[file] for file in sorted(groups)]
 
 
-def _by_size(outputs: list[tuple[PairedTensor, str]], limit: int) -> list[list[tuple[PairedTensor, str]]]:
-    groups: list[list[tuple[PairedTensor, str]]] = [[]]
+def _by_size(outputs: list[tuple[AlignedTensor, str]], limit: int) -> list[list[tuple[AlignedTensor, str]]]:
+    groups: list[list[tuple[AlignedTensor, str]]] = [[]]
     size = 0
     for tensor, kind in outputs:
         nbytes = tensor.donor.numel * ITEM_BYTES[kind]
@@ -190,6 +206,13 @@ def _by_size(outputs: list[tuple[PairedTensor, str]], limit: int) -> list[list[t
         groups[-1].append((tensor, kind))
         size += nbytes
     return groups
+
+
+def _read(tensor: OutputTensor, copied: TensorInfo | None) -> int:
+    source = tensor.source
+    if copied is not None:
+        return copied.nbytes
+    return sum(info.nbytes for info in source.models) + (source.base.nbytes if source.base else 0)
 
 
 def _identity(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -9,128 +9,202 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from threading import Lock
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mull import __version__
 from mull.checkpoints.blocks import Buffer, Files, read_piece
 from mull.checkpoints.checkpoint import INDEX, Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
-from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
+from mull.checkpoints.pair import AlignedTensor
 from mull.errors import MullError
 from mull.merging import output
-from mull.merging.interpolation import interpolate
+from mull.merging.operations import Operation
 from mull.merging.plan import MergePlan, OutputShard, OutputTensor, in_words
+from mull.merging.reading import InFiles
+from mull.merging.source import Source
 from mull.merging.verify import verify
 
 PIECE = 1 << 19
 """Elements per piece: large enough for the disk, small enough for the cache."""
-COMPUTE_BLOCK = 1 << 16
-"""Elements computed at a time: two float32 buffers of it stay in a core's second-level cache."""
 MANIFEST = "mull.json"
 
 
 class Piece(NamedTuple):
     """A range of elements of one output tensor that comes from the same sources throughout."""
 
-    tensor: OutputTensor
+    tensor: int
+    """Its place in the shard."""
     first: int
     length: int
 
 
-def merge(
-    plan: MergePlan,
-    out: Path,
+class Job(NamedTuple):
+    """One result of a run: its plan, the hidden folder it grows in, what is done to each tensor, the shards done."""
+
+    plan: MergePlan
+    partial: Path
+    operations: dict[str, Operation]
+    done: list[str]
+
+
+def merge(plan: MergePlan, out: Path, *, extra_files: dict[str, str] | None = None, **options: Any) -> Path:
+    """Write the model of `plan` to the folder `out` and return it; see `merge_all`."""
+    return merge_all([plan], [out], extra_files=[extra_files or {}], **options)[0]
+
+
+def merge_all(
+    plans: list[MergePlan],
+    outs: list[Path],
     *,
     overwrite: bool = False,
     threads: int = 2,
     hash_inputs: bool = False,
-    extra_files: dict[str, str] | None = None,
+    extra_files: list[dict[str, str]] | None = None,
     progress: Callable[[int], object] | None = None,
-) -> Path:
-    """Write the model of `plan` to the folder `out` and return it.
+) -> list[Path]:
+    """Write each plan's model to its folder, reading every input byte once for all of them together.
 
-    `progress` is told output bytes as they are written (increments; the first one counts what an earlier, killed run
-    had finished), by one thread at a time. `extra_files` (name → text) are written beside the weights. `hash_inputs`
-    puts the SHA-256 of every input file into mull.json, at the price of one more pass over them.
+    The plans may differ in their coefficients alone. What a method measures before it merges it reads once more.
+
+    `progress` is told bytes of `work` as they are done (increments; the first ones count what an earlier, killed run
+    had finished), by one thread at a time. `extra_files` (name → text, for each plan) are written beside the weights.
+    `hash_inputs` puts the SHA-256 of every input file into mull.json, at the price of one more pass over them.
 
     Raises:
-        MullError: `out` exists (without `overwrite`), the disk is full, an input cannot be read or changed meanwhile,
-            another merge is writing to `out`, or the self-check found a wrong element.
+        MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
+            meanwhile, another merge is writing to an output, or the self-check found a wrong element.
     """
     if threads < 1:
         raise MullError(f"a merge needs at least one thread, got {threads}")
-    inputs = [side for side in (plan.pair.instruct, plan.pair.thinking, plan.pair.base) if side]
-    partial = output.partial_folder(out)
+    _check_alike(plans, outs)
+    inputs = list(plans[0].group.by_role.values())
+    partials = [output.partial_folder(out) for out in outs]
     intra_op = torch.get_num_threads()
+    out = outs[0]
     try:
-        output.check_target(out, inputs, overwrite=overwrite)
-        if not partial.exists():
-            plan.check_space(out)
-        with output.locked(partial, out):
-            output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
-            _fill(plan, partial, threads, hash_inputs, extra_files or {}, progress)
-            output.swap_in(partial, out.resolve())
+        for out in outs:
+            output.check_target(out, inputs, overwrite=overwrite)
+        fresh = [plan for plan, partial in zip(plans, partials, strict=True) if not partial.exists()]
+        if fresh:
+            fresh[0].check_space(outs[0], times=len(fresh))
+        with ExitStack() as locks:
+            for partial, out in zip(partials, outs, strict=True):
+                locks.enter_context(output.locked(partial, out))
+                output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
+            out = outs[0]
+            jobs = [_resumed(plan, partial) for plan, partial in zip(plans, partials, strict=True)]
+            _fill(jobs, threads, hash_inputs, extra_files or [{}] * len(jobs), progress)
+            for partial, out in zip(partials, outs, strict=True):
+                output.swap_in(partial, out.resolve())
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = f"the disk of {out} is full: the result needs {in_words(plan.nbytes)}"
+            what = f"the disk of {out} is full: the result needs {in_words(sum(plan.nbytes for plan in plans))}"
             raise MullError(what, "free some space and run it again") from None
         what = f"cannot write {out}: {error.strerror}"
         raise MullError(what, "check the folder's permissions and the disk") from None
     finally:
         torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
-    return out
+    return outs
+
+
+def work(plans: list[MergePlan]) -> int:
+    """What `progress` adds up to: bytes to write, and once more the bytes that are measured first."""
+    return sum(plan.nbytes for plan in plans) + sum(tensor.nbytes for plan in plans for tensor in _measured(plan))
+
+
+def _measured(plan: MergePlan) -> list[OutputTensor]:
+    if not plan.method.measures:
+        return []
+    return [tensor for shard in plan.shards for tensor in shard.tensors if plan.copies(tensor) is None]
+
+
+def _check_alike(plans: list[MergePlan], outs: list[Path]) -> None:
+    headers = {tuple(shard.header for shard in plan.shards) for plan in plans}
+    if len({id(plan.group) for plan in plans}) > 1 or len(headers) > 1 or len({plan.method for plan in plans}) > 1:
+        raise MullError("these merges cannot share one pass", "let them differ in their coefficients alone")
+    if len({out.resolve() for out in outs}) < len(outs):
+        raise MullError("two results of one run go to the same folder", "give each its own")
+
+
+def _resumed(plan: MergePlan, partial: Path) -> Job:
+    sizes = {shard.file: shard.nbytes for shard in plan.shards}
+    return Job(plan, partial, {}, output.finished_shards(partial, plan.digest, sizes))
 
 
 def _fill(
-    plan: MergePlan,
-    partial: Path,
+    jobs: list[Job],
     threads: int,
     hash_inputs: bool,
-    extra_files: dict[str, str],
+    extra_files: list[dict[str, str]],
     progress: Callable[[int], object] | None,
 ) -> None:
-    """Write everything into the partial folder. What an error leaves there is kept only if a later run can use it."""
-    done = output.finished_shards(partial, plan.digest, {shard.file: shard.nbytes for shard in plan.shards})
+    """Write everything into the partial folders. What an error leaves there is kept only if a later run can use it."""
+    telling = Lock()
+
+    def tell(nbytes: int) -> None:
+        if progress:
+            with telling:
+                progress(nbytes)
+
     try:
-        for shard in plan.shards:
-            if shard.file not in done:
-                _reserve(partial / shard.file, shard)
-        for shard in plan.shards:
-            if shard.file not in done:
-                _write_shard(partial / shard.file, shard, threads, progress)
-                done.append(shard.file)
-                output.record_finished(partial, plan.digest, done)
-            elif progress:
-                progress(shard.nbytes)
+        for job in jobs:
+            for shard in job.plan.shards:
+                if shard.file not in job.done:
+                    _reserve(job.partial / shard.file, shard)
+        for job in jobs:
+            _prepare(job, threads, tell)
+        for place, shard in enumerate(jobs[0].plan.shards):
+            waiting = [job for job in jobs if shard.file not in job.done]
+            if waiting:
+                _write_shard(waiting, place, threads, tell)
+            for job in jobs:
+                if job not in waiting:
+                    tell(shard.nbytes)
+            for job in waiting:
+                job.done.append(shard.file)
+                output.record_finished(job.partial, job.plan.digest, job.done)
         try:
-            plan.check_unchanged()
-            verify(plan, partial)
+            jobs[0].plan.check_unchanged()
+            for job in jobs:
+                verify(job.plan, job.partial, job.operations)
         except MullError:
-            done.clear()
+            for job in jobs:
+                job.done.clear()
             raise
-        for path in plan.pair.donor.companions():
-            output.copy_file(path, partial / path.name)
-        if plan.dtype is not None:
-            output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
-        for name, text in extra_files.items():
-            output.write_text(partial / name, text)
-        if len(plan.shards) > 1:
-            output.write_text(partial / INDEX, json.dumps(plan.index(), indent=2) + "\n")
-        manifest = _manifest(plan, hash_inputs=hash_inputs)
-        output.write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+        manifest = _manifest(jobs[0].plan, hash_inputs=hash_inputs)
+        for job, files in zip(jobs, extra_files, strict=True):
+            _write_small_files(job.plan, job.partial, {**job.plan.described, **manifest}, files)
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or not done:
-            shutil.rmtree(partial, ignore_errors=True)
+        for job in jobs:
+            if full or not job.done:
+                shutil.rmtree(job.partial, ignore_errors=True)
         raise
+
+
+def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, object], extra: dict[str, str]) -> None:
+    for path in plan.group.donor.companions():
+        output.copy_file(path, partial / path.name)
+    if plan.dtype is not None:
+        output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
+    for name, text in extra.items():
+        output.write_text(partial / name, text)
+    if len(plan.shards) > 1:
+        output.write_text(partial / INDEX, json.dumps(plan.index(), indent=2) + "\n")
+    output.write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _reserve(path: Path, shard: OutputShard) -> None:
@@ -141,77 +215,134 @@ def _reserve(path: Path, shard: OutputShard) -> None:
         os.truncate(file.fileno(), shard.nbytes)
 
 
-def _write_shard(path: Path, shard: OutputShard, threads: int, progress: Callable[[int], object] | None) -> None:
-    pieces = _pieces(shard)
-    taking, telling, stop = threading.Lock(), threading.Lock(), threading.Event()
+def _prepare(job: Job, threads: int, tell: Callable[[int], None]) -> None:
+    """Let the method measure what it needs of each tensor, of several at a time."""
+    plan = job.plan
+    mixed = [t for shard in plan.shards for t in shard.tensors if plan.copies(t) is None]
+    measured = {tensor.source.name: tensor for tensor in _measured(plan)}
+    with Files() as files, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        for tensor in mixed:
+            for info in _inputs(tensor.source):
+                files.open(info.file)
 
-    def tell(nbytes: int) -> None:
-        if progress:
-            with telling:
-                progress(nbytes)
+        def each(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
+            return list(pool.map(function, sources))
+
+        def prepare(source: InFiles) -> Operation:
+            operation = plan.method.prepare(source, coefficients[source.name], survey)
+            if source.name in measured:
+                tell(measured[source.name].nbytes)
+            return operation
+
+        coefficients = {tensor.source.name: tensor.coefficient for tensor in mixed}
+        sources = [InFiles(tensor.source, files) for tensor in mixed]
+        try:
+            survey = plan.method.survey(list(sources), each) if sources else None
+            largest_first = sorted(sources, key=lambda source: -source.count)
+            prepared = list(pool.map(prepare, largest_first))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        job.operations.update(zip((source.name for source in largest_first), prepared, strict=True))
+
+
+def _inputs(source: AlignedTensor) -> list[TensorInfo]:
+    return [*source.models, *([source.base] if source.base else [])]
+
+
+def _write_shard(jobs: list[Job], place: int, threads: int, tell: Callable[[int], None]) -> None:
+    """Write one shard of every job; pieces are the parallelism."""
+    shards = [job.plan.shards[place] for job in jobs]
+    pieces, longest = _pieces(jobs, place)
+    taking, stop = Lock(), threading.Event()
+    wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
+    many = max((len(_inputs(tensor.source)) for tensor in shards[0].tensors), default=0)
 
     def worker() -> None:
-        torch.set_num_threads(1)  # of this thread: pieces are the parallelism, and more would only contend
-        wide = max((ITEM_BYTES[tensor.dtype] for tensor in shard.tensors), default=1)
-        buffers = [Buffer(PIECE * 8), Buffer(PIECE * 8), Buffer(PIECE * wide)]
+        torch.set_num_threads(1)  # of this thread: more would only contend
+        buffers = [Buffer(longest * 8) for _ in range(many)]
+        mixed = Buffer(longest * max(wide, 8))
         while not stop.is_set():
             with taking:
                 piece = next(pieces, None)
             if piece is None:
                 return
-            data = _compute(files, piece, buffers)
-            _pwrite(target, data, piece.tensor.start + piece.first * ITEM_BYTES[piece.tensor.dtype])
-            tell(len(data))
+            read: dict[int, Tensor] = {}
+            for job, shard, target in zip(jobs, shards, targets, strict=True):
+                tensor = shard.tensors[piece.tensor]
+                data = _compute(files, job, tensor, piece, buffers, mixed, read)
+                _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
+                tell(len(data))
 
-    with Files() as files, ThreadPoolExecutor(threads) as pool:
-        for tensor in shard.tensors:
-            for info in (tensor.source.instruct, tensor.source.thinking, tensor.source.donor):
+    with Files() as files, ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
+        for tensor in shards[0].tensors:
+            for info in (*_inputs(tensor.source), tensor.source.donor):
                 files.open(info.file)
-        target = os.open(path, os.O_WRONLY)
-        try:
+        targets = [os.open(job.partial / shard.file, os.O_WRONLY) for job, shard in zip(jobs, shards, strict=True)]
+        for target in targets:
+            stack.callback(os.close, target)
+        stack.callback(pool.shutdown, wait=True)
+        stack.callback(stop.set)
+        for target, shard in zip(targets, shards, strict=True):
             _pwrite(target, memoryview(shard.header), 0)
             tell(len(shard.header))
-            futures = [pool.submit(worker) for _ in range(threads)]
-            wait(futures, return_when=FIRST_EXCEPTION)
-            stop.set()
-            for future in futures:
-                future.result()
+        futures = [pool.submit(worker) for _ in range(threads)]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        stop.set()
+        for future in futures:
+            future.result()
+        for target in targets:
             os.fsync(target)
-        finally:
-            stop.set()
-            pool.shutdown(wait=True)
-            os.close(target)
 
 
-def _pieces(shard: OutputShard) -> Iterator[Piece]:
-    for tensor in shard.tensors:
-        shared, total = tensor.source.shared, tensor.source.donor.numel
-        for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
-            for first in range(begin, end, PIECE):
-                yield Piece(tensor, first, min(PIECE, end - first))
+def _pieces(jobs: list[Job], place: int) -> tuple[Iterator[Piece], int]:
+    """The shard's pieces and the longest one's elements."""
+
+    def steps(tensor: OutputTensor) -> int:
+        operations = [job.operations.get(tensor.source.name) for job in jobs]
+        align = math.lcm(*(operation.align for operation in operations if operation))
+        return max(PIECE // align, 1) * align
+
+    def pieces() -> Iterator[Piece]:
+        for i, tensor in enumerate(tensors):
+            shared, total = tensor.source.shared, tensor.source.donor.numel
+            for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
+                for first in range(begin, end, steps(tensor)):
+                    yield Piece(i, first, min(steps(tensor), end - first))
+
+    tensors = jobs[0].plan.shards[place].tensors
+    return pieces(), max((min(steps(tensor), tensor.source.donor.numel) for tensor in tensors), default=1)
 
 
-def _compute(files: Files, piece: Piece, buffers: list[Buffer]) -> memoryview:
-    """The bytes of one piece of the result, in one of the buffers."""
-    tensor, source = piece.tensor, piece.tensor.source
-    only: TensorInfo | None = None
-    if piece.first >= source.shared or source.donor.dtype not in FLOATING:
-        only = source.donor
-    elif tensor.lam in (0, 1):
-        only = source.thinking if tensor.lam == 1 else source.instruct
-    nbytes = piece.length * ITEM_BYTES[tensor.dtype]
+def _compute(
+    files: Files,
+    job: Job,
+    tensor: OutputTensor,
+    piece: Piece,
+    buffers: list[Buffer],
+    mixed: Buffer,
+    read: dict[int, Tensor],
+) -> memoryview:
+    """The bytes of one piece of the result, in one of the buffers; `read` holds what was read of the piece before."""
+    source, nbytes = tensor.source, piece.length * ITEM_BYTES[tensor.dtype]
+    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
     if only is not None and only.dtype == tensor.dtype:
-        data = buffers[0].bytes[:nbytes]
+        data = mixed.bytes[:nbytes]
         files.read(only.file, only.start + piece.first * ITEM_BYTES[only.dtype], data)
         return data
-    mixed = buffers[2].view(tensor.dtype, piece.length)
+    result = mixed.view(tensor.dtype, piece.length)
     if only is not None:
-        mixed.copy_(read_piece(files, only, piece.first, piece.length, buffers[0]))
-    else:
-        i = read_piece(files, source.instruct, piece.first, piece.length, buffers[0])
-        t = read_piece(files, source.thinking, piece.first, piece.length, buffers[1])
-        interpolate(i, t, tensor.lam, mixed, block=COMPUTE_BLOCK)
-    return buffers[2].bytes[:nbytes]
+        read.clear()
+        result.copy_(read_piece(files, only, piece.first, piece.length, buffers[0]))
+        return mixed.bytes[:nbytes]
+    if not read:
+        for i, info in enumerate(_inputs(source)):
+            read[i] = read_piece(files, info, piece.first, piece.length, buffers[i])
+    models, base = list(read.values()), None
+    if source.base:
+        *models, base = models
+    job.operations[source.name].into(models, base, result, piece.first)
+    return mixed.bytes[:nbytes]
 
 
 def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
@@ -221,19 +352,17 @@ def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
 
 
 def _manifest(plan: MergePlan, *, hash_inputs: bool) -> dict[str, object]:
-    described = {**plan.described}
-    for key, side in (("instruct", plan.pair.instruct), ("thinking", plan.pair.thinking)):
-        files = _fingerprints(side, hash_inputs)
-        described[key] = {"name": side.name, "fingerprint": fingerprint(side), "files": files}
-    donor = plan.pair.donor
-    warnings = [f"{f.code}: {f.what}" for f in plan.pair.findings() if f.severity != "same"]
-    return {
+    """What all results of a run share; each one's own description comes beside it."""
+    manifest: dict[str, object] = {
         "mull": __version__,
         "torch": torch.__version__,
-        **described,
-        "donor_name": donor.name,
-        "findings": warnings,
+        "donor_name": plan.group.donor.published_name,
     }
+    for role, model in plan.group.by_role.items():
+        files = _fingerprints(model, hash_inputs)
+        manifest[role] = {"name": model.published_name, "fingerprint": fingerprint(model), "files": files}
+    manifest["findings"] = [f"{f.code}: {f.what}" for f in plan.group.findings() if f.severity != "same"]
+    return manifest
 
 
 def _fingerprints(side: Checkpoint, hash_inputs: bool) -> dict[str, dict[str, object]]:

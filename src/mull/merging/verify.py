@@ -1,18 +1,21 @@
 """The self-check of a merge: re-reads a sample of the written shards and compares it with float64 arithmetic.
 
-Written on numpy and on its own reading of the dtypes, so that it shares no code with what it checks.
+Written on numpy and on its own reading of the dtypes; interpolation is computed anew, any other method by its own
+operation in float64, which the compiled kernels have no part in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mull.checkpoints.headers import FLOATING, TensorInfo
 from mull.errors import MullError
+from mull.merging.operations import Interpolation, Operation
 from mull.merging.plan import MergePlan, OutputTensor
 
 _RUN = 1024
@@ -22,11 +25,11 @@ _SMALLEST_NORMAL = {"BF16": 2.0**-126, "F16": 2.0**-14, "F32": 2.0**-126, "F64":
 _LARGEST = {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": float(np.finfo(np.float64).max)}
 
 
-def verify(plan: MergePlan, folder: Path) -> int:
+def verify(plan: MergePlan, folder: Path, operations: Mapping[str, Operation]) -> int:
     """Compare a sample of every tensor in `folder` with its inputs; returns the number of elements compared.
 
     What is copied (λ = 0, λ = 1, integers, rows that the donor alone has) must be equal bit for bit; any other
-    element must lie within one unit in the last place.
+    element must lie within one unit in the last place of the method's result in float64.
 
     Raises:
         MullError: an element is wrong: the disk or the memory is at fault, or mull is.
@@ -38,10 +41,12 @@ def verify(plan: MergePlan, folder: Path) -> int:
             if written.read(len(shard.header)) != shard.header:
                 raise MullError(f"self-check failed: the header of {shard.file} is damaged", _REMEDY)
         for tensor in shard.tensors:
+            operation = operations.get(tensor.source.name)
             total = tensor.source.donor.numel
             result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
-            for first, count in _places(tensor.source.shared, total):
-                _compare(tensor, result, first, count)
+            for first, count in _places(tensor.source.shared, total, operation.align if operation else 1):
+                source = tensor.source.donor if first >= tensor.source.shared else plan.copies(tensor)
+                _compare(tensor, result, source, operation, first, count)
                 compared += count
     return compared
 
@@ -49,17 +54,25 @@ def verify(plan: MergePlan, folder: Path) -> int:
 _REMEDY = "check disk and memory, then merge again"
 
 
-def _places(shared: int, total: int) -> Iterator[tuple[int, int]]:
-    """(first, count) of each run; none straddles the end of the common rows."""
+def _places(shared: int, total: int, align: int = 1) -> Iterator[tuple[int, int]]:
+    """(first, count) of each run, in whole multiples of `align`; none straddles the end of the common rows."""
+    run = -(-_RUN // align) * align
     for begin, end in ((0, shared), (shared, total)):
-        last = max(begin, end - _RUN)
-        for first in sorted({begin, (begin + last) // 2, last}):
+        last = max(begin, end - run)
+        for place in sorted({begin, (begin + last) // 2, last}):
+            first = place - (place - begin) % align
             if first < end:
-                yield first, min(_RUN, end - first)
+                yield first, end - first if place == last else run
 
 
-def _compare(tensor: OutputTensor, result: TensorInfo, first: int, count: int) -> None:
-    source = _copied_from(tensor, first)
+def _compare(
+    tensor: OutputTensor,
+    result: TensorInfo,
+    source: TensorInfo | None,
+    operation: Operation | None,
+    first: int,
+    count: int,
+) -> None:
     if source and source.dtype == tensor.dtype:
         item = np.dtype((np.void, tensor.nbytes // max(result.numel, 1)))
         wrong = np.frombuffer(_raw(source, first, count), item) != np.frombuffer(_raw(result, first, count), item)
@@ -69,12 +82,7 @@ def _compare(tensor: OutputTensor, result: TensorInfo, first: int, count: int) -
             wanted = _values(source, first, count)
             size = np.abs(wanted)
         else:
-            with np.errstate(invalid="ignore", over="ignore"):
-                parts = (
-                    (1 - tensor.lam) * _values(tensor.source.instruct, first, count),
-                    tensor.lam * _values(tensor.source.thinking, first, count),
-                )
-                wanted, size = parts[0] + parts[1], np.abs(parts[0]) + np.abs(parts[1])
+            wanted, size = _recomputed(tensor, operation, first, count)
         wrong = ~_close(got, wanted, size, tensor.dtype)
     if wrong.any():
         at = int(np.argmax(wrong))
@@ -85,11 +93,21 @@ def _compare(tensor: OutputTensor, result: TensorInfo, first: int, count: int) -
         raise MullError(what, _REMEDY)
 
 
-def _copied_from(tensor: OutputTensor, first: int) -> TensorInfo | None:
-    source = tensor.source
-    if first >= source.shared or source.donor.dtype not in FLOATING:
-        return source.donor
-    return {0.0: source.instruct, 1.0: source.thinking}.get(tensor.lam)
+def _recomputed(
+    tensor: OutputTensor, operation: Operation | None, first: int, count: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The elements in float64 and the size of the terms they are the sum of."""
+    models = [_values(info, first, count) for info in tensor.source.models]
+    base = _values(tensor.source.base, first, count) if tensor.source.base else None
+    with np.errstate(invalid="ignore", over="ignore"):
+        if isinstance(operation, Interpolation):
+            parts = ((1 - operation.lam) * models[0], operation.lam * models[1])
+            return parts[0] + parts[1], np.abs(parts[0]) + np.abs(parts[1])
+        assert operation is not None
+        wanted = np.empty(count)
+        origin = None if base is None else torch.from_numpy(base)
+        operation.into([torch.from_numpy(model) for model in models], origin, torch.from_numpy(wanted), first)
+        return wanted, np.abs(wanted) + sum(np.abs(values) for values in (*models, *([] if base is None else [base])))
 
 
 def _close(

@@ -2,35 +2,50 @@
 
 from __future__ import annotations
 
+from mull.checkpoints.pair import Pair
+from mull.merging.methods.mi import Mi
 from mull.merging.plan import MergePlan
+from mull.merging.words import coefficient_in_words, method_in_words
 
 
 def model_card(plan: MergePlan, title: str) -> str:
     """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made."""
-    pair = plan.pair
-    sides = (pair.instruct, pair.thinking)
-    # Only a checkpoint from the hub has a name other than its folder; a path on this machine is nobody else's business.
-    names = [side.name if side.name != str(side.folder) else side.folder.resolve().name for side in sides]
-    on_hub = [side.name.split("@")[0] for side in sides if side.name != str(side.folder)]
+    group = plan.group
     header = ["---", "library_name: transformers", "tags:", "- merge", "- mull"]
+    header += [f"- {plan.method.name}"] if plan.method.name != "mi" else []
+    on_hub = list(dict.fromkeys(model.name.split("@")[0] for model in group.by_role.values() if model.is_on_hub))
     if on_hub:
         header += ["base_model:", *(f"- {name}" for name in on_hub), "base_model_relation: merge"]
     header.append("---")
-    findings = [f"- {f.what.replace('<think>', '`<think>`')}" for f in pair.findings() if f.severity != "same"]
-    body = [
-        f"# {title}",
-        "",
-        "A model between an Instruct and a Thinking checkpoint, interpolated with mull:",
-        "Θ(λ) = λ·Thinking + (1−λ)·Instruct (Wu et al. 2025, [arXiv 2510.10977](https://arxiv.org/abs/2510.10977)).",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| Instruct | {names[0]} |",
-        f"| Thinking | {names[1]} |",
-        f"| λ | {plan.coefficients.label} |",
-        f"| template, tokenizer, generation config | {pair.donor_side} side |",
-        "| rounding | once per element; weights at λ = 0 and λ = 1 byte for byte |",
-    ]
+    sign, value = coefficient_in_words(plan)
+    rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
+    rows += [("method", method_in_words(plan.method))] if plan.method != Mi() else []
+    rows += [(sign, value)] if sign else []
+    rows += [("template, tokenizer, generation config", _donor(plan)), ("rounding", _rounding(plan))]
+    findings = [f"- {f.what.replace('<think>', '`<think>`')}" for f in group.findings() if f.severity != "same"]
+    body = [f"# {title}", "", *_introduction(plan), "", "| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
     if findings:
-        body += ["", "Differences between the two sides:", "", *findings]
+        between = "the two sides" if isinstance(group, Pair) else "the models"
+        body += ["", f"Differences between {between}:", "", *findings]
     return "\n".join([*header, "", *body, ""])
+
+
+def _introduction(plan: MergePlan) -> list[str]:
+    if plan.method == Mi() and isinstance(plan.group, Pair):
+        return [
+            "A model between an Instruct and a Thinking checkpoint, interpolated with mull:",
+            "Θ(λ) = λ·Thinking + (1−λ)·Instruct (Wu et al. 2025, [arXiv 2510.10977](https://arxiv.org/abs/2510.10977)).",
+        ]
+    return [
+        f"A merge of {len(plan.group.models)} checkpoints of one model, made with mull by the method "
+        f"`{plan.method.name}` ({plan.method.paper})."
+    ]
+
+
+def _donor(plan: MergePlan) -> str:
+    return f"{plan.group.donor_role} side" if isinstance(plan.group, Pair) else plan.group.donor_role
+
+
+def _rounding(plan: MergePlan) -> str:
+    ends = "; weights at λ = 0 and λ = 1 byte for byte" if plan.method.takes == "lambda" else ""
+    return "once per element" + ends

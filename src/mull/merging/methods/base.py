@@ -30,6 +30,8 @@ class Method(ABC):
     default: ClassVar[float | None] = None
     """The coefficient where none is given; None = it must be given."""
     base: ClassVar[Literal["never", "optional", "required"]] = "never"
+    measures: ClassVar[bool] = False
+    """Whether `prepare` or `survey` reads the tensors."""
     most: ClassVar[int | None] = None
     """Models at most; at least 2 always."""
 
@@ -41,6 +43,15 @@ class Method(ABC):
     def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
         """Measure one tensor and say what is done to it; `survey` is what `survey` returned."""
 
+    @property
+    def takes(self) -> Literal["lambda", "alpha"] | None:
+        """The coefficient that this method takes with these parameters."""
+        return self.coefficient
+
+    def copies(self, coefficient: float) -> int | None:
+        """The model that is the result at this coefficient, byte for byte; known before anything is read."""
+        return int(coefficient) if self.takes == "lambda" and coefficient in (0, 1) else None
+
     def survey(self, sources: list[Source], each: Each) -> Any:
         """Measure the whole model first, where the method needs that."""
         return None
@@ -51,10 +62,11 @@ class Method(ABC):
 
         if base is None and self.base == "required":
             raise MullError(f"{self.name} needs a base", "give the checkpoint that both were trained from")
+        copied = self.copies(coefficient)
+        if copied is not None:
+            return models[copied].clone()
         source = InMemory("tensor", models, base)
         operation = self.prepare(source, coefficient, self.survey([source], lambda f, xs: [f(x) for x in xs]))
-        if operation.copies is not None:
-            return models[operation.copies].clone()
         out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
         flat = [model.reshape(-1).contiguous() for model in models]
         operation.into(flat, None if base is None else base.reshape(-1).contiguous(), out.view(-1), 0)

@@ -23,6 +23,7 @@ class Breadcrumbs(Method):
     name = "breadcrumbs"
     paper = "Davari & Belilovsky 2023, arXiv 2312.06795"
     coefficient = "alpha"
+    measures = True
     default = 1.0
     base = "required"
 

@@ -58,7 +58,6 @@ class _MagPrune:
     scale: float
     key: int
     align: int
-    copies: int | None = None
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch

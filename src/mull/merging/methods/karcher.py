@@ -19,6 +19,7 @@ class Karcher(Method):
     name = "karcher"
     paper = "Karcher 1977, doi 10.1002/cpa.3160300502"
     coefficient = None
+    measures = True
     default = 1.0
 
     weights: tuple[float, ...] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_weights
@@ -31,9 +31,16 @@ class Mi(Method):
         if self.weights is not None and not math.isclose(math.fsum(self.weights), 1, abs_tol=1e-6):
             raise MullError(f"the weights sum to {math.fsum(self.weights):g}", "interpolation weights sum to 1")
 
+    @property
+    def takes(self) -> Literal["lambda"] | None:
+        return "lambda" if self.weights is None else None
+
+    def copies(self, coefficient: float) -> int | None:
+        if self.weights is None:
+            return super().copies(coefficient)
+        return self.weights.index(1) if sorted(self.weights)[:-1] == [0] * (len(self.weights) - 1) else None
+
     def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
         if self.weights is None:
             return Interpolation(coefficient)
-        alone = [m for m, weight in enumerate(self.weights) if weight == 1]
-        others = sum(weight != 0 for weight in self.weights)
-        return Combination(self.weights, copies=alone[0] if alone and others == 1 else None)
+        return Combination(self.weights)

@@ -21,6 +21,7 @@ class ModelStock(Method):
     name = "model_stock"
     paper = "Jang et al. 2024, arXiv 2403.19522"
     coefficient = None
+    measures = True
     default = 1.0
     base = "required"
 

@@ -25,6 +25,7 @@ class Sce(Method):
     name = "sce"
     paper = "Wan et al. 2024, arXiv 2408.07990"
     coefficient = "alpha"
+    measures = True
     default = 1.0
     base = "required"
 
@@ -58,7 +59,6 @@ class _Fuse:
     least: float
     scale: float
     align: int = 1
-    copies: int | None = None
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.operations import merge_agreeing

@@ -24,6 +24,7 @@ class Slerp(Method):
     name = "slerp"
     paper = "Shoemake 1985, Animating rotation with quaternion curves"
     coefficient = "lambda"
+    measures = True
     most = 2
 
     linear_above: float = 0.9995
@@ -80,7 +81,6 @@ class RowArcs:
     lam: float
     linear_above: float
     align: int
-    copies: int | None = None
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch

@@ -22,6 +22,7 @@ class Ties(Method):
     name = "ties"
     paper = "Yadav et al. 2023, arXiv 2306.01708"
     coefficient = "alpha"
+    measures = True
     default = 1.0
     base = "required"
 

@@ -70,18 +70,24 @@ def test_an_existing_folder_is_kept_unless_it_is_an_adapter_to_overwrite(tmp_pat
     assert extract(INSTRUCT, "--rank", 2, "--overwrite").returncode == 2
 
 
-def test_ctrl_c_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("after", [0.0, 1.5])  # in the SVDs, in the KL
+def test_ctrl_c_leaves_nothing(tmp_path, after):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Take 04 and do +6 -5. Give the last two digits.\n" * 500)
+    command = [*BASE, "-o", str(tmp_path / "out"), "--prompts", str(prompts), "--positions", "16"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [*BASE, "-o", str(tmp_path / "out")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, bufsize=1
     )
-    time.sleep(2.0)
+    assert process.stdout
+    while "SVD" not in process.stdout.readline():
+        pass
+    time.sleep(after)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    if process.returncode == 0:
-        pytest.skip("it was faster")
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert "Traceback" not in errors and "interrupted" in errors
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
 
 
 def test_help_shows_examples():

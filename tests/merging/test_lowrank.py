@@ -160,7 +160,7 @@ def test_what_lora_cannot_hold_is_named(small, tensors_of):
     assert {factors.module.rpartition(".")[2] for factors in plan.factors} == {"q_proj", "up_proj"}
     assert reasons["model.layers.0.self_attn.q_proj.bias"] == "bias"
     assert reasons["model.layers.0.mlp.gate.weight"] == "router"
-    assert reasons["model.layers.0.mlp.experts.gate_up_proj"] == "stack of matrices"
+    assert reasons["model.layers.0.mlp.experts.gate_up_proj"] == "3-D tensor"
     assert reasons["model.embed_tokens.weight"] == "embedding"
     assert reasons["model.layers.0.self_attn.q_norm.weight"] == reasons["model.norm.weight"] == "norm"
     assert "model.layers.0.mlp.steps" not in reasons

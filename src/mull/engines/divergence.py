@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
+from mull.engines.local import SMALL_MODEL
 from mull.engines.support import memory_errors
 from mull.engines.weights import MEMORY_REMEDY, InterpolatedModel, loading
 from mull.errors import MullError
@@ -82,48 +83,73 @@ def divergences(
     Raises:
         MullError: the adapter names a weight that the model lacks, a prompt does not fit, or memory runs out.
     """
-    tell = progress or (lambda _: None)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with memory_errors(f"on {device} while measuring KL", MEMORY_REMEDY):
         weights = InterpolatedModel(
             instruct, thinking, donor="instruct", device=device, dtype=None, trust_remote_code=trust_remote_code
         )
-        model = weights.model
-        model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"  # whole sequences, no row cache
-        factors = _Adapter(model, adapter)
         with loading("tokenizer", thinking, trust_remote_code):
             tokenizer = AutoTokenizer.from_pretrained(thinking, trust_remote_code=trust_remote_code)
-        limit = int(model.config.get_text_config().max_position_embeddings) - positions
+        limit = int(weights.model.config.get_text_config().max_position_embeddings) - positions
         rendered = [_render(tokenizer, prompt, limit).to(device) for prompt in prompts]
-        weights.set(Coefficients.scalar(1.0))
-        sequences = []
-        for tokens in rendered:
-            sequences.append(_continued(model, tokens, positions - 1, tokenizer.eos_token_id))
-            tell(1)
-
-        def distributions() -> list[Tensor]:
-            found = []
-            for prompt, tokens in zip(rendered, sequences, strict=True):
-                found.append(_log_probabilities(model, tokens, tokens.shape[1] - prompt.shape[1] + 1))
-                tell(1)
-            return found
-
-        weights.set(Coefficients.scalar(0.0))
-        base = distributions()
-        results = []
-        for lam in lams:
-            weights.set(Coefficients.scalar(lam))
-            wanted = distributions()
-            weights.set(Coefficients.scalar(0.0))
-            with factors.applied(lam):
-                found = distributions()
-            results.append(Divergence(lam, _mean(wanted, base), _mean(wanted, found)))
-    return results
+        factors = _Adapter(weights.model, adapter)
+        with _threads(weights.model):
+            stop = tokenizer.eos_token_id
+            return _divergences(weights, factors, rendered, lams, positions, stop, progress or (lambda _: None))
 
 
 def passes(prompts: int, lams: int) -> int:
     """Passes that `divergences` reports to `progress`."""
     return prompts * (2 + 2 * lams)
+
+
+def _divergences(
+    weights: InterpolatedModel,
+    adapter: _Adapter,
+    prompts: list[Tensor],
+    lams: Iterable[float],
+    positions: int,
+    stop: int | None,
+    tell: Callable[[int], object],
+) -> list[Divergence]:
+    model = weights.model
+    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"  # whole sequences, no row cache
+    weights.set(Coefficients.scalar(1.0))
+    sequences = []
+    for tokens in prompts:
+        sequences.append(_continued(model, tokens, positions - 1, stop))
+        tell(1)
+
+    def distributions() -> list[Tensor]:
+        found = []
+        for prompt, tokens in zip(prompts, sequences, strict=True):
+            found.append(_log_probabilities(model, tokens, tokens.shape[1] - prompt.shape[1] + 1))
+            tell(1)
+        return found
+
+    weights.set(Coefficients.scalar(0.0))
+    base = distributions()
+    results = []
+    for lam in lams:
+        weights.set(Coefficients.scalar(lam))
+        wanted = distributions()
+        weights.set(Coefficients.scalar(0.0))
+        with adapter.applied(lam):
+            found = distributions()
+        results.append(Divergence(lam, _mean(wanted, base), _mean(wanted, found)))
+    return results
+
+
+@contextmanager
+def _threads(model: PreTrainedModel) -> Iterator[None]:
+    """One thread for a small model: its matrix products cost more to share than they take."""
+    before = torch.get_num_threads()
+    if sum(parameter.nbytes for parameter in model.parameters()) <= SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Adapter:

@@ -44,6 +44,8 @@ from mull.merging.plan import DTYPES
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 MANIFEST = "mull.json"
+SMALL_MATRIX = 1 << 18
+"""Elements up to which an SVD costs more to share between threads than it takes."""
 PREFIX = "base_model.model."
 """What PEFT puts before the base model's own names."""
 
@@ -71,6 +73,9 @@ def extract(
     """
     partial = output.partial_folder(out)
     inputs = (plan.pair.instruct, plan.pair.thinking)
+    intra_op = torch.get_num_threads()
+    if max(factors.source.instruct.numel for factors in plan.factors) <= SMALL_MATRIX:
+        torch.set_num_threads(1)
     try:
         output.check_target(out, inputs, overwrite=overwrite, config=CONFIG)
         with output.locked(partial, out):
@@ -87,6 +92,8 @@ def extract(
             raise MullError(f"the disk of {out} is full", "free some space and run it again") from None
         what = f"cannot write {out}: {error.strerror}"
         raise MullError(what, "check the folder's permissions and the disk") from None
+    finally:
+        torch.set_num_threads(intra_op)
     return fidelity
 
 

@@ -1,13 +1,16 @@
-"""What a streaming merge costs beside the bare reading and writing of its bytes, and beside whole shards in memory.
+"""What a streaming merge costs beside the bare reading and writing of its bytes, and beside other ways to do it.
 
-    python perf/merge.py              # a random Qwen3-1.7B-shaped pair, 2 × 3.4 GB, in a temporary folder
-    python perf/merge.py --scale 0.1  # a tenth of it
+    python perf/merge.py                       # a random Qwen3-1.7B-shaped pair, 3 × 3.4 GB, in a temporary folder
+    python perf/merge.py --scale 0.1           # a tenth of it
+    python perf/merge.py --shape moe           # a small Qwen3-MoE
+    python perf/merge.py --methods mi,ties     # fewer methods
 
-Three ways to make one checkpoint of two, each in a fresh process, in alternating order:
+Each way makes one checkpoint of two (and a base) in a fresh process, in alternating order:
 
-floor   read both inputs through reused buffers, write as many bytes to one preallocated file, flush it to disk
-mull    plan and merge with mull at λ = 0.8: arithmetic, self-check and manifest included
-shards  the usual script: safetensors' load_file of both sides, torch.lerp tensor by tensor, save_file shard by shard
+floor            read both inputs through reused buffers, write as many bytes to one preallocated file, flush it to disk
+mull:METHOD      plan and merge with mull: measuring, arithmetic, self-check and manifest included
+shards           the usual script: safetensors' load_file of both sides, torch.lerp tensor by tensor, save_file by shard
+mergekit:METHOD  mergekit 0.1.5, installed into its own environment on the first run (perf/.mergekit)
 
 CPU and wall seconds begin after the imports; peak memory is the process's highest resident set, imports included, with
 what the imports alone hold beside it. Mapped input pages count as resident, although the system can take them back.
@@ -31,11 +34,31 @@ from pathlib import Path
 from typing import Any
 
 LAM = 0.8
+DENSITY = 0.2
+METHODS = ("mi", "slerp", "ties", "dare_ties")
 PIECE = 2 << 20  # bytes
+PEER = Path(__file__).parent / ".mergekit"
 Shapes = list[tuple[str, str, tuple[int, ...]]]
 
 
-def shapes(scale: float) -> Shapes:
+def moe_shapes(scale: float) -> Shapes:
+    """A small Qwen3-MoE: 12 layers of 32 experts; `scale` cuts layers."""
+    width, inner = 1024, 512
+    tensors: Shapes = [("model.embed_tokens.weight", "BF16", (32_768, width))]
+    for layer in range(max(1, round(12 * scale))):
+        parts: dict[str, tuple[int, ...]] = {
+            "input_layernorm": (width,), "post_attention_layernorm": (width,), "mlp.gate": (32, width),
+            "self_attn.k_norm": (128,), "self_attn.k_proj": (512, width), "self_attn.o_proj": (width, 2048),
+            "self_attn.q_norm": (128,), "self_attn.q_proj": (2048, width), "self_attn.v_proj": (512, width),
+        }  # fmt: skip
+        for expert in range(32):
+            parts |= {f"mlp.experts.{expert}.{kind}_proj": (inner, width) for kind in ("gate", "up")}
+            parts[f"mlp.experts.{expert}.down_proj"] = (width, inner)
+        tensors += [(f"model.layers.{layer}.{part}.weight", "BF16", shape) for part, shape in parts.items()]
+    return [*tensors, ("model.norm.weight", "BF16", (width,))]
+
+
+def dense_shapes(scale: float) -> Shapes:
     """Qwen3-1.7B's tensors; `scale` cuts layers and vocabulary."""
     width, inner, head = 2048, 6144, 128
     tensors: Shapes = [("model.embed_tokens.weight", "BF16", (max(64, round(151_936 * scale)), width))]
@@ -50,18 +73,24 @@ def shapes(scale: float) -> Shapes:
     return [*tensors, ("model.norm.weight", "BF16", (width,))]
 
 
-def write_side(folder: Path, tensors: Shapes, shards: int, seed: int) -> None:
+def write_side(folder: Path, tensors: Shapes, shards: int, seed: int, shape: str) -> None:
     """A checkpoint of random weights in shards of about equal bytes, written piece by piece."""
     import numpy as np
 
     from mull.checkpoints.headers import layout_header
 
     folder.mkdir()
+    layers = 1 + max(int(name.split(".")[2]) for name, _, _ in tensors if name.startswith("model.layers."))
+    experts = {"num_experts": 32, "mlp_only_layers": [], "decoder_sparse_step": 1} if shape == "moe" else {}
     config = {
-        "model_type": "qwen3",
-        "architectures": ["Qwen3ForCausalLM"],
+        "model_type": "qwen3_moe" if experts else "qwen3",
+        "architectures": ["Qwen3MoeForCausalLM" if experts else "Qwen3ForCausalLM"],
         "tie_word_embeddings": True,
         "rope_theta": 1e6,
+        "num_hidden_layers": layers,
+        "vocab_size": tensors[0][2][0],
+        "hidden_size": tensors[0][2][1],
+        **experts,
     }
     (folder / "config.json").write_text(json.dumps(config))
     generator = np.random.default_rng(seed)
@@ -87,7 +116,9 @@ def write_side(folder: Path, tensors: Shapes, shards: int, seed: int) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-def floor(instruct: Path, thinking: Path, out: Path, threads: int) -> Callable[[], None]:
+def floor(folder: Path, method: str, threads: int) -> Callable[[], None]:
+    instruct, thinking, out = (folder / name for name in ("instruct", "thinking", "out"))
+
     def run() -> None:
         out.mkdir()
         size = sum(path.stat().st_size for path in thinking.glob("*.safetensors"))
@@ -119,25 +150,66 @@ def floor(instruct: Path, thinking: Path, out: Path, threads: int) -> Callable[[
     return run
 
 
-def mull(instruct: Path, thinking: Path, out: Path, threads: int) -> Callable[[], None]:
+def mull(folder: Path, method: str, threads: int) -> Callable[[], None]:
+    from mull.checkpoints.checkpoint import Checkpoint
     from mull.checkpoints.pair import Pair
     from mull.merging.coefficients import Coefficients
+    from mull.merging.methods import METHODS, make
     from mull.merging.plan import plan_merge
     from mull.merging.stream import merge
 
+    has_density = "density" in METHODS[method].__dataclass_fields__
+    how = make(method, {"density": DENSITY} if has_density else {})
+    value = LAM if how.takes == "lambda" else how.default or 1.0
+
     def run() -> None:
-        pair = Pair.open(str(instruct), str(thinking))
+        sides = [Checkpoint(folder / name) for name in ("instruct", "thinking", "base")]
+        pair = Pair(*sides[: 3 if how.base == "required" else 2])
         pair.check()
-        merge(plan_merge(pair, Coefficients.scalar(LAM)), out, threads=threads)
+        coefficients = Coefficients.scalar(value, extrapolate=True)
+        merge(plan_merge(pair, coefficients, method=how), folder / "out", threads=threads)
 
     return run
 
 
-def shards(instruct: Path, thinking: Path, out: Path, threads: int) -> Callable[[], None]:
+def mergekit(folder: Path, method: str, threads: int) -> Callable[[], None]:
+    """Runs in the peer's own environment."""
+    import torch  # type: ignore[import-not-found]
+    from mergekit.config import MergeConfiguration  # type: ignore[import-not-found]
+    from mergekit.merge import MergeOptions, run_merge  # type: ignore[import-not-found]
+
+    torch.set_num_threads(threads)
+    instruct, thinking, base = (str(folder / name) for name in ("instruct", "thinking", "base"))
+
+    def models(**parameters: float) -> list[dict[str, Any]]:
+        return [{"model": name, "parameters": parameters} for name in (instruct, thinking)]
+
+    weighted = [
+        {"model": name, "parameters": {"weight": weight}} for name, weight in ((instruct, 1 - LAM), (thinking, LAM))
+    ]
+    trimmed = {"models": models(weight=1.0, density=DENSITY), "base_model": base}
+    settings: dict[str, dict[str, Any]] = {
+        "mi": {"merge_method": "linear", "models": weighted},
+        "slerp": {"merge_method": "slerp", "models": models(), "base_model": instruct, "parameters": {"t": LAM}},
+        "ta": {"merge_method": "task_arithmetic", "models": models(weight=1.0), "base_model": base},
+        "ties": {"merge_method": "ties", **trimmed, "parameters": {"normalize": True}},
+        "dare_ties": {"merge_method": "dare_ties", **trimmed},
+    }
+
+    def run() -> None:
+        config = MergeConfiguration.model_validate({**settings[method], "dtype": "bfloat16"})
+        options = MergeOptions(copy_tokenizer=False, write_model_card=False, quiet=True, num_threads=threads)
+        run_merge(config, str(folder / "out"), options)
+
+    return run
+
+
+def shards(folder: Path, method: str, threads: int) -> Callable[[], None]:
     import torch
     from safetensors.torch import load_file, save_file
 
     torch.set_num_threads(threads)
+    instruct, thinking, out = (folder / name for name in ("instruct", "thinking", "out"))
 
     def run() -> None:
         out.mkdir()
@@ -151,7 +223,18 @@ def shards(instruct: Path, thinking: Path, out: Path, threads: int) -> Callable[
     return run
 
 
-WAYS = {"floor": floor, "mull": mull, "shards": shards}
+WAYS = {"floor": floor, "mull": mull, "shards": shards, "mergekit": mergekit}
+
+
+def peer_python() -> str:
+    """The interpreter of mergekit's own environment, made on the first call."""
+    python = PEER / "bin" / "python"
+    if not python.exists():
+        print("installing mergekit 0.1.5 and its torch into perf/.mergekit …", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", PEER], check=True)
+        packages = ["torch==2.13.0", "mergekit==0.1.5"]
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return str(python)
 
 
 def resident(field: str) -> float:
@@ -161,8 +244,8 @@ def resident(field: str) -> float:
 
 
 def child(arguments: argparse.Namespace) -> None:
-    folder = arguments.folder
-    run = WAYS[arguments.way](folder / "instruct", folder / "thinking", folder / "out", arguments.threads)
+    way, _, method = arguments.way.partition(":")
+    run = WAYS[way](arguments.folder, method, arguments.threads)
     imports = resident("VmHWM")
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     run()
@@ -172,10 +255,12 @@ def child(arguments: argparse.Namespace) -> None:
 
 
 def measure(way: str, folder: Path, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--way", way, "--folder", str(folder), "--threads", str(threads)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    python = peer_python() if way.startswith("mergekit") else sys.executable
+    command = [python, __file__, "--way", way, "--folder", str(folder), "--threads", str(threads)]
+    quiet = subprocess.DEVNULL if way.startswith("mergekit") else None
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=quiet, text=True, check=True)
     shutil.rmtree(folder / "out")
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -184,21 +269,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each way")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="where to put the pair (default: a temporary folder)")
-    parser.add_argument("--ways", default=",".join(WAYS))
-    parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=("dense", "moe"), default="dense")
+    parser.add_argument("--methods", default=",".join(METHODS), help="methods of mull and, of these, of mergekit")
+    parser.add_argument("--peers", default="shards,mergekit", help="what to measure beside the floor and mull")
+    parser.add_argument("--way", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
         child(arguments)
         return
+    peers = arguments.peers.split(",")
+    methods = arguments.methods.split(",")
+    ways = ["floor", *(f"mull:{method}" for method in methods), *(["shards"] if "shards" in peers else [])]
+    if "mergekit" in peers:
+        peer_python()
+        ways += [f"mergekit:{method}" for method in methods]
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="mull-perf-") as temporary:
         folder = Path(temporary)
-        tensors = shapes(arguments.scale)
-        for seed, (name, count) in enumerate((("instruct", 2), ("thinking", 3))):
-            write_side(folder / name, tensors, count, seed)
+        tensors = (moe_shapes if arguments.shape == "moe" else dense_shapes)(arguments.scale)
+        for seed, (name, count) in enumerate((("instruct", 2), ("thinking", 3), ("base", 1))):
+            write_side(folder / name, tensors, count, seed, arguments.shape)
         os.sync()
         size = sum(path.stat().st_size for path in (folder / "thinking").glob("*.safetensors"))
-        print(f"{len(tensors)} tensors, {size / 1e9:.2f} GB a side, {arguments.threads} threads")
-        ways = arguments.ways.split(",")
+        print(f"{len(tensors)} tensors, {size / 1e9:.2f} GB a side, {arguments.threads} threads", flush=True)
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
         for i in range(arguments.rounds):
             for way in ways[i % len(ways) :] + ways[: i % len(ways)]:
@@ -211,14 +303,14 @@ def report(runs: dict[str, list[dict[str, float]]]) -> None:
     columns: dict[str, Callable[[list[float]], float]] = {"cpu": min, "wall": statistics.median}
     rows = {way: {key: pick([run[key] for run in runs[way]]) for key, pick in columns.items()} for way in runs}
     first = next(iter(rows.values()))
-    print(f"{'':8}{'CPU s':>8}{'×':>7}{'wall s':>9}{'×':>7}{'peak MB':>10}{'imports MB':>12}   CPU s of each run")
+    print(f"{'':20}{'CPU s':>8}{'×':>7}{'wall s':>9}{'×':>7}{'peak MB':>10}{'imports MB':>12}   CPU s of each run")
     for way, row in rows.items():
         peak, imports = (max(run[key] for run in runs[way]) for key in ("peak", "imports"))
         times = "".join(
             f"{row[key]:{width}.2f}{row[key] / first[key]:7.2f}" for key, width in (("cpu", 8), ("wall", 9))
         )
         each = ", ".join(f"{run['cpu']:.2f}" for run in runs[way])
-        print(f"{way:8}{times}{peak:10.0f}{imports:12.0f}   {each}")
+        print(f"{way:20}{times}{peak:10.0f}{imports:12.0f}   {each}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+_CANCELLED = 1e-12
+"""Squared length of a sum of unit vectors below which its direction is rounding error."""
+_PARALLEL = 1 - 1e-14
+"""Cosine from which on two directions, or opposite directions, are one but for rounding error."""
+
 
 def products(source: Source) -> NDArray[np.float64]:
     """Inner products of the models' tensors, less the base where there is one: float64 `[models, models]`."""
@@ -35,7 +40,7 @@ def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[fl
     if not norms.all():
         return None
     cosine = float(np.clip(inner[0, 1] / (norms[0] * norms[1]), -1, 1))
-    if abs(cosine) > linear_above or abs(cosine) == 1:
+    if abs(cosine) > min(linear_above, _PARALLEL):
         return None
     angle = math.acos(cosine)
     return math.sin((1 - lam) * angle) / math.sin(angle), math.sin(lam * angle) / math.sin(angle)
@@ -47,7 +52,7 @@ def arc_of_rows(left: Tensor, right: Tensor, lam: float, linear_above: float) ->
 
     norms = left.norm(dim=1, keepdim=True) * right.norm(dim=1, keepdim=True)
     cosine = ((left * right).sum(dim=1, keepdim=True) / torch.where(norms > 0, norms, 1.0)).clamp(-1, 1)
-    chord = (norms == 0) | (cosine.abs() > linear_above) | (cosine.abs() == 1)
+    chord = (norms == 0) | (cosine.abs() > min(linear_above, _PARALLEL))
     angle = torch.acos(torch.where(chord, 0.0, cosine))  # any angle: it is not used
     first, second = torch.sin((1 - lam) * angle) / torch.sin(angle), torch.sin(lam * angle) / torch.sin(angle)
     return torch.where(chord, 1 - lam, first), torch.where(chord, lam, second)
@@ -57,28 +62,34 @@ def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, 
     """Factors of the Karcher mean of the vectors' directions, times the weighted mean of their lengths.
 
     The mean lies in the span of the vectors, so that the iteration (gradient descent with step 1 by the exponential
-    map; Karcher 1977, doi 10.1002/cpa.3160300502) runs on their factors, with lengths by the inner products.
+    map; Karcher 1977, doi 10.1002/cpa.3160300502) runs on their factors, with lengths by the inner products. A vector
+    that is 0 has a length but no direction. Directions that cancel out have no mean: the vectors' own is taken then.
     """
     lengths = np.sqrt(np.diag(inner))
-    used = lengths > 0
+    used = (lengths > 0) & (weights > 0)
     if not used.any():
         return tuple(weights.tolist())
-    weights = np.where(used, weights, 0) / weights[used].sum()
-    unit = np.where(used, lengths, 1)
+    scale = float(weights @ lengths)
+    unit = np.where(lengths > 0, lengths, 1)
     cosines = np.where(np.outer(used, used), inner / np.outer(unit, unit), 0)
-    mean = weights / math.sqrt(max(weights @ cosines @ weights, 1e-300))
+    shares = np.where(used, weights, 0) / weights[used].sum()
+    together = shares @ cosines @ shares
+    if together < _CANCELLED:
+        return tuple(weights.tolist())
+    weights, mean = shares, shares / math.sqrt(together)
     for _ in range(steps):
         towards = np.clip(cosines @ mean, -1, 1)
         angles = np.arccos(towards)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            stretch = np.where(angles < 1e-9, 1.0, angles / np.sin(angles))
-        step = weights * stretch
+        near, far = angles < 1e-9, angles > math.pi - 1e-6
+        sines = np.where(near | far, 1.0, np.sin(angles))
+        # A vector opposite to the mean draws it in no direction.
+        step = weights * np.where(near, 1.0, np.where(far, 0.0, angles / sines))
         tangent = step - (step @ towards) * mean
         length = math.sqrt(max(tangent @ cosines @ tangent, 0))
         if length < tolerance:
             break
         mean = math.cos(length) * mean + math.sin(length) / length * tangent
-    return tuple((mean / unit * (weights @ lengths)).tolist())
+    return tuple((mean / unit * scale).tolist())
 
 
 def mean_cosine(inner: NDArray[np.float64]) -> float:

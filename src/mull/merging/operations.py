@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_COMPILED_MODELS = 16
+"""What kernels.c has room for."""
+
+
 class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
@@ -73,7 +77,8 @@ class Combination:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled
 
-        if compiled.applies(*models, out) and (base is None or compiled.applies(base)):
+        few = len(models) <= _COMPILED_MODELS
+        if few and compiled.applies(*models, out) and (base is None or compiled.applies(base)):
             buffers = (
                 tuple(map(compiled.memory, models)),
                 None if base is None else compiled.memory(base),
@@ -107,7 +112,7 @@ class Combination:
         weights = self.weights or self.factors
         if self.elect:
             return origin + self.scale * merge_agreeing(deltas, weights, mean=self.mean)
-        total = _in_order(deltas)
+        total = in_order(deltas)
         if self.mean:
             total = total / math.fsum(weights)
         return origin + self.scale * total
@@ -135,23 +140,27 @@ class Combination:
         )
 
 
-def merge_agreeing(deltas: list[Tensor], weights: tuple[float, ...], *, mean: bool) -> Tensor:
-    """The sum, or the mean by `weights`, of the elements that have the sign of all elements' sum (0 is positive).
+def merge_agreeing(
+    deltas: list[Tensor], weights: tuple[float, ...], *, mean: bool, voters: list[Tensor] | None = None
+) -> Tensor:
+    """The sum, or the mean by `weights`, of the elements that have the sign of all `voters`' sum (0 is positive).
 
-    TIES' election and disjoint merge (Yadav et al. 2023, arXiv 2306.01708, sections 4.2 and 4.3), in float64.
+    The deltas elect for themselves unless others are given. TIES' election and disjoint merge (Yadav et al. 2023, arXiv
+    2306.01708, sections 4.2 and 4.3), in float64.
     """
     import torch
 
-    sign = torch.where(_in_order(deltas) >= 0, 1.0, -1.0)
+    sign = torch.where(in_order(voters or deltas) >= 0, 1.0, -1.0)
     agrees = [delta * sign > 0 for delta in deltas]
-    total = _in_order([torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True)])
+    total = in_order([torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True)])
     if not mean:
         return total
-    weight = _in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
+    weight = in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
     return torch.where(weight != 0, total / weight, 0.0)
 
 
-def _in_order(terms: list[Tensor]) -> Tensor:
+def in_order(terms: list[Tensor]) -> Tensor:
+    """The sum, first to last, in float64."""
     total = terms[0].double()
     for term in terms[1:]:
         total = total + term

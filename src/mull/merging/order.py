@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mull.errors import MullError
 from mull.merging import compiled
 from mull.merging.source import BLOCK, Source
 
@@ -72,6 +73,8 @@ def _select(collect: Collect, k: int, brackets: list[tuple[float, float]]) -> fl
                 upper = _next(low, -math.inf)
             low, high = brackets.pop(0) if brackets else (lower, upper)
             low, high = max(low, lower), min(high, upper)
+            if lower > upper:
+                raise MullError("a tensor has elements that are no numbers (NaN)", "they have no size to select by")
         elif low == high:
             return low
         elif within > len(values):
@@ -95,6 +98,9 @@ def _brackets(sources: list[Source], model: int, count: int, k: int, each: Each)
     step = max(1, count // every // _SAMPLE)
     sizes = each(lambda source: _sample(source, model, every, step), sources)
     sample = np.sort(np.concatenate([part for parts in sizes for part in parts]))
+    sample = sample[~np.isnan(sample)]
+    if not len(sample):
+        return [(0.0, math.inf)]
     place = len(sample) * (1 - k / count)
     error = math.sqrt(max(place * (1 - place / len(sample)), 1))
     brackets = []

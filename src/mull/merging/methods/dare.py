@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share, check_weights
 from mull.merging.operations import Combination, Operation
 from mull.merging.random_numbers import key_of, threshold
@@ -37,6 +39,8 @@ class Dare(Method):
     def __post_init__(self) -> None:
         check_share("density", self.density)
         check_weights(self.weights)
+        if self.normalize and not self.elect and self.weights is not None and math.fsum(self.weights) == 0:
+            raise MullError(f"the weights {self.weights} sum to 0", "leave normalize out, or give other weights")
 
     def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
         weights = self.weights or (1.0,) * source.number

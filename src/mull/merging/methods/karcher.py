@@ -26,7 +26,7 @@ class Karcher(Method):
     """One for each model, 0 or more; alike unless given."""
     steps: int = 100
     """Iterations at most."""
-    tolerance: float = 1e-12
+    tolerance: float = 1e-15
     """Length of the last step, in radians."""
 
     def __post_init__(self) -> None:

@@ -38,7 +38,7 @@ class Mi(Method):
     def copies(self, coefficient: float) -> int | None:
         if self.weights is None:
             return super().copies(coefficient)
-        return self.weights.index(1) if sorted(self.weights)[:-1] == [0] * (len(self.weights) - 1) else None
+        return self.weights.index(1) if sorted(self.weights) == [*[0] * (len(self.weights) - 1), 1] else None
 
     def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
         if self.weights is None:

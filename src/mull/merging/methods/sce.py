@@ -18,8 +18,8 @@ class Sce(Method):
     """b + Σ η_m·δ̂_m, per tensor (Wan et al. 2024, arXiv 2408.07990, section 3.3).
 
     Select: δ̂_m keeps the elements whose variance over the models is among the largest `density`. Calculate: η_m is the
-    share of Σ δ̂_m² in that of all models. Erase: the elements whose sign is not that of Σ η_m·δ̂_m are dropped, and the
-    η of those that remain are made to sum to 1.
+    share of Σ δ̂_m² in that of all models. Erase: the elements whose sign is not that of Σ δ̂_m (+ where that is 0) are
+    dropped, and the η of those that remain are made to sum to 1.
     """
 
     name = "sce"
@@ -42,7 +42,7 @@ class Sce(Method):
 
         least = 0.0
         if self.density < 1 and source.count:
-            least = kth_largest([_Variances(source)], 0, largest_kept(source.count, self.density))
+            least = kth_largest([_Deviations(source)], 0, largest_kept(source.count, self.density))
         parts = []
         for models, base in source.blocks():
             assert base is not None
@@ -65,17 +65,21 @@ class _Fuse:
 
         assert base is not None
         deltas, selected = _select(models, base, self.least)
-        weighted = [delta * selected * weight for delta, weight in zip(deltas, self.weights, strict=True)]
-        out.copy_(base.double() + self.scale * merge_agreeing(weighted, self.weights, mean=True))
+        deltas = [delta * selected for delta in deltas]
+        weighted = [delta * weight for delta, weight in zip(deltas, self.weights, strict=True)]
+        out.copy_(base.double() + self.scale * merge_agreeing(weighted, self.weights, mean=True, voters=deltas))
 
 
 @dataclass(frozen=True)
-class _Variances:
-    """The tensor's variances over the models as if they were a model's values."""
+class _Deviations:
+    """The tensor's standard deviations over the models as if they were a model's values.
+
+    They stand for the variances, whose order they have: those of small task vectors would underflow float32.
+    """
 
     source: Source
 
-    name = "variances"
+    name = "deviations"
     number = 1
 
     @property
@@ -89,15 +93,16 @@ class _Variances:
     def blocks(self, every: int = 1) -> Any:
         for models, base in self.source.blocks(every):
             assert base is not None
-            yield [_variance([model.double() - base.double() for model in models])], None
+            yield [_deviation([model.double() - base.double() for model in models])], None
 
 
 def _select(models: list[Tensor], base: Tensor, least: float) -> tuple[list[Tensor], Tensor]:
     deltas = [model.double() - base.double() for model in models]
-    return deltas, _variance(deltas).float() >= least
+    return deltas, _deviation(deltas).float() >= least
 
 
-def _variance(deltas: list[Tensor]) -> Tensor:
-    import torch
+def _deviation(deltas: list[Tensor]) -> Tensor:
+    from mull.merging.operations import in_order
 
-    return torch.stack(deltas).var(dim=0, correction=0)
+    mean = in_order(deltas) / len(deltas)
+    return (in_order([(delta - mean).square() for delta in deltas]) / len(deltas)).sqrt()

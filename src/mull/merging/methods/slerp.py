@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Slerp(Method):
     """(sin((1−λ)φ)·θ₁ + sin(λφ)·θ₂) / sin φ, φ the angle between the flattened tensors (Shoemake 1985).
 
-    Where cos φ exceeds `linear_above`, or a tensor is 0, the chord is taken instead of the arc.
+    Where |cos φ| exceeds `linear_above`, or a tensor is 0, the chord is taken instead of the arc.
     """
 
     name = "slerp"
@@ -47,7 +47,8 @@ class NuSlerp(Method):
     """Slerp per row instead of per tensor, of task vectors where a base is given: b + slerp(θ₁ − b, θ₂ − b).
 
     As in mergekit (Goddard et al. 2024, arXiv 2403.13257), which has no paper of its own for it; λ is the relative
-    weight of the second model.
+    weight of the second model. As there the arc is taken everywhere but between parallel vectors; where one is 0 there
+    is none and the chord is taken.
     """
 
     name = "nuslerp"
@@ -58,7 +59,8 @@ class NuSlerp(Method):
 
     per: Literal["row", "tensor"] = "row"
     """Rows run along the last dimension; a vector is one row."""
-    linear_above: float = 0.9995
+    linear_above: float = 1.0
+    """Where |cos φ| exceeds this the chord is taken."""
 
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)

@@ -40,11 +40,12 @@ class Ties(Method):
         check_weights(self.weights)
 
     def survey(self, sources: list[Source], each: Each) -> tuple[float, ...] | None:
-        if self.trim == "tensor" or self.density == 1:
+        count = sum(source.count for source in sources)
+        if self.trim == "tensor" or self.density == 1 or not count:
             return None
         from mull.merging.order import kth_largest, largest_kept
 
-        kept = largest_kept(sum(source.count for source in sources), self.density)
+        kept = largest_kept(count, self.density)
         return tuple(kth_largest(sources, m, kept, each) for m in range(sources[0].number))
 
     def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:

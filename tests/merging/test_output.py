@@ -1,6 +1,8 @@
 """The output folder: complete or not there, never mixed with anything older, never taken from another."""
 
+import errno
 import fcntl
+import itertools
 import json
 import os
 import shutil
@@ -16,7 +18,7 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
 from mull.merging import output, plan, stream
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
+from mull.merging.plan import MergePlan, plan_merge
 from mull.merging.stream import merge
 
 Planned = Callable[..., Any]
@@ -74,7 +76,8 @@ def test_only_a_model_folder_is_replaced(planned: Planned, tmp_path: Path, files
 def test_the_inputs_are_never_the_output(planned: Planned, tmp_path: Path) -> None:
     job = planned(0.8)
     (tmp_path / "link").symlink_to(job.group.instruct.folder)
-    for out in (job.group.instruct.folder, job.group.thinking.folder, tmp_path, tmp_path / "link", tmp_path / "x" / ".."):
+    inputs = (job.group.instruct.folder, job.group.thinking.folder)
+    for out in (*inputs, tmp_path, tmp_path / "link", tmp_path / "x" / ".."):
         with pytest.raises(MullError, match="holds the input"):
             merge(job, out, overwrite=True)
     job.group.base = Checkpoint(shutil.copytree(job.group.instruct.folder, tmp_path / "base"))
@@ -258,3 +261,41 @@ def test_companions_called_as_our_own_files_survive(planned: Planned, tmp_path: 
     assert (out / "lock").read_text() == '"lock"'
     assert (out / "journal.json").read_text() == '"journal.json"'
     assert torch.isfinite(Checkpoint(out).tensor("model.norm.weight")).all()
+
+
+def test_an_input_that_changes_with_the_same_size_and_time_is_found_by_hash(
+    planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(0.8)
+    source = job.group.instruct.folder / "model.safetensors"
+
+    def change(plan: MergePlan) -> None:
+        stat = source.stat()
+        content = bytearray(source.read_bytes())
+        content[-2] ^= 1  # one unit in the last place: too little for the self-check
+        source.write_bytes(content)
+        os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    monkeypatch.setattr(MergePlan, "check_unchanged", change)
+    with pytest.raises(MullError, match="changed while it was read, though not in size"):
+        merge(job, tmp_path / "out", hash_inputs=True)
+    assert not (tmp_path / "out").exists()
+    merge(job, tmp_path / "out")  # without --hash it cannot be seen
+
+
+@pytest.mark.parametrize("reads", [1, 5])
+def test_a_read_error_midway(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
+    job = planned(0.8, thinking={"shards": 2})
+    preadv, count = os.preadv, itertools.count()
+
+    def failing(*arguments: Any) -> int:
+        if next(count) >= reads:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(*arguments)
+
+    monkeypatch.setattr(os, "preadv", failing)
+    with pytest.raises(MullError, match=r"cannot read .*Input/output error"):
+        merge(job, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(os, "preadv", preadv)
+    merge(job, tmp_path / "out")

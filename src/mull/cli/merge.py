@@ -92,6 +92,10 @@ def merge(
         bool, typer.Option("--overwrite", help="Replace the output folder, with all its files, if it is a model.")
     ] = False,
     hash_inputs: Annotated[bool, typer.Option("--hash", help="Record the SHA-256 of the input files.")] = False,
+    push: Annotated[
+        str | None, typer.Option(help="Upload the result to the hub; {lambda} is its λ.", metavar="USER/NAME")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: a private repository.")] = False,
     threads: Annotated[int, typer.Option(help="Threads that move data.", min=1, max=64)] = 2,
     allow: AllowOption = None,
     extrapolate: ExtrapolateOption = False,
@@ -113,9 +117,12 @@ def merge(
 
     `mull merge --model A=0.5 --model B=0.3 --model C=0.2 -o mixed`
     """
+    from mull.checkpoints.hub import check_repo_id
+    from mull.checkpoints.hub import push as push_to_hub
     from mull.cli.merge_options import read_group, read_method, read_settings
     from mull.merging.output import check_target
     from mull.merging.plan import plan_merge
+    from mull.merging.words import method_in_words
 
     stdout, stderr = consoles()
     group, weights = read_group(instruct, thinking, model or [], base, donor)
@@ -126,8 +133,12 @@ def merge(
     )  # fmt: skip
     warnings = group.check(allow or ())
     shard_bytes = parse_size(shard_size) if shard_size is not None else None
-    plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for each in settings]
-    outs = folders(out, [plan.coefficients.label for plan in plans])
+    plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings]
+    labels = [lam for lam, _ in settings]
+    outs = [Path(name) for name in named(str(out), labels)]
+    repositories = named(push, labels) if push else []
+    for repository in repositories:
+        check_repo_id(repository)
     print_warnings(warnings, stderr)
     if note:
         stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
@@ -147,7 +158,8 @@ def merge(
         return
     # Only now is torch worth its import time.
     from mull.cli.progress import byte_progress
-    from mull.merging.stream import merge_all, work
+    from mull.merging.jobs import work
+    from mull.merging.stream import merge_all
     from mull.reports.cards import model_card
 
     label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
@@ -165,14 +177,17 @@ def merge(
         )
     for target in outs:
         stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
+    for target, plan, repository in zip(outs, plans, repositories, strict=bool(repositories)):
+        message = f"Merge with mull: {method_in_words(plan.method)}"
+        url = push_to_hub(target, repository, private=private, message=message)
+        stdout.print(f"pushed {url}", highlight=False, markup=False, soft_wrap=True)
 
 
-def folders(out: Path, labels: list[str]) -> list[Path]:
-    """Where each result goes: `{lambda}` in the path is its λ, appended to the name where several lack it."""
-    if len(labels) == 1 and "{lambda}" not in str(out):
-        return [out]
-    template = str(out) if "{lambda}" in str(out) else f"{out}-{{lambda}}"
-    return [Path(template.replace("{lambda}", label.replace("/", "_"))) for label in labels]
+def named(name: str, labels: list[str]) -> list[str]:
+    """The name of each result: `{lambda}` in it is the λ, put at the end where several results lack it."""
+    if len(labels) > 1 and "{lambda}" not in name:
+        name += "-{lambda}"
+    return [name.replace("{lambda}", label) for label in labels]
 
 
 def parse_size(text: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mull.cli.coefficients import read_coefficients
 from mull.errors import MullError
@@ -108,13 +108,14 @@ def read_settings(
     file: Path | None,
     rules: list[str],
     extrapolate: bool,
-) -> list[Coefficients]:
-    """The coefficients of each result: one for each λ of --lambda.
+) -> list[tuple[str, Coefficients]]:
+    """The coefficients of each result, one for each λ of --lambda, by that λ (empty where there is none).
 
     Raises:
         MullError: a coefficient that the method does not take, or lacks, or that cannot be read.
     """
     from mull.merging.coefficients import Coefficients, parse_lambdas
+    from mull.merging.rules import shortest
 
     takes = method.takes
     for option, value, wanted in (("--lambda", lam, "lambda"), ("--alpha", alpha, "alpha")):
@@ -127,7 +128,7 @@ def read_settings(
             raise MullError(
                 f"the method {method.name} has no coefficient to vary", "leave layers, modules and rules out"
             )
-        return [Coefficients.scalar(1.0)]
+        return [("", Coefficients.scalar(1.0))]
     values: list[float | None] = [alpha if alpha is not None else default if file is None else None]
     if takes == "lambda" and lam is not None:
         values = [*parse_lambdas(lam, extrapolate=extrapolate)]
@@ -135,7 +136,8 @@ def read_settings(
         raise MullError("missing --lambda", "λ = 0 is Instruct (the first model), 1 is Thinking (the second)")
     elif takes == "alpha":
         extrapolate = True
+    where: dict[str, Any] = {"layers": layers, "modules": modules, "file": file, "rules": rules}
     return [
-        read_coefficients(value, layers=layers, modules=modules, file=file, rules=rules, extrapolate=extrapolate)
+        ("" if value is None else shortest(value), read_coefficients(value, extrapolate=extrapolate, **where))
         for value in values
     ]

@@ -69,7 +69,7 @@ class MergePlan:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of the inputs that take part: of what is copied, one model's. A method that measures reads them again."""
+        """Bytes of the inputs that take part: of what is copied, one model's. To measure is to read them again."""
         return sum(_read(tensor, self.copies(tensor)) for shard in self.shards for tensor in shard.tensors)
 
     def copies(self, tensor: OutputTensor) -> TensorInfo | None:

@@ -7,13 +7,12 @@ shards (output.py); the same command goes on from there, and the output folder a
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,23 +22,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mull import __version__
 from mull.checkpoints.blocks import Buffer, Files, read_piece
-from mull.checkpoints.checkpoint import INDEX, Checkpoint
-from mull.checkpoints.fingerprint import fingerprint
-from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
-from mull.checkpoints.pair import AlignedTensor
+from mull.checkpoints.checkpoint import INDEX
+from mull.checkpoints.headers import ITEM_BYTES
 from mull.errors import MullError
 from mull.merging import output
-from mull.merging.operations import Operation
+from mull.merging.jobs import Job, inputs_of, prepare_all
+from mull.merging.manifest import MANIFEST, check_hashes, content_hashes, shared_manifest
 from mull.merging.plan import MergePlan, OutputShard, OutputTensor, in_words
-from mull.merging.reading import InFiles
-from mull.merging.source import Source
 from mull.merging.verify import verify
 
 PIECE = 1 << 19
 """Elements per piece: large enough for the disk, small enough for the cache."""
-MANIFEST = "mull.json"
 
 
 class Piece(NamedTuple):
@@ -49,15 +43,6 @@ class Piece(NamedTuple):
     """Its place in the shard."""
     first: int
     length: int
-
-
-class Job(NamedTuple):
-    """One result of a run: its plan, the hidden folder it grows in, what is done to each tensor, the shards done."""
-
-    plan: MergePlan
-    partial: Path
-    operations: dict[str, Operation]
-    done: list[str]
 
 
 def merge(plan: MergePlan, out: Path, *, extra_files: dict[str, str] | None = None, **options: Any) -> Path:
@@ -81,7 +66,8 @@ def merge_all(
 
     `progress` is told bytes of `work` as they are done (increments; the first ones count what an earlier, killed run
     had finished), by one thread at a time. `extra_files` (name → text, for each plan) are written beside the weights.
-    `hash_inputs` puts the SHA-256 of every input file into mull.json, at the price of one more pass over them.
+    `hash_inputs` puts the SHA-256 of every input file into mull.json and makes sure that it is the same at the end, at
+    the price of two more passes over them.
 
     Raises:
         MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
@@ -120,17 +106,6 @@ def merge_all(
     return outs
 
 
-def work(plans: list[MergePlan]) -> int:
-    """What `progress` adds up to: bytes to write, and once more the bytes that are measured first."""
-    return sum(plan.nbytes for plan in plans) + sum(tensor.nbytes for plan in plans for tensor in _measured(plan))
-
-
-def _measured(plan: MergePlan) -> list[OutputTensor]:
-    if not plan.method.measures:
-        return []
-    return [tensor for shard in plan.shards for tensor in shard.tensors if plan.copies(tensor) is None]
-
-
 def _check_alike(plans: list[MergePlan], outs: list[Path]) -> None:
     headers = {tuple(shard.header for shard in plan.shards) for plan in plans}
     if len({id(plan.group) for plan in plans}) > 1 or len(headers) > 1 or len({plan.method for plan in plans}) > 1:
@@ -159,13 +134,14 @@ def _fill(
             with telling:
                 progress(nbytes)
 
+    hashes = content_hashes(jobs[0].plan) if hash_inputs else {}
     try:
         for job in jobs:
             for shard in job.plan.shards:
                 if shard.file not in job.done:
                     _reserve(job.partial / shard.file, shard)
         for job in jobs:
-            _prepare(job, threads, tell)
+            prepare_all(job, threads, tell)
         for place, shard in enumerate(jobs[0].plan.shards):
             waiting = [job for job in jobs if shard.file not in job.done]
             if waiting:
@@ -184,7 +160,9 @@ def _fill(
             for job in jobs:
                 job.done.clear()
             raise
-        manifest = _manifest(jobs[0].plan, hash_inputs=hash_inputs)
+        if hash_inputs:
+            check_hashes(jobs[0].plan, hashes)
+        manifest = shared_manifest(jobs[0].plan, hashes)
         for job, files in zip(jobs, extra_files, strict=True):
             _write_small_files(job.plan, job.partial, {**job.plan.described, **manifest}, files)
     except BaseException as error:
@@ -215,48 +193,13 @@ def _reserve(path: Path, shard: OutputShard) -> None:
         os.truncate(file.fileno(), shard.nbytes)
 
 
-def _prepare(job: Job, threads: int, tell: Callable[[int], None]) -> None:
-    """Let the method measure what it needs of each tensor, of several at a time."""
-    plan = job.plan
-    mixed = [t for shard in plan.shards for t in shard.tensors if plan.copies(t) is None]
-    measured = {tensor.source.name: tensor for tensor in _measured(plan)}
-    with Files() as files, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for tensor in mixed:
-            for info in _inputs(tensor.source):
-                files.open(info.file)
-
-        def each(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
-            return list(pool.map(function, sources))
-
-        def prepare(source: InFiles) -> Operation:
-            operation = plan.method.prepare(source, coefficients[source.name], survey)
-            if source.name in measured:
-                tell(measured[source.name].nbytes)
-            return operation
-
-        coefficients = {tensor.source.name: tensor.coefficient for tensor in mixed}
-        sources = [InFiles(tensor.source, files) for tensor in mixed]
-        try:
-            survey = plan.method.survey(list(sources), each) if sources else None
-            largest_first = sorted(sources, key=lambda source: -source.count)
-            prepared = list(pool.map(prepare, largest_first))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        job.operations.update(zip((source.name for source in largest_first), prepared, strict=True))
-
-
-def _inputs(source: AlignedTensor) -> list[TensorInfo]:
-    return [*source.models, *([source.base] if source.base else [])]
-
-
 def _write_shard(jobs: list[Job], place: int, threads: int, tell: Callable[[int], None]) -> None:
     """Write one shard of every job; pieces are the parallelism."""
     shards = [job.plan.shards[place] for job in jobs]
     pieces, longest = _pieces(jobs, place)
     taking, stop = Lock(), threading.Event()
     wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
-    many = max((len(_inputs(tensor.source)) for tensor in shards[0].tensors), default=0)
+    many = max((len(inputs_of(tensor.source)) for tensor in shards[0].tensors), default=0)
 
     def worker() -> None:
         torch.set_num_threads(1)  # of this thread: more would only contend
@@ -276,7 +219,7 @@ def _write_shard(jobs: list[Job], place: int, threads: int, tell: Callable[[int]
 
     with Files() as files, ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
         for tensor in shards[0].tensors:
-            for info in (*_inputs(tensor.source), tensor.source.donor):
+            for info in (*inputs_of(tensor.source), tensor.source.donor):
                 files.open(info.file)
         targets = [os.open(job.partial / shard.file, os.O_WRONLY) for job, shard in zip(jobs, shards, strict=True)]
         for target in targets:
@@ -336,7 +279,7 @@ def _compute(
         result.copy_(read_piece(files, only, piece.first, piece.length, buffers[0]))
         return mixed.bytes[:nbytes]
     if not read:
-        for i, info in enumerate(_inputs(source)):
+        for i, info in enumerate(inputs_of(source)):
             read[i] = read_piece(files, info, piece.first, piece.length, buffers[i])
     models, base = list(read.values()), None
     if source.base:
@@ -349,35 +292,3 @@ def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(descriptor, data[done:], offset + done)
-
-
-def _manifest(plan: MergePlan, *, hash_inputs: bool) -> dict[str, object]:
-    """What all results of a run share; each one's own description comes beside it."""
-    manifest: dict[str, object] = {
-        "mull": __version__,
-        "torch": torch.__version__,
-        "donor_name": plan.group.donor.published_name,
-    }
-    for role, model in plan.group.by_role.items():
-        files = _fingerprints(model, hash_inputs)
-        manifest[role] = {"name": model.published_name, "fingerprint": fingerprint(model), "files": files}
-    manifest["findings"] = [f"{f.code}: {f.what}" for f in plan.group.findings() if f.severity != "same"]
-    return manifest
-
-
-def _fingerprints(side: Checkpoint, hash_inputs: bool) -> dict[str, dict[str, object]]:
-    """Size and header hash of each file; its content hash on request, or for free from the hub's cache."""
-    prints: dict[str, dict[str, object]] = {}
-    for path in side.files:
-        with path.open("rb") as file:
-            head = file.read(8)
-            header = hashlib.sha256(head + file.read(int.from_bytes(head, "little"))).hexdigest()
-        entry: dict[str, object] = {"bytes": path.stat().st_size, "header_sha256": header}
-        blob = path.resolve().name
-        if hash_inputs:
-            with path.open("rb") as file:
-                entry["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-        elif path.is_symlink() and len(blob) == 64:  # the hub's cache names a file by its SHA-256
-            entry["sha256"] = blob
-        prints[path.name] = entry
-    return prints

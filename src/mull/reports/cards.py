@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
+from mull import __version__
+from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.merging.methods.mi import Mi
 from mull.merging.plan import MergePlan
@@ -27,7 +31,23 @@ def model_card(plan: MergePlan, title: str) -> str:
     if findings:
         between = "the two sides" if isinstance(group, Pair) else "the models"
         body += ["", f"Differences between {between}:", "", *findings]
-    return "\n".join([*header, "", *body, ""])
+    return "\n".join([*header, "", *body, *_provenance(plan), ""])
+
+
+def _provenance(plan: MergePlan) -> list[str]:
+    """What is needed to do the merge again, as YAML; the same and more is in mull.json."""
+    coefficients = plan.coefficients.to_json()
+    lines = [f"mull: {__version__}", f"method: {plan.method.name}"]
+    parameters = plan.method.to_json()["parameters"]
+    lines += [f"{name}: {json.dumps(value)}" for name, value in parameters.items() if value is not None]
+    if plan.method.takes:
+        lines += [f"{plan.method.takes}: {plan.coefficients.default:g}"]
+        lines += [f"rules: {json.dumps(coefficients['rules'])}"] if coefficients["rules"] else []
+    lines += [f"donor: {plan.group.donor_role}", f"dtype: {plan.dtype or 'of the donor'}", "models:"]
+    for role, model in plan.group.by_role.items():
+        size = f"{model.parameters / 1e6:.1f} M parameters"
+        lines.append(f"  {role}: {model.published_name}  # {size}, fingerprint {fingerprint(model)}")
+    return ["", "## Provenance", "", "```yaml", *lines, "```"]
 
 
 def _introduction(plan: MergePlan) -> list[str]:

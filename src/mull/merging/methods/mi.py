@@ -31,6 +31,11 @@ class Mi(Method):
         if self.weights is not None and not math.isclose(math.fsum(self.weights), 1, abs_tol=1e-6):
             raise MullError(f"the weights sum to {math.fsum(self.weights):g}", "interpolation weights sum to 1")
 
+    def check_models(self, count: int, *, has_base: bool) -> None:
+        super().check_models(count, has_base=has_base)
+        if self.weights is None and count != 2:
+            raise MullError(f"one λ lies between 2 models, not {count}", "give each model a weight")
+
     @property
     def takes(self) -> Literal["lambda"] | None:
         return "lambda" if self.weights is None else None

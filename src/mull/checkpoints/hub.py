@@ -1,0 +1,47 @@
+"""Uploading a finished model folder to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mull.errors import MullError
+
+
+def check_repo_id(repo: str) -> None:
+    """Raise MullError unless this can be the name of a model on the hub; asks nobody."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise MullError(f"{repo!r} cannot be a name on the hub ({error})", "write USER/NAME") from None
+    if repo.count("/") != 1:
+        raise MullError(f"{repo!r} is no name on the hub", "write USER/NAME")
+
+
+def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
+    """Upload the folder's files to the model repository `repo`, made if need be; returns its address.
+
+    Raises:
+        MullError: no network, no login, no right to write there; the folder is left as it is.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    api = HfApi()
+    try:
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repo, commit_message=message)
+    except Exception as error:  # an HTTP library's errors, of whichever library the hub's client uses
+        if not isinstance(error, HfHubHTTPError | OSError) and not type(error).__module__.startswith(_HTTP):
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MullError(
+            f"{folder} is complete, but the hub did not take it as {repo} ({reason.rstrip('.')})",
+            f"check the network and `hf auth login`, then `hf upload {repo} {folder}`",
+        ) from None
+    return str(url)
+
+
+_HTTP = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")

@@ -1,0 +1,108 @@
+"""Uploading, against a hub of our own on this machine: what it is asked, and what is said when it refuses."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import huggingface_hub
+import pytest
+
+from mull.checkpoints.hub import check_repo_id, push
+from mull.errors import MullError
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does to the client's first questions; `status` is its answer to a new repository."""
+
+    asked: ClassVar[list[tuple[str, str, Any]]] = []
+    status = 200
+
+    def _answer(self, status: int, content: Any) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.asked.append(("GET", self.path, None))
+        self._answer(404, {"error": "not here"})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.asked.append(("POST", self.path, body))
+        if self.path == "/api/repos/create":
+            self._answer(
+                self.status,
+                {"url": "https://huggingface.co/me/mixed"} if self.status == 200 else {"error": "no rights"},
+            )
+        elif self.path == "/api/validate-yaml":
+            self._answer(200, {"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            self._answer(
+                200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
+            )
+        elif "/commit/" in self.path:
+            self._answer(200, {"commitUrl": "https://huggingface.co/me/mixed/commit/0123", "commitOid": "0123"})
+        else:
+            self._answer(404, {"error": "not here"})
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(
+        huggingface_hub, "HfApi", lambda: huggingface_hub.hf_api.HfApi(endpoint=address, token="hf_secret")
+    )
+    Hub.asked, Hub.status = [], 200
+    yield Hub
+    server.shutdown()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "README.md").write_text("---\ntags:\n- mull\n---\n# mixed\n")
+    return tmp_path
+
+
+def test_the_whole_folder_is_uploaded(hub: type[Hub], folder: Path) -> None:
+    push(folder, "me/mixed", private=True, message="Merge with mull")
+    created = next(json.loads(body) for _, path, body in hub.asked if path == "/api/repos/create")
+    assert created["name"] == "mixed" and created["organization"] == "me"
+    assert created.get("private") is True or created.get("visibility") == "private"
+    commit = next(body for _, path, body in hub.asked if "/commit/" in path)
+    lines = [json.loads(line) for line in commit.splitlines()]
+    assert lines[0]["value"]["summary"] == "Merge with mull"
+    assert {line["value"]["path"] for line in lines[1:]} == {"config.json", "README.md"}
+
+
+def test_a_refusal_is_one_sentence_with_the_remedy(hub: type[Hub], folder: Path) -> None:
+    hub.status = 403
+    with pytest.raises(MullError, match="is complete, but the hub did not take it as me/mixed") as caught:
+        push(folder, "me/mixed", private=False, message="x")
+    assert f"hf upload me/mixed {folder}" in str(caught.value)
+    assert "hf_secret" not in str(caught.value)
+
+
+def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = huggingface_hub.hf_api.HfApi(endpoint="http://127.0.0.1:9", token="hf_secret")
+    monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
+    with pytest.raises(MullError, match="the hub did not take it"):
+        push(folder, "me/mixed", private=False, message="x")
+
+
+@pytest.mark.parametrize("name", ["mixed", "a/b/c", "me/mi xed", "me/", ""])
+def test_names_are_checked_before_any_work(name: str) -> None:
+    with pytest.raises(MullError, match="Write USER/NAME"):
+        check_repo_id(name)

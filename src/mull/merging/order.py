@@ -64,6 +64,7 @@ def _select(collect: Collect, k: int, brackets: list[tuple[float, float]]) -> fl
     """Tries the brackets, each wider than the one before; then halves what is left."""
     lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
     low, high = brackets.pop(0)
+    by_values = True
     while True:
         values, within, above = collect(low, high)
         if above >= k or above + within < k:
@@ -79,16 +80,21 @@ def _select(collect: Collect, k: int, brackets: list[tuple[float, float]]) -> fl
             return low
         elif within > len(values):
             lower, upper = low, high
-            low = _middle(low, high, values)
+            low = _middle(low, high, values if by_values else None)
+            by_values = not by_values
             brackets.clear()
         else:
             place = within - (k - above)
             return float(np.partition(values, place)[place])
 
 
-def _middle(low: float, high: float, values: NDArray[np.float32]) -> float:
-    """A size in (low, high] that parts what was seen between them."""
-    middle = float(np.median(values))
+def _middle(low: float, high: float, values: NDArray[np.float32] | None) -> float:
+    """A size in (low, high] that parts what was seen between them, or what numbers there are: those end for certain."""
+    if values is None:
+        ends = np.array([low, high], np.float32).view(np.int32).tolist()
+        middle = float(np.array([sum(ends) // 2], np.int32).view(np.float32)[0])
+    else:
+        middle = float(np.median(values))
     middle = middle if low < middle <= high else low
     return min(_next(middle, math.inf), high)
 

@@ -1,0 +1,109 @@
+"""The k-th largest size against a sorted copy, with so little room that every way of the search is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mull.errors import MullError
+from mull.merging import compiled, order
+from mull.merging.order import kth_largest, largest_kept
+from mull.merging.source import InMemory
+
+KERNEL = compiled.kernels
+COUNT = 9_011
+
+
+def sets() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    normal = torch.randn(COUNT, generator=generator)
+    return {
+        "normal": normal,
+        "sorted": normal.sort().values,
+        "alike": torch.full((COUNT,), 0.3),
+        "zero": torch.zeros(COUNT),
+        "two values": torch.where(normal > 1, 2.0, -1.0),
+        "mostly zero": torch.where(normal.abs() > 2, normal, 0.0),
+        "sizes far apart": normal * 10.0 ** (10 * torch.randn(COUNT, generator=generator).clamp(-2, 2)),
+        "the first block is unlike the rest": torch.cat([100 + normal[:2048], normal[2048:]]),
+        "one outlier": torch.cat([normal[1:], torch.tensor([1e9])]),
+    }
+
+
+SETS = sets()
+
+
+@pytest.fixture(params=["kernel", "passes"])
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    if request.param == "kernel" and KERNEL is None:
+        pytest.skip("mull was installed without its compiled part")
+    compiled.kernels = KERNEL if request.param == "kernel" else None
+    yield
+    compiled.kernels = KERNEL
+
+
+@pytest.fixture(params=[(1 << 22, 1 << 18, 64), (500, 300, 4), (1, 3, 1)], ids=str)
+def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, sample, blocks = request.param
+    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_SAMPLED_BLOCKS": blocks}.items():
+        monkeypatch.setattr(order, name, value, raising=False)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
+def test_every_place(name: str, kind: torch.dtype, way: None, room: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mull.merging.source.BLOCK", 1 << 11)
+    monkeypatch.setattr(order, "BLOCK", 1 << 11)
+    model = SETS[name].to(kind)
+    base = (0.1 * torch.randn(COUNT, generator=torch.Generator().manual_seed(1))).to(kind)
+    for origin in (None, base):
+        sizes = (model.double() if origin is None else model.double() - origin.double()).abs().float().numpy()
+        wanted = np.sort(sizes)[::-1]
+        cuts = (0, 3000, 3001, COUNT)
+        sources = [
+            InMemory(str(i), [model[a:b]], None if origin is None else origin[a:b])
+            for i, (a, b) in enumerate(pairwise(cuts))
+        ]
+        for k in (1, 2, 300, COUNT // 5, COUNT // 2, COUNT - 1, COUNT):
+            assert kth_largest(sources, 0, k) == wanted[k - 1], k
+
+
+@given(values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), data=st.data())
+def test_small_ones(values: list[float], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("ROOM", "FEW"):
+            patch.setattr(order, name, data.draw(st.integers(1, 70)), raising=False)
+        patch.setattr(order, "_SAMPLE", data.draw(st.integers(1, 70)))
+        source = InMemory("x", [torch.tensor(values)])
+        assert kth_largest([source], 0, k) == sorted(map(abs, values))[::-1][k - 1]
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
+def test_elements_that_are_no_numbers_are_passed_over_or_refused(kind: torch.dtype, way: None, room: None) -> None:
+    model = SETS["normal"].to(kind).clone()
+    model[::3] = torch.nan
+    source, numbers = InMemory("x", [model]), model[~model.isnan()]
+    wanted = np.sort(numbers.abs().float().numpy())[::-1]
+    for k in (1, 500, len(numbers)):
+        assert kth_largest([source], 0, k) == wanted[k - 1]
+    for k in (len(numbers) + 1, COUNT):
+        with pytest.raises(MullError, match="NaN"):
+            kth_largest([source], 0, k)
+    with pytest.raises(MullError, match="NaN"):
+        kth_largest([InMemory("x", [torch.full_like(model, torch.nan)])], 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "density", "kept"),
+    [(10, 0.3, 3), (10, 0.29, 2), (7, 1.0, 7), (10, 0.01, 1), (1000, 0.7, 700), (0, 0.5, 1)],
+)
+def test_a_share_is_rounded_down_but_never_to_nothing(count: int, density: float, kept: int) -> None:
+    assert largest_kept(count, density) == kept

@@ -11,7 +11,7 @@ test: .venv/.ready
 	$(BIN)/python -m pytest -q
 
 test-slow: .venv/.ready
-	$(BIN)/python -m pytest -q -m "slow or not slow"
+	$(BIN)/python -m pytest -q -m "not mergekit"
 
 lint: .venv/.ready
 	$(BIN)/ruff check src tests perf

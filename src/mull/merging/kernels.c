@@ -199,32 +199,37 @@ INLINE void combine_any(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t
     }
 }
 
-/* Sizes |model − base| in [low, high], up to `room` of them, into `out`; counts those within and those above. */
+/* Sizes |model − base| in [low, high], up to `room` of them, into `out`; counts those within and those above. Rounded to
+ * float once, like the sizes that combine_any compares: of two bfloat16 numbers float and double round alike. */
 INLINE void sizes_any(const uint16_t *model, const uint16_t *base, Py_ssize_t count, float low, float high, float *out,
                       Py_ssize_t room, Py_ssize_t *within, Py_ssize_t *above) {
-    enum { GROUP = 32 };
     Py_ssize_t found = 0, larger = 0;
-    double value[LANES], zero[LANES] = {0};
+    uint8_t inside[LANES];
+    uint16_t raw[LANES], origin[LANES] = {0};
     float size[LANES];
     for (Py_ssize_t start = 0; start < count; start += LANES) {
         Py_ssize_t length = count - start < LANES ? count - start : LANES;
-        load(value, model + start, length);
-        if (base) load(zero, base + start, length);
-        for (int i = 0; i < LANES; i++) size[i] = (float)fabs(value[i] - zero[i]);
+        memcpy(raw, model + start, (size_t)length * sizeof(uint16_t));
+        if (base) memcpy(origin, base + start, (size_t)length * sizeof(uint16_t));
+        for (int i = 0; i < LANES; i++) size[i] = fabsf(widen(raw[i]) - widen(origin[i]));
         for (Py_ssize_t i = length; i < LANES; i++) size[i] = -1.0f;
-        for (int group = 0; group < LANES; group += GROUP) {
-            int inside = 0, over = 0;
-            for (int i = group; i < group + GROUP; i++) {
-                inside += (size[i] >= low) & (size[i] <= high);
-                over += size[i] > high;
-            }
-            larger += over;
-            if (inside) {
-                for (int i = group; i < group + GROUP; i++) {
-                    if (size[i] >= low && size[i] <= high) {
-                        if (found < room) out[found] = size[i];
-                        found++;
-                    }
+        int over = 0;
+        for (int i = 0; i < LANES; i++) over += size[i] > high;
+        larger += over;
+        for (int i = 0; i < LANES; i++) inside[i] = (size[i] >= low) & (size[i] <= high);
+        for (int group = 0; group < LANES; group += 8) {
+            uint64_t any;
+            memcpy(&any, inside + group, 8);
+            if (!any) continue;
+            if (found + 8 <= room) { /* no branch for each element: which one it is cannot be foreseen */
+                for (int i = group; i < group + 8; i++) {
+                    out[found] = size[i];
+                    found += inside[i];
+                }
+            } else {
+                for (int i = group; i < group + 8; i++) {
+                    if (inside[i] && found < room) out[found] = size[i];
+                    found += inside[i];
                 }
             }
         }

@@ -20,8 +20,10 @@ from mull.merging.source import BLOCK, Source
 
 ROOM = 1 << 22
 """Sizes that are collected at most, 16 MB."""
-_SAMPLE = 1 << 18
-_SAMPLED_BLOCKS = 64
+FEW = 1 << 16
+"""Sizes that are all collected, without a sample."""
+_SAMPLE = 1 << 17
+_SAMPLED_BLOCKS = 16
 _WIDTHS = (6, 30, 150)
 """Half the widths of the brackets in standard errors of the sample's quantile, were its elements independent."""
 
@@ -49,7 +51,7 @@ def kth_largest(sources: list[Source], model: int, k: int, each: Each = in_turn)
         values = np.concatenate([values for values, _, _ in found])[:ROOM]
         return values, sum(within for _, within, _ in found), sum(above for _, _, above in found)
 
-    return _select(collect, k, [(0.0, math.inf)] if count <= ROOM else _brackets(sources, model, count, k, each))
+    return _select(collect, k, [(0.0, math.inf)] if count <= FEW else _brackets(sources, model, count, k, each))
 
 
 def _collect(source: Source, model: int, low: float, high: float) -> tuple[NDArray[np.float32], int, int]:

@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save_file
 from torch import Tensor
+
+settings.register_profile("patient", deadline=None)  # a busy machine is no reason to fail
+settings.load_profile("patient")
 
 WIDTH, ROWS = 16, 24
 CONFIG: dict[str, Any] = {

@@ -218,3 +218,12 @@ def test_the_result_has_the_first_models_dtype_and_shape(shape: tuple, seed: int
     for name in ALL:
         got = combine(name, [left.bfloat16(), right.half()], base.float(), lam)
         assert (got.dtype, got.shape, bool(got.isfinite().all())) == (torch.bfloat16, torch.Size(shape), True)
+
+
+def test_models_that_a_method_does_not_take_are_refused() -> None:
+    one = torch.zeros(3)
+    for name, models, base in (("slerp", 3, False), ("slerp", 2, True), ("ta", 2, False), ("karcher", 1, False)):
+        with pytest.raises(MullError):
+            make(name).combine([one] * models, one if base else None, 0.5)
+    with pytest.raises(MullError, match="3 weights for 2 models"):
+        make("ties", {"weights": (1, 1, 1)}).combine([one] * 2, one)

@@ -60,8 +60,7 @@ class Method(ABC):
         """One tensor of the merged model, of the first model's dtype, from tensors of one shape in memory."""
         import torch
 
-        if base is None and self.base == "required":
-            raise MullError(f"{self.name} needs a base", "give the checkpoint that both were trained from")
+        self.check_models(len(models), has_base=base is not None)
         copied = self.copies(coefficient)
         if copied is not None:
             return models[copied].clone()

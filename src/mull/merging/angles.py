@@ -26,12 +26,16 @@ def products(source: Source) -> NDArray[np.float64]:
     """Inner products of the models' tensors, less the base where there is one: float64 `[models, models]`."""
     import torch
 
-    parts = []
-    for models, base in source.blocks():
-        stacked = torch.stack([model.double() if base is None else model.double() - base.double() for model in models])
-        parts.append((stacked @ stacked.T).numpy(force=True))
     many = source.number
-    return np.array([[math.fsum(part[i, j] for part in parts) for j in range(many)] for i in range(many)])
+    parts: dict[tuple[int, int], list[float]] = {(i, j): [] for i in range(many) for j in range(i, many)}
+    for models, base in source.blocks():
+        vectors = [model.double() if base is None else model.double() - base.double() for model in models]
+        for (i, j), sums in parts.items():
+            sums.append(torch.dot(vectors[i], vectors[j]).item())
+    inner = np.empty((many, many))
+    for (i, j), sums in parts.items():
+        inner[i, j] = inner[j, i] = math.fsum(sums)
+    return inner
 
 
 def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[float, float] | None:

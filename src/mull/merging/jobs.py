@@ -12,6 +12,7 @@ import torch
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.headers import TensorInfo
 from mull.checkpoints.pair import AlignedTensor
+from mull.merging.methods import Method
 from mull.merging.operations import Operation
 from mull.merging.plan import MergePlan, OutputTensor
 from mull.merging.reading import InFiles
@@ -29,44 +30,56 @@ class Job(NamedTuple):
 
 def work(plans: list[MergePlan]) -> int:
     """What `progress` adds up to: bytes to write, and once more the bytes that are measured first."""
-    return sum(plan.nbytes for plan in plans) + sum(tensor.nbytes for plan in plans for tensor in _measured(plan))
+    measured = _mixed(plans) if plans[0].method.measures else {}
+    return sum(plan.nbytes for plan in plans) + sum(tensor.nbytes for tensor in measured.values())
 
 
-def _measured(plan: MergePlan) -> list[OutputTensor]:
-    if not plan.method.measures:
-        return []
-    return [tensor for shard in plan.shards for tensor in shard.tensors if plan.copies(tensor) is None]
+def _mixed(plans: list[MergePlan]) -> dict[str, OutputTensor]:
+    """The tensors, by name, that are not mere copies in all results."""
+    tensors = ((plan, tensor) for plan in plans for shard in plan.shards for tensor in shard.tensors)
+    return {tensor.source.name: tensor for plan, tensor in tensors if plan.copies(tensor) is None}
 
 
-def prepare_all(job: Job, threads: int, tell: Callable[[int], None]) -> None:
-    """Let the method measure what it needs of each tensor, of several at a time."""
-    plan = job.plan
-    mixed = [t for shard in plan.shards for t in shard.tensors if plan.copies(t) is None]
-    measured = {tensor.source.name: tensor for tensor in _measured(plan)}
+def prepare_all(jobs: list[Job], threads: int, tell: Callable[[int], None]) -> None:
+    """Let the method measure each tensor, of several at a time and once for all results; settle what is done to it."""
+    method = jobs[0].plan.method
+    mixed = _mixed([job.plan for job in jobs])
+    measured = _measure(method, mixed, threads, tell)
+    for job in jobs:
+        for shard in job.plan.shards:
+            for tensor in shard.tensors:
+                if job.plan.copies(tensor) is None:
+                    source, found = measured[tensor.source.name]
+                    job.operations[source.name] = method.operation(source, tensor.coefficient, found)
+
+
+def _measure(
+    method: Method, mixed: dict[str, OutputTensor], threads: int, tell: Callable[[int], None]
+) -> dict[str, tuple[InFiles, Any]]:
     with Files() as files, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for tensor in mixed:
-            for info in inputs_of(tensor.source):
+        sources = [InFiles(tensor.source, files) for tensor in mixed.values()]
+        if not method.measures:
+            return {source.name: (source, None) for source in sources}
+        for source in sources:
+            for info in inputs_of(source.tensor):
                 files.open(info.file)
 
-        def each(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
-            return list(pool.map(function, sources))
+        def each(function: Callable[[Source], Any], some: Iterable[Source]) -> list[Any]:
+            return list(pool.map(function, some))
 
-        def prepare(source: InFiles) -> Operation:
-            operation = plan.method.prepare(source, coefficients[source.name], survey)
-            if source.name in measured:
-                tell(measured[source.name].nbytes)
-            return operation
+        def measure(source: InFiles) -> Any:
+            found = method.measure(source, survey)
+            tell(mixed[source.name].nbytes)
+            return found
 
-        coefficients = {tensor.source.name: tensor.coefficient for tensor in mixed}
-        sources = [InFiles(tensor.source, files) for tensor in mixed]
         try:
-            survey = plan.method.survey(list(sources), each) if sources else None
+            survey = method.survey(list(sources), each)
             largest_first = sorted(sources, key=lambda source: -source.count)
-            prepared = list(pool.map(prepare, largest_first))
+            found = list(pool.map(measure, largest_first))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        job.operations.update(zip((source.name for source in largest_first), prepared, strict=True))
+    return {source.name: (source, value) for source, value in zip(largest_first, found, strict=True)}
 
 
 def inputs_of(source: AlignedTensor) -> list[TensorInfo]:

@@ -56,8 +56,8 @@ def kth_largest(sources: list[Source], model: int, k: int, each: Each = in_turn)
 
 def _collect(source: Source, model: int, low: float, high: float) -> tuple[NDArray[np.float32], int, int]:
     values, within, above = np.empty(min(ROOM, source.count), np.float32), 0, 0
-    for models, base in source.blocks():
-        found, larger = _sizes(models[model], base, low, high, values[min(within, len(values)) :])
+    for models, base in source.blocks(only=model):
+        found, larger = _sizes(models[0], base, low, high, values[min(within, len(values)) :])
         within, above = within + found, above + larger
     return values[: min(within, len(values))], within, above
 
@@ -121,8 +121,8 @@ def _brackets(sources: list[Source], model: int, count: int, k: int, each: Each)
 
 def _sample(source: Source, model: int, every: int, step: int) -> list[NDArray[np.float32]]:
     sizes = []
-    for models, base in source.blocks(every):
-        part = models[model][::step].double()
+    for models, base in source.blocks(every, only=model):
+        part = models[0][::step].double()
         sizes.append((part if base is None else part - base[::step].double()).abs().float().numpy(force=True))
     return sizes
 

@@ -32,8 +32,11 @@ class Source(Protocol):
         """Elements that all models have."""
         ...
 
-    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """Each block's (models, base), `[≤ BLOCK]` each, in order; with `every` = n only the first of n blocks."""
+    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Each block's (models, base), `[≤ BLOCK]` each, in order.
+
+        With `every` = n the first of n blocks; with `only` that model alone is read.
+        """
         ...
 
 
@@ -57,8 +60,8 @@ class InMemory:
     def count(self) -> int:
         return self.models[0].numel()
 
-    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        models = [model.reshape(-1) for model in self.models]
+    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        models = [model.reshape(-1) for model in (self.models if only is None else [self.models[only]])]
         base = None if self.base is None else self.base.reshape(-1)
         for first in range(0, self.count, BLOCK * every):
             part = slice(first, first + BLOCK)

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from mull.checkpoints.blocks import Buffer, Files, read_piece
+from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import INDEX
-from mull.checkpoints.headers import ITEM_BYTES
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 from mull.merging import output
 from mull.merging.jobs import Job, inputs_of, prepare_all
@@ -140,8 +140,7 @@ def _fill(
             for shard in job.plan.shards:
                 if shard.file not in job.done:
                     _reserve(job.partial / shard.file, shard)
-        for job in jobs:
-            prepare_all(job, threads, tell)
+        prepare_all(jobs, threads, tell)
         for place, shard in enumerate(jobs[0].plan.shards):
             waiting = [job for job in jobs if shard.file not in job.done]
             if waiting:
@@ -199,21 +198,21 @@ def _write_shard(jobs: list[Job], place: int, threads: int, tell: Callable[[int]
     pieces, longest = _pieces(jobs, place)
     taking, stop = Lock(), threading.Event()
     wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
-    many = max((len(inputs_of(tensor.source)) for tensor in shards[0].tensors), default=0)
+    many = 1 + max((len(inputs_of(tensor.source)) for tensor in shards[0].tensors), default=0)
 
     def worker() -> None:
         torch.set_num_threads(1)  # of this thread: more would only contend
-        buffers = [Buffer(longest * 8) for _ in range(many)]
-        mixed = Buffer(longest * max(wide, 8))
+        reader = _Reader(files, [Buffer(longest * 8) for _ in range(many)])
+        mixed = Buffer(longest * wide)
         while not stop.is_set():
             with taking:
                 piece = next(pieces, None)
             if piece is None:
                 return
-            read: dict[int, Tensor] = {}
+            reader.begin(piece)
             for job, shard, target in zip(jobs, shards, targets, strict=True):
                 tensor = shard.tensors[piece.tensor]
-                data = _compute(files, job, tensor, piece, buffers, mixed, read)
+                data = _compute(reader, job, tensor, piece, mixed)
                 _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                 tell(len(data))
 
@@ -257,35 +256,47 @@ def _pieces(jobs: list[Job], place: int) -> tuple[Iterator[Piece], int]:
     return pieces(), max((min(steps(tensor), tensor.source.donor.numel) for tensor in tensors), default=1)
 
 
-def _compute(
-    files: Files,
-    job: Job,
-    tensor: OutputTensor,
-    piece: Piece,
-    buffers: list[Buffer],
-    mixed: Buffer,
-    read: dict[int, Tensor],
-) -> memoryview:
-    """The bytes of one piece of the result, in one of the buffers; `read` holds what was read of the piece before."""
-    source, nbytes = tensor.source, piece.length * ITEM_BYTES[tensor.dtype]
+class _Reader:
+    """The inputs of one piece, each read once whoever asks for it."""
+
+    def __init__(self, files: Files, buffers: list[Buffer]) -> None:
+        self._files = files
+        self._buffers = buffers
+        self._read: dict[TensorInfo, Buffer] = {}
+
+    def begin(self, piece: Piece) -> None:
+        self._piece = piece
+        self._read.clear()
+
+    def bytes(self, info: TensorInfo) -> memoryview:
+        """The piece of that tensor as it lies in the file."""
+        size = ITEM_BYTES[info.dtype]
+        if info not in self._read:
+            self._read[info] = self._buffers[len(self._read)]
+            into = self._read[info].bytes[: self._piece.length * size]
+            self._files.read(info.file, info.start + self._piece.first * size, into)
+        return self._read[info].bytes[: self._piece.length * size]
+
+    def values(self, info: TensorInfo) -> Tensor:
+        """The piece of that tensor, flattened."""
+        self.bytes(info)
+        return self._read[info].view(info.dtype, self._piece.length)
+
+
+def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixed: Buffer) -> memoryview:
+    """The bytes of one piece of the result."""
+    source = tensor.source
     only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
     if only is not None and only.dtype == tensor.dtype:
-        data = mixed.bytes[:nbytes]
-        files.read(only.file, only.start + piece.first * ITEM_BYTES[only.dtype], data)
-        return data
+        return reader.bytes(only)
     result = mixed.view(tensor.dtype, piece.length)
     if only is not None:
-        read.clear()
-        result.copy_(read_piece(files, only, piece.first, piece.length, buffers[0]))
-        return mixed.bytes[:nbytes]
-    if not read:
-        for i, info in enumerate(inputs_of(source)):
-            read[i] = read_piece(files, info, piece.first, piece.length, buffers[i])
-    models, base = list(read.values()), None
-    if source.base:
-        *models, base = models
-    job.operations[source.name].into(models, base, result, piece.first)
-    return mixed.bytes[:nbytes]
+        result.copy_(reader.values(only))
+    else:
+        models = [reader.values(info) for info in source.models]
+        base = reader.values(source.base) if source.base else None
+        job.operations[source.name].into(models, base, result, piece.first)
+    return mixed.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]
 
 
 def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:

@@ -1,7 +1,8 @@
 """The ways to combine checkpoints, one per file: `METHODS` has each under its name.
 
 A new method is a new file here with a `Method` in it. It is a frozen dataclass of its parameters and has one pure
-function, `prepare`, that turns a tensor's measures into an `Operation`. None of these files imports torch on top.
+function, `operation`, that turns what it measured of a tensor, if it does, into an `Operation`. None of these files
+imports torch on top.
 """
 
 from __future__ import annotations

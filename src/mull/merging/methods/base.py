@@ -30,8 +30,6 @@ class Method(ABC):
     default: ClassVar[float | None] = None
     """The coefficient where none is given; None = it must be given."""
     base: ClassVar[Literal["never", "optional", "required"]] = "never"
-    measures: ClassVar[bool] = False
-    """Whether `prepare` or `survey` reads the tensors."""
     most: ClassVar[int | None] = None
     """Models at most; at least 2 always."""
 
@@ -40,8 +38,17 @@ class Method(ABC):
             METHODS[cls.name] = cls
 
     @abstractmethod
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
-        """Measure one tensor and say what is done to it; `survey` is what `survey` returned."""
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        """What is done to one tensor, from its name, shape and what `measure` returned; reads nothing."""
+
+    def measure(self, source: Source, survey: Any) -> Any:
+        """Look at one tensor; `survey` is what `survey` returned. The same for every coefficient."""
+        return None
+
+    @property
+    def measures(self) -> bool:
+        """Whether tensors are read before they are merged."""
+        return type(self).measure is not Method.measure
 
     @property
     def takes(self) -> Literal["lambda", "alpha"] | None:
@@ -65,7 +72,8 @@ class Method(ABC):
         if copied is not None:
             return models[copied].clone()
         source = InMemory("tensor", models, base)
-        operation = self.prepare(source, coefficient, self.survey([source], lambda f, xs: [f(x) for x in xs]))
+        survey = self.survey([source], lambda function, sources: [function(each) for each in sources])
+        operation = self.operation(source, coefficient, self.measure(source, survey))
         out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
         flat = [model.reshape(-1).contiguous() for model in models]
         operation.into(flat, None if base is None else base.reshape(-1).contiguous(), out.view(-1), 0)

@@ -23,7 +23,6 @@ class Breadcrumbs(Method):
     name = "breadcrumbs"
     paper = "Davari & Belilovsky 2023, arXiv 2312.06795"
     coefficient = "alpha"
-    measures = True
     default = 1.0
     base = "required"
 
@@ -40,16 +39,15 @@ class Breadcrumbs(Method):
         if not 0 <= self.gamma < 1 or self.density + self.gamma > 1:
             raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         from mull.merging.order import kth_largest, largest_kept
 
         dropped = math.floor(self.gamma * source.count + 1e-9)
         last = min(dropped + largest_kept(source.count, self.density), source.count)
         models = range(source.number if source.count else 0)
-        weights = self.weights or (1.0,) * source.number
-        return Combination(
-            weights,
-            lows=tuple(kth_largest([source], m, last) for m in models),
-            highs=tuple(kth_largest([source], m, dropped + 1) if dropped else math.inf for m in models),
-            scale=coefficient,
-        )
+        lows = tuple(kth_largest([source], m, last) for m in models)
+        return lows, tuple(kth_largest([source], m, dropped + 1) if dropped else math.inf for m in models)
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        lows, highs = measured
+        return Combination(self.weights or (1.0,) * source.number, lows=lows, highs=highs, scale=coefficient)

@@ -42,7 +42,7 @@ class Dare(Method):
         if self.normalize and not self.elect and self.weights is not None and math.fsum(self.weights) == 0:
             raise MullError(f"the weights {self.weights} sum to 0", "leave normalize out, or give other weights")
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights = self.weights or (1.0,) * source.number
         return Combination(
             tuple(weight / self.density for weight in weights),

@@ -48,7 +48,7 @@ class Della(Method):
             what = f"density {self.density:g} ± epsilon/2 = {half:g} leaves (0, 1]"
             raise MullError(what, "lower epsilon, or move density towards 0.5")
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         return _MagPrune(self, coefficient, key_of(self.seed, source.name), row_length(source.shape))
 
 

@@ -19,7 +19,6 @@ class Karcher(Method):
     name = "karcher"
     paper = "Karcher 1977, doi 10.1002/cpa.3160300502"
     coefficient = None
-    measures = True
     default = 1.0
 
     weights: tuple[float, ...] | None = None
@@ -36,11 +35,14 @@ class Karcher(Method):
         if self.steps < 1 or not self.tolerance > 0:
             raise MullError("a Karcher mean needs at least one step and a tolerance above 0")
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
         import numpy as np
 
         from mull.merging.angles import products, spherical_mean
 
         weights = np.array(self.weights or (1.0,) * source.number)
         inner = products(source)
-        return Combination(spherical_mean(inner, weights / weights.sum(), steps=self.steps, tolerance=self.tolerance))
+        return spherical_mean(inner, weights / weights.sum(), steps=self.steps, tolerance=self.tolerance)
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        return Combination(measured)

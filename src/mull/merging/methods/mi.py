@@ -45,7 +45,7 @@ class Mi(Method):
             return super().copies(coefficient)
         return self.weights.index(1) if sorted(self.weights) == [*[0] * (len(self.weights) - 1), 1] else None
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         if self.weights is None:
             return Interpolation(coefficient)
         return Combination(self.weights)

@@ -21,14 +21,16 @@ class ModelStock(Method):
     name = "model_stock"
     paper = "Jang et al. 2024, arXiv 2403.19522"
     coefficient = None
-    measures = True
     default = 1.0
     base = "required"
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def measure(self, source: Source, survey: Any) -> float:
         from mull.merging.angles import mean_cosine, products
 
         many = source.number
         cosine = mean_cosine(products(source))
         ratio = many * cosine / (1 + (many - 1) * cosine) if cosine > 0 else 0.0
-        return Combination((1.0 / many,) * many, scale=min(ratio, 1.0))
+        return min(ratio, 1.0)
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        return Combination((1.0 / source.number,) * source.number, scale=measured)

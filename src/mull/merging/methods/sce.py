@@ -25,7 +25,6 @@ class Sce(Method):
     name = "sce"
     paper = "Wan et al. 2024, arXiv 2408.07990"
     coefficient = "alpha"
-    measures = True
     default = 1.0
     base = "required"
 
@@ -35,7 +34,7 @@ class Sce(Method):
     def __post_init__(self) -> None:
         check_share("density", self.density)
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], float]:
         import numpy as np
 
         from mull.merging.order import kth_largest, largest_kept
@@ -50,7 +49,11 @@ class Sce(Method):
             parts.append([float((delta * selected).square().sum()) for delta in deltas])
         squares = np.array([float(np.sum([part[m] for part in parts])) for m in range(source.number)])
         weights = squares / squares.sum() if squares.any() else np.full(source.number, 1 / source.number)
-        return _Fuse(tuple(weights.tolist()), least, coefficient)
+        return tuple(weights.tolist()), least
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        weights, least = measured
+        return _Fuse(weights, least, coefficient)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class _Deviations:
     def count(self) -> int:
         return self.source.count
 
-    def blocks(self, every: int = 1) -> Any:
+    def blocks(self, every: int = 1, only: int | None = None) -> Any:
         for models, base in self.source.blocks(every):
             assert base is not None
             yield [_deviation([model.double() - base.double() for model in models])], None

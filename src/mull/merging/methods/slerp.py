@@ -11,6 +11,8 @@ from mull.merging.operations import Combination, Interpolation, Operation
 from mull.merging.source import Source, row_length
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 
@@ -24,7 +26,6 @@ class Slerp(Method):
     name = "slerp"
     paper = "Shoemake 1985, Animating rotation with quaternion curves"
     coefficient = "lambda"
-    measures = True
     most = 2
 
     linear_above: float = 0.9995
@@ -33,12 +34,17 @@ class Slerp(Method):
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
-        from mull.merging.angles import arc, products
+    def measure(self, source: Source, survey: Any) -> NDArray[np.float64]:
+        from mull.merging.angles import products
+
+        return products(source)
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        from mull.merging.angles import arc
 
         if coefficient in (0, 1):
             return Interpolation(coefficient)
-        factors = arc(products(source), coefficient, self.linear_above)
+        factors = arc(measured, coefficient, self.linear_above)
         return Interpolation(coefficient) if factors is None else Combination(factors)
 
 
@@ -65,14 +71,23 @@ class NuSlerp(Method):
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
-        from mull.merging.angles import arc, products
+    @property
+    def measures(self) -> bool:
+        return self.per == "tensor"
+
+    def measure(self, source: Source, survey: Any) -> NDArray[np.float64] | None:
+        from mull.merging.angles import products
+
+        return products(source) if self.measures else None
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
+        from mull.merging.angles import arc
 
         if coefficient in (0, 1):
             return Interpolation(coefficient)
-        if self.per == "row":
+        if measured is None:
             return RowArcs(coefficient, self.linear_above, row_length(source.shape))
-        factors = arc(products(source), coefficient, self.linear_above)
+        factors = arc(measured, coefficient, self.linear_above)
         return Combination(factors or (1 - coefficient, coefficient))
 
 

@@ -26,5 +26,5 @@ class TaskArithmetic(Method):
     def __post_init__(self) -> None:
         check_weights(self.weights)
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         return Combination(self.weights or (1.0,) * source.number, scale=coefficient)

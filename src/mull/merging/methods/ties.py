@@ -22,7 +22,6 @@ class Ties(Method):
     name = "ties"
     paper = "Yadav et al. 2023, arXiv 2306.01708"
     coefficient = "alpha"
-    measures = True
     default = 1.0
     base = "required"
 
@@ -48,12 +47,14 @@ class Ties(Method):
         kept = largest_kept(count, self.density)
         return tuple(kth_largest(sources, m, kept, each) for m in range(sources[0].number))
 
-    def prepare(self, source: Source, coefficient: float, survey: Any = None) -> Operation:
+    def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
         from mull.merging.order import kth_largest, largest_kept
 
-        lows = survey or ()
-        if self.trim == "tensor" and self.density < 1 and source.count:
-            kept = largest_kept(source.count, self.density)
-            lows = tuple(kth_largest([source], m, kept) for m in range(source.number))
+        if self.trim == "model" or self.density == 1 or not source.count:
+            return survey or ()
+        kept = largest_kept(source.count, self.density)
+        return tuple(kth_largest([source], m, kept) for m in range(source.number))
+
+    def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights = self.weights or (1.0,) * source.number
-        return Combination(weights, lows=lows, scale=coefficient, elect=True, mean=self.normalize)
+        return Combination(weights, lows=measured, scale=coefficient, elect=True, mean=self.normalize)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mull.merging.source import Source
+from mull.merging.source import BLOCK, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,8 +28,13 @@ def products(source: Source) -> NDArray[np.float64]:
 
     many = source.number
     parts: dict[tuple[int, int], list[float]] = {(i, j): [] for i in range(many) for j in range(i, many)}
+    scratch = torch.empty(many, BLOCK, dtype=torch.float64)  # a fresh one for each block would scatter over the heap
     for models, base in source.blocks():
-        vectors = [model.double() if base is None else model.double() - base.double() for model in models]
+        vectors = scratch[:, : models[0].numel()]
+        for vector, model in zip(vectors, models, strict=True):
+            vector.copy_(model)
+            if base is not None:
+                vector.sub_(base)
         for (i, j), sums in parts.items():
             sums.append(torch.dot(vectors[i], vectors[j]).item())
     inner = np.empty((many, many))

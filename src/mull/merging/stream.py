@@ -246,14 +246,16 @@ def _pieces(jobs: list[Job], place: int) -> tuple[Iterator[Piece], int]:
         return max(PIECE // align, 1) * align
 
     def pieces() -> Iterator[Piece]:
-        for i, tensor in enumerate(tensors):
+        for i, (tensor, step) in enumerate(zip(tensors, lengths, strict=True)):
             shared, total = tensor.source.shared, tensor.source.donor.numel
             for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
-                for first in range(begin, end, steps(tensor)):
-                    yield Piece(i, first, min(steps(tensor), end - first))
+                for first in range(begin, end, step):
+                    yield Piece(i, first, min(step, end - first))
 
     tensors = jobs[0].plan.shards[place].tensors
-    return pieces(), max((min(steps(tensor), tensor.source.donor.numel) for tensor in tensors), default=1)
+    lengths = [steps(tensor) for tensor in tensors]
+    longest = (min(step, tensor.source.donor.numel) for tensor, step in zip(tensors, lengths, strict=True))
+    return pieces(), max(longest, default=1)
 
 
 class _Reader:

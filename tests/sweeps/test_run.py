@@ -24,6 +24,7 @@ from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.run import render_prompts
+from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -164,7 +165,7 @@ def test_what_comes_before_the_first_response_is_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(verb, "consoles", lambda: (console, console))
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     benchmark = load_benchmark("tiny", questions=7)
-    plan = SweepPlan(pair, [Coefficients.scalar(0.0)], benchmark, 1, Sampling(max_tokens=32))
+    plan = SweepPlan(pair, [Setting.of(Coefficients.scalar(0.0))], benchmark, 1, Sampling(max_tokens=32))
     assert len(verb.sample(plan, tmp_path / "run")) == 7
     shown = console.file.getvalue()
     labels = ("drawing the questions", "loading the two checkpoints", "preparing the prompts")

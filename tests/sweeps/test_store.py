@@ -15,6 +15,7 @@ from mull.merging.coefficients import Coefficients
 from mull.study.records import Sample
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.run import provenance
+from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -22,7 +23,7 @@ from mull.tiny import checkpoint_folder
 @pytest.fixture
 def plan():
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
-    settings = [Coefficients.scalar(lam) for lam in (0.0, 0.5, 1.0)]
+    settings = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 0.5, 1.0)]
     return SweepPlan(pair, settings, load_benchmark("tiny", questions=7), 2, Sampling(max_tokens=64))
 
 
@@ -53,7 +54,7 @@ def test_samples_come_back_as_they_went_in_and_never_double(plan, tmp_path):
         ({"k": 4}, r"k: 2 → 4"),
         ({"seed": 1}, r"seed: 0 → 1"),
         ({"sampling": Sampling(max_tokens=64, temperature=1.0)}, r"sampling\.temperature: 0\.6 → 1\.0"),
-        ({"settings": [Coefficients.scalar(0.5)]}, r"λ: 0, 0\.5, 1 → 0\.5"),
+        ({"settings": [Setting.of(Coefficients.scalar(0.5))]}, r"λ: 0, 0\.5, 1 → 0\.5"),
         ({"benchmark": load_benchmark("tiny", questions=14)}, r"benchmark\.questions: 7 → 14"),
         ({"pair": Pair.open(str(checkpoint_folder("base")), str(checkpoint_folder("thinking")))}, "instruct: "),
     ],

@@ -29,6 +29,7 @@ def demo(
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
     from mull.sweeps.plan import SweepPlan
+    from mull.sweeps.settings import Setting
     from mull.tiny import checkpoint_folder
 
     stdout, stderr = consoles()
@@ -36,7 +37,7 @@ def demo(
     benchmark = load_benchmark("tiny", questions=42 if quick else 105)
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     pair.check()
-    settings = [Coefficients.scalar(lam) for lam in _LAMBDAS]
+    settings = [Setting.of(Coefficients.scalar(lam)) for lam in _LAMBDAS]
     with stderr.status("starting torch"):
         from mull.engines.local import arithmetic
 

@@ -74,6 +74,7 @@ def sweep(
     from mull.errors import MullError
     from mull.merging.coefficients import Coefficients, parse_lambdas, parse_layers
     from mull.sweeps.plan import SweepPlan
+    from mull.sweeps.settings import Setting
 
     stdout, stderr = consoles()
     chosen = load_benchmark(benchmark, questions=questions, seed=question_seed)
@@ -100,7 +101,7 @@ def sweep(
         from mull.engines.local import arithmetic
 
         engine = arithmetic(pair.donor.folder, device)
-    plan = SweepPlan(pair, settings, chosen, k, sampling, seed, engine)
+    plan = SweepPlan(pair, [Setting.of(each) for each in settings], chosen, k, sampling, seed, engine)
     samples = sample(plan, run, device, batch_size, trust_remote_code, strict=max_tokens is not None)
     from mull.cli.report import print_summary
 

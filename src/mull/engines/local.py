@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from mull.engines.weights import MEMORY_REMEDY, InterpolatedModel, loading
 from mull.engines.workers import AVAILABLE, run_in_workers
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.recipe import Recipe
 
 BATCH_SIZE = 128
 """Rows at once when the caller does not say, before the memory limit. For a model of 1 M parameters on CPU, 128 to 256
@@ -60,8 +61,9 @@ class LocalEngine:
         threads: int | None = None,
         processes: int | None = None,
         trust_remote_code: bool = False,
+        others: Mapping[str, Path] | None = None,
     ) -> None:
-        """Loads both ends; the weights are the donor's until `set_weights`.
+        """Loads both ends; the weights are the donor's until `set_weights`. `others`: further checkpoints by role.
 
         `dtype` of the arithmetic: float32 on CPU unless given, elsewhere the checkpoint's. `batch_size`: most rows at
         once in each process; by default what measured best, less where the free memory does not hold its cache.
@@ -83,6 +85,7 @@ class LocalEngine:
                 device=self.device,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
+                others=others,
             )
             self.model = self._weights.model
             check_supported(self.model)
@@ -100,11 +103,12 @@ class LocalEngine:
         self._vocabulary = len(next(self.model.get_input_embeddings().parameters()))
         self._version = 0
 
-    def set_weights(self, coefficients: Coefficients) -> None:
-        """Sets every parameter to its λ, in place. A `generate` that is under way cannot go on afterwards."""
+    def set_weights(self, weights: Coefficients | Recipe) -> None:
+        """Makes the weights, in place, of the checkpoints held. A `generate` under way cannot go on afterwards."""
         self._version += 1
+        recipe = weights if isinstance(weights, Recipe) else Recipe(weights)
         with memory_errors(f"on {self.device} while mixing", MEMORY_REMEDY):
-            self._weights.set(coefficients)
+            self._weights.make(recipe)
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation under the donor's chat template, ready for an assistant's turn."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,10 +20,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from mull.engines.cache import ATTENTION
+from mull.engines.combining import Slot, combine
 from mull.engines.support import memory_errors
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.interpolation import interpolate
+from mull.merging.recipe import Recipe
 
 PIECE = 1 << 22
 """Elements of a parameter that one thread takes at a time."""
@@ -54,8 +56,9 @@ class InterpolatedModel:
         device: torch.device,
         dtype: torch.dtype | None,
         trust_remote_code: bool,
+        others: Mapping[str, Path] | None = None,
     ) -> None:
-        folders = {"instruct": instruct, "thinking": thinking}
+        folders = {"instruct": instruct, "thinking": thinking, **(others or {})}
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         for folder in folders.values():
             if not (folder / "config.json").is_file():
@@ -79,7 +82,7 @@ class InterpolatedModel:
             head = _head(self.model)
             name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
             head.data.copy_(ends[donor][name])
-        self.slots = _slots(self.model, ends["instruct"], ends["thinking"], donor, folders)
+        self.slots = _slots(self.model, ends, donor, folders)
         """The live parameters, each once, with their ends."""
         on_cpu = device.type == "cpu"
         self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
@@ -111,6 +114,16 @@ class InterpolatedModel:
         finally:
             torch.set_num_threads(threads)
 
+    def make(self, recipe: Recipe) -> None:
+        """Sets the weights to those of any method on the checkpoints held; like `set`, the bytes of the merge.
+
+        Raises `MullError` where a role is not held, or a coefficient names no parameter.
+        """
+        if recipe.is_interpolation:
+            self.set(recipe.coefficients)
+        else:
+            combine(self.slots, recipe, self._workers)
+
     @torch.no_grad()
     def _mix(self, pieces: Iterator[tuple[Slot, int]], lams: Mapping[str, float]) -> None:
         for slot, first in pieces:
@@ -127,16 +140,6 @@ def _shared(pieces: Iterator[tuple[Slot, int]], taking: threading.Lock) -> Itera
         if piece is None:
             return
         yield piece
-
-
-class Slot(NamedTuple):
-    """One live parameter (its rows that both ends have) with its two ends."""
-
-    name: str
-    live: Tensor
-    instruct: Tensor
-    thinking: Tensor
-    rounded: torch.dtype
 
 
 @contextmanager
@@ -190,36 +193,37 @@ def _head(model: PreTrainedModel) -> Tensor:
 
 def _slots(
     model: PreTrainedModel,
-    instruct: Mapping[str, Tensor],
-    thinking: Mapping[str, Tensor],
+    ends: Mapping[str, Mapping[str, Tensor]],
     donor: Literal["instruct", "thinking"],
     folders: dict[str, Path],
 ) -> list[Slot]:
     """Pairs the parameters by name; a live parameter that is tied to another appears once."""
     live = dict(model.named_parameters())
     names = dict(model.named_parameters(remove_duplicate=False)).keys()
-    for side, parameters in (("instruct", instruct), ("thinking", thinking)):
+    for role, parameters in ends.items():
         unmatched = sorted(names ^ parameters.keys())
         if unmatched:
             raise MullError(
-                f"{folders[side]} and {folders[donor]} differ in {len(unmatched)} parameters, as in {unmatched[0]!r}",
-                "Both ends must be checkpoints of one architecture",
+                f"{folders[role]} and {folders[donor]} differ in {len(unmatched)} parameters, as in {unmatched[0]!r}",
+                "All must be checkpoints of one architecture",
             )
     vocabulary = {id(_head(model)), *map(id, model.get_input_embeddings().parameters())}
     slots = []
     for name, parameter in live.items():
-        i, t = instruct[name].detach(), thinking[name].detach()
-        rows = min(len(i), len(t)) if i.dim() else 0
-        if i.shape != t.shape:
-            if id(parameter) not in vocabulary or i.shape[1:] != t.shape[1:]:
-                raise MullError(
-                    f"{name} is {tuple(i.shape)} in {folders['instruct']}, {tuple(t.shape)} in {folders['thinking']}",
-                    "Both ends must be checkpoints of one architecture",
-                )
-            i, t = i[:rows], t[:rows]
-        rounded = (thinking if donor == "thinking" else instruct)[name].dtype
+        own = {role: parameters[name].detach() for role, parameters in ends.items()}
+        shapes = {tensor.shape for tensor in own.values()}
+        if len(shapes) > 1:
+            if id(parameter) not in vocabulary or len({shape[1:] for shape in shapes}) > 1:
+                sizes = ", ".join(f"{tuple(tensor.shape)} in {folders[role]}" for role, tensor in own.items())
+                raise MullError(f"{name} is {sizes}", "All must be checkpoints of one architecture")
+            rows = min(shape[0] for shape in shapes)
+            own = {role: tensor[:rows] for role, tensor in own.items()}
+        rounded = ends[donor][name].dtype
         data = parameter.detach()
-        if data.shape != i.shape:
-            data = data[:rows]
-        slots.append(Slot(name, data, i.contiguous(), t.contiguous(), rounded))
+        shape = own[donor].shape
+        slots.append(Slot(name, data if data.shape == shape else data[: shape[0]], _contiguous(own), rounded))
     return slots
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {role: tensor.contiguous() for role, tensor in tensors.items()}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mull.benchmarks import Benchmark
+from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Sampling
-from mull.merging.coefficients import Coefficients
+from mull.errors import MullError
+from mull.sweeps.settings import Setting
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class SweepPlan:
     """Which weights answer which questions how often, and how."""
 
     pair: Pair
-    settings: Sequence[Coefficients]
-    """The weights, one setting each: a λ grid, or any other coefficients. Labels must differ."""
+    settings: Sequence[Setting]
+    """The weights, one setting each: a λ grid, or any others. Labels must differ."""
     benchmark: Benchmark
     k: int
     """Samples per question and setting."""
@@ -31,6 +33,14 @@ class SweepPlan:
     seed: int = 0
     engine: str = "local"
     """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan."""
+    others: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Further checkpoints that settings name by their role, such as a base."""
+
+    def __post_init__(self) -> None:
+        labels = [setting.label for setting in self.settings]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise MullError(f"two settings of a run are called {twice!r}", "leave one out")
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -39,6 +49,7 @@ class SweepPlan:
         return {
             "instruct": fingerprint(self.pair.instruct),
             "thinking": fingerprint(self.pair.thinking),
+            **{role: fingerprint(checkpoint) for role, checkpoint in self.others.items()},
             "donor": self.pair.donor_side,
             "settings": {setting.label: setting.to_json() for setting in self.settings},
             "benchmark": self.benchmark.describe(),

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from mull import __version__
 from mull.benchmarks import Benchmark, Question
 from mull.engines.base import Completion, Engine, Request
-from mull.merging.coefficients import Coefficients
+from mull.merging.recipe import Recipe
 from mull.study.records import Sample
 from mull.sweeps.plan import SweepPlan
+from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
 from mull.thinking import split_thinking
 
@@ -21,7 +22,7 @@ from mull.thinking import split_thinking
 class SwitchingEngine(Engine, Protocol):
     """An engine that holds both ends and can take any weights between them."""
 
-    def set_weights(self, coefficients: Coefficients) -> None: ...
+    def set_weights(self, weights: Recipe) -> None: ...
 
 
 Prompts = dict[str, tuple[int, ...]]
@@ -57,11 +58,12 @@ def run_sweep(
         wanted = [(key, i) for key in questions for i in range(plan.k) if (key, i) not in done]
         if not wanted:
             continue
-        engine.set_weights(setting)
+        engine.set_weights(setting.recipe)
         # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
         wanted.sort(key=lambda item: -len(prompts[item[0]]))
+        sampling = setting.sampling or plan.sampling
         requests = (
-            Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=plan.sampling)
+            Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
             for key, i in wanted
         )
         for completion in engine.generate(requests):
@@ -75,7 +77,7 @@ def run_sweep(
 
 
 def grade(
-    benchmark: Benchmark, question: Question, completion: Completion, setting: Coefficients, index: int, seed: int
+    benchmark: Benchmark, question: Question, completion: Completion, setting: Setting, index: int, seed: int
 ) -> Sample:
     """Split off the thought, grade the answer, and make the record."""
     split = split_thinking(completion.text, finished=completion.finish == "stop")
@@ -85,7 +87,7 @@ def grade(
         question=question.id,
         stratum=question.stratum,
         setting=setting.label,
-        lam=setting.default if setting.is_scalar else None,
+        lam=setting.lam,
         index=index,
         seed=seed,
         text=completion.text,
@@ -110,6 +112,7 @@ def provenance(plan: SweepPlan) -> dict[str, Any]:
         "mull": __version__,
         "instruct": plan.pair.instruct.name,
         "thinking": plan.pair.thinking.name,
+        **{role: checkpoint.name for role, checkpoint in plan.others.items()},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mull.errors import MullError
-from mull.study.paired import paired_difference
+from mull.study.paired import contrasts, holm, paired_difference
 
 
 def test_paired_difference_by_hand(sample):
@@ -49,3 +49,26 @@ def test_undefined_and_refused(sample):
         paired_difference(rows, "0", "0.5")
     with pytest.raises(MullError, match=r"no samples of setting '0\.55'.*0\.5"):
         paired_difference(rows, "0.55", "0")
+
+
+def test_holms_correction():
+    """The example of Holm's step-down by hand: 4 × 0.005, 3 × 0.011, 2 × 0.02, then what came before."""
+    assert holm([0.02, 0.005, 0.04, 0.011]) == pytest.approx([0.04, 0.02, 0.04, 0.033])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+    corrected = holm([float("nan"), 0.03])
+    assert math.isnan(corrected[0]) and corrected[1] == 0.03
+
+
+def test_contrasts_against_a_reference(sample):
+    rows = [
+        sample(f"q{q}", lam, correct=(q + i) % 3 < ahead, index=i, tokens=10 * ahead)
+        for lam, ahead in ((1.0, 3), (0.5, 2), (0.0, 1))
+        for q in range(6)
+        for i in range(2)
+    ]
+    found = contrasts(rows, "1")
+    assert [each.setting for each in found] == ["0.5", "0"]
+    assert found[1].accuracy.difference < found[0].accuracy.difference < 0
+    assert found[1].tokens.difference == -20
+    assert all(each.p_value >= each.accuracy.p_value for each in found)

@@ -169,7 +169,8 @@ def run_live(
 def _line(sweep: LiveSweep, label: str, running: _Running) -> str:
     n = running.done
     means = f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
-    return f"λ = {label}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {sweep.eta}"
+    name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
+    return f"{name}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {sweep.eta}"
 
 
 def clock(seconds: float) -> str:

@@ -12,6 +12,8 @@ import typer
 
 from mull import __version__
 from mull.cli import interrupt
+from mull.cli.ablate import ablate
+from mull.cli.compare import compare
 from mull.cli.demo import demo
 from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
@@ -22,7 +24,18 @@ from mull.cli.stages import stages
 from mull.cli.sweep import sweep
 from mull.errors import MullError
 
-VERBS: tuple[Callable[..., int | None], ...] = (inspect, merge, methods, extract_delta, sweep, report, stages, demo)
+VERBS: tuple[Callable[..., int | None], ...] = (
+    inspect,
+    merge,
+    methods,
+    extract_delta,
+    sweep,
+    ablate,
+    compare,
+    report,
+    stages,
+    demo,
+)
 
 app = typer.Typer(
     name="mull",

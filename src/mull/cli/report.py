@@ -56,8 +56,10 @@ def report(
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
-def print_summary(samples: Sequence[Sample], stdout: Console, k: int | None = None) -> None:
-    """The table of all settings, the stages and a paragraph in plain words."""
+def print_summary(
+    samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
+) -> None:
+    """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
     from mull.cli.tables import metrics_table, stages_text
     from mull.study.frontier import non_dominated, points_of
     from mull.study.metrics import metrics
@@ -66,7 +68,13 @@ def print_summary(samples: Sequence[Sample], stdout: Console, k: int | None = No
 
     found = metrics(samples, k)
     stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
-    if any(m.lam is not None for m in found):
+    if reference is not None:
+        from mull.cli.tables import contrasts_table
+        from mull.study.paired import contrasts
+
+        stdout.print()
+        stdout.print(contrasts_table(contrasts(samples, reference), reference), highlight=False)
+    elif sum(m.lam is not None for m in found) > 1:
         stages = stages_of_samples(samples)
         stdout.print(stages_text(stages), highlight=False, markup=False)
         stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
 
     from mull.study.frontier import Frontier
     from mull.study.metrics import SettingMetrics
+    from mull.study.paired import Contrast, PairedDifference
     from mull.study.stages import Stages
 
 
@@ -39,6 +41,32 @@ def metrics_table(metrics: Sequence[SettingMetrics], frontier: Frontier | None =
         mark = " ●" if m.setting in best else ""
         table.add_row(escape(m.setting) + mark, *cells, percent(m.think_ratio), count(m.tokens), percent(m.truncation))
     return table
+
+
+def contrasts_table(contrasts: Sequence[Contrast], reference: str) -> Table:
+    """Each setting less the reference, with 95 % intervals paired by question."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    caption = "95 % intervals, paired by question; p: of no difference in accuracy, corrected by Holm's method"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    table.add_column(f"less {escape(reference)}", max_width=24, overflow="fold")
+    for head in ("accuracy, points", "p", "tokens"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for each in contrasts:
+        p = "" if each.accuracy.alike or math.isnan(each.p_value) else f"{each.p_value:.3f}"
+        p = "<0.001" if p == "0.000" else p
+        table.add_row(escape(each.setting), _interval(each.accuracy, 100, ".1f"), p, _interval(each.tokens, 1, ",.0f"))
+    return table
+
+
+def _interval(difference: PairedDifference, scale: float, form: str) -> str:
+    mean = f"{difference.difference * scale:+{form}}".replace("-", "−")
+    if difference.alike:
+        return f"{mean} on every question" if difference.difference else "no question differs"
+    low, high = (f"{bound * scale:{form}}".replace("-", "−") for bound in (difference.low, difference.high))
+    return f"{mean} ({low} to {high})"
 
 
 def stages_text(stages: Stages | None) -> str:

@@ -75,6 +75,39 @@ def paired_mean(differences: np.ndarray) -> PairedDifference:
     return PairedDifference(mean, error, mean - reach, mean + reach, p_value, n)
 
 
+class Contrast(NamedTuple):
+    """How one setting differs from the reference of a study."""
+
+    setting: str
+    accuracy: PairedDifference
+    tokens: PairedDifference
+    p_value: float
+    """Of no difference in accuracy, corrected by Holm's method for all settings of the study."""
+
+
+def contrasts(samples: Sequence[Sample], reference: str) -> list[Contrast]:
+    """Every other setting against `reference`, in the order of the samples.
+
+    Raises `MullError` for an unknown setting and where two share no question.
+    """
+    others = [setting for setting in dict.fromkeys(sample.setting for sample in samples) if setting != reference]
+    accuracy = [paired_difference(samples, setting, reference) for setting in others]
+    tokens = [paired_difference(samples, setting, reference, "tokens") for setting in others]
+    adjusted = holm([difference.p_value for difference in accuracy])
+    return [Contrast(*each) for each in zip(others, accuracy, tokens, adjusted, strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979, Scand. J. Statist. 6, 65–70); NaN stays and does not count."""
+    order = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = list(p_values)
+    least = 0.0
+    for rank, (p, i) in enumerate(order):
+        least = max(least, min(1.0, p * (len(order) - rank)))
+        adjusted[i] = least
+    return adjusted
+
+
 def _question_means(samples: Sequence[Sample], setting: str, value: str) -> dict[tuple[str, str], float]:
     sums: dict[tuple[str, str], tuple[float, int]] = {}
     for sample in samples:

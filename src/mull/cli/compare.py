@@ -1,0 +1,69 @@
+"""`mull compare`: interpolation beside other ways to merge, on one benchmark."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options import Donor, DonorOption, InstructOption, ThinkingOption
+from mull.cli.study_options import (
+    BenchmarkOption,
+    DeviceOption,
+    MaxTokensOption,
+    QuestionsOption,
+    RunOption,
+    SamplesOption,
+    SeedOption,
+    Study,
+    run_study,
+)
+
+if TYPE_CHECKING:
+    from mull.checkpoints.pair import Pair
+    from mull.engines.base import Sampling
+    from mull.sweeps.settings import Setting
+
+
+def compare(
+    instruct: InstructOption,
+    thinking: ThinkingOption,
+    run: RunOption,
+    base: Annotated[
+        str | None, typer.Option(help="The pretrained model: adds ta-base, ties-base and dare-base.", metavar="MODEL")
+    ] = None,
+    hybrid: Annotated[
+        str | None, typer.Option(help="The hybrid model of both: adds ta, ties and dare.", metavar="MODEL")
+    ] = None,
+    lambdas: Annotated[
+        str, typer.Option(help="λ of the interpolation, as in `mull sweep`.", metavar="GRID")
+    ] = "0,0.2,0.4,0.5,0.6,0.8,1",
+    benchmark: BenchmarkOption = "tiny",
+    k: SamplesOption = 8,
+    questions: QuestionsOption = None,
+    seed: SeedOption = 0,
+    max_tokens: MaxTokensOption = None,
+    donor: DonorOption = Donor.thinking,
+    device: DeviceOption = "auto",
+) -> None:
+    """Sample interpolation at several λ, both ends, SLERP, and Task Arithmetic, TIES and DARE from their bases.
+
+    Settings are those of the interpolation paper's baselines (`mull methods`). All answer the same questions with the
+    same seeds; weights are made in memory. The report puts them on one frontier of tokens against accuracy.
+
+    Examples:
+
+    `mull compare --instruct A --thinking B --base C --benchmark tiny --run compare`
+    """
+
+    from mull.merging.coefficients import parse_lambdas
+
+    def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
+        from mull.sweeps.studies import comparison_settings
+
+        return comparison_settings(parse_lambdas(lambdas), base=base is not None, hybrid=hybrid is not None)
+
+    others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
+    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device)
+    ends = [lam for lam in parse_lambdas(lambdas) if lam == 1]
+    run_study(study, settings, others, reference="1" if ends else None)

@@ -1,0 +1,143 @@
+"""A run's tables as data: CSV and Parquet for programs, LaTeX (booktabs) for papers.
+
+Accuracies and shares are in percent, tokens in tokens, seconds in seconds; `*_error` is one standard error clustered by
+question. Undefined values are empty.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import polars
+
+from mull.errors import MullError
+from mull.study.metrics import SettingMetrics, by_stratum, metrics
+from mull.study.paired import PairedDifference, contrasts
+from mull.study.records import Sample
+
+Format = Literal["csv", "parquet", "latex"]
+SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
+_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation")
+_ESTIMATES = (*_SHARES, "tokens", "tokens_p95")
+_HEADS = {
+    "mean_at_k": "Mean@$k$", "pass_at_k": "Pass@$k$", "vote_at_k": "Vote@$k$", "think_ratio": r"Think \#R",
+    "truncation": "cut off", "tokens": r"Token \#N", "tokens_p95": "Token p95",
+}  # fmt: skip
+
+
+def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str, polars.DataFrame]:
+    """Every table of a run by name: `metrics`, `strata` where there are several, `cost`, and `contrasts`.
+
+    Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ.
+    Raises `MullError` for an unknown reference.
+    """
+    found = metrics(samples)
+    result = {"metrics": polars.DataFrame([_row(m) for m in found])}
+    strata = by_stratum(samples)
+    if len(strata) > 1:
+        rows = [{"stratum": name} | _row(m) for name, each in strata.items() for m in each]
+        result["strata"] = polars.DataFrame(rows)
+    result["cost"] = polars.DataFrame([_cost(m, samples) for m in found])
+    if len(found) > 1:
+        with_lam = [m for m in found if m.lam is not None]
+        chosen = reference or (with_lam[-1] if with_lam else found[0]).setting
+        rows = [
+            {"setting": each.setting, "less": chosen, "p_holm": _number(each.p_value)}
+            | _difference("accuracy", each.accuracy, 100)
+            | _difference("tokens", each.tokens, 1)
+            for each in contrasts(samples, chosen)
+        ]
+        result["contrasts"] = polars.DataFrame(rows)
+    return result
+
+
+def encode(table: polars.DataFrame, form: Format, name: str) -> bytes:
+    """The table as a file's bytes."""
+    if form == "latex":
+        return latex(table, name).encode()
+    buffer = io.BytesIO()
+    if form == "csv":
+        table.write_csv(buffer)
+    elif form == "parquet":
+        table.write_parquet(buffer)
+    else:
+        raise MullError(f"unknown format {form!r}", "it is one of " + ", ".join(SUFFIXES))
+    return buffer.getvalue()
+
+
+def latex(table: polars.DataFrame, name: str) -> str:
+    """A booktabs table with values ± their errors, for `\\input`."""
+    columns = [column for column in table.columns if not column.endswith(("_error", "_low", "_high"))]
+    heads = [_HEADS.get(column, _escaped(column.replace("_", " "))) for column in columns]
+    align = "".join("l" if table[column].dtype == polars.String else "r" for column in columns)
+    lines = [f"% {name}: ± one standard error clustered by question; differences with 95 % intervals"]
+    lines += [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(heads) + " \\\\", "\\midrule"]
+    for row in table.iter_rows(named=True):
+        lines.append(" & ".join(_cell(row, column) for column in columns) + " \\\\")
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+
+
+def _row(m: SettingMetrics) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "setting": m.setting,
+        "lambda": m.lam,
+        "questions": m.questions,
+        "samples": m.samples,
+        "k": m.k,
+    }
+    for field in _ESTIMATES:
+        estimate, scale = getattr(m, field), 100 if field in _SHARES else 1
+        row[field], row[f"{field}_error"] = _number(estimate.value * scale), _number(estimate.error * scale)
+    return row
+
+
+def _cost(m: SettingMetrics, samples: Sequence[Sample]) -> dict[str, Any]:
+    own = [sample for sample in samples if sample.setting == m.setting]
+    right = sum(sample.correct for sample in own)
+    tokens = sum(sample.tokens for sample in own)
+    return {
+        "setting": m.setting,
+        "responses": len(own),
+        "tokens": tokens,
+        "tokens_per_response": tokens / len(own),
+        "tokens_per_correct": tokens / right if right else None,
+        "seconds_per_response": sum(sample.seconds for sample in own) / len(own),
+    }
+
+
+def _difference(name: str, difference: PairedDifference, scale: float) -> dict[str, float | None]:
+    return {
+        name: _number(difference.difference * scale),
+        f"{name}_low": _number(difference.low * scale),
+        f"{name}_high": _number(difference.high * scale),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _cell(row: dict[str, Any], column: str) -> str:
+    value = row[column]
+    if value is None:
+        return "--"
+    if isinstance(value, str):
+        return _escaped(value)
+    if isinstance(value, int):
+        return str(value)
+    if column.startswith(("lambda", "p_")):
+        return f"{value:.3g}"
+    text = f"{value:.1f}"
+    if row.get(f"{column}_error") is not None:
+        return f"${text} \\pm {row[f'{column}_error']:.1f}$"
+    if row.get(f"{column}_low") is not None:
+        return f"${value:+.1f}$ $[{row[f'{column}_low']:.1f}, {row[f'{column}_high']:.1f}]$"
+    return text
+
+
+def _escaped(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "λ": r"$\lambda$"}
+    return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)

@@ -1,0 +1,74 @@
+"""Tables as data: the numbers of the metrics, readable back; LaTeX that compiles where it can be checked by eye."""
+
+import io
+import shutil
+import subprocess
+
+import polars
+import pytest
+
+from mull.errors import MullError
+from mull.reports.export import encode, latex, tables
+from mull.study.metrics import metrics
+from mull.study.paired import paired_difference
+
+from .conftest import make_run
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    with make_run(tmp_path_factory.mktemp("run"), questions=12, k=2) as store:
+        return store.samples()
+
+
+def test_the_numbers_are_those_of_the_metrics(samples):
+    found = tables(samples)
+    assert list(found) == ["metrics", "strata", "cost", "contrasts"]
+    for row, m in zip(found["metrics"].iter_rows(named=True), metrics(samples), strict=True):
+        assert row["setting"] == m.setting and row["lambda"] == m.lam
+        assert row["mean_at_k"] == pytest.approx(100 * m.mean_at_k.value)
+        assert row["tokens_error"] == pytest.approx(m.tokens.error)
+    first = found["contrasts"].row(0, named=True)
+    difference = paired_difference(samples, first["setting"], "1")
+    assert first["less"] == "1"
+    assert first["accuracy"] == pytest.approx(100 * difference.difference)
+    assert first["tokens_low"] == pytest.approx(paired_difference(samples, first["setting"], "1", "tokens").low)
+    assert first["p_holm"] >= difference.p_value
+
+
+def test_cost_adds_up(samples):
+    cost = tables(samples)["cost"]
+    assert cost["tokens"].sum() == sum(sample.tokens for sample in samples)
+    assert cost["responses"].sum() == len(samples)
+
+
+def test_csv_and_parquet_read_back(samples):
+    for name, table in tables(samples).items():
+        assert polars.read_parquet(io.BytesIO(encode(table, "parquet", name))).equals(table)
+        again = polars.read_csv(encode(table, "csv", name), schema_overrides={"setting": polars.String})
+        assert again.columns == table.columns and again.height == table.height
+
+
+def test_latex_has_a_cell_for_each_column_and_escapes_text(samples):
+    table = tables(samples)["contrasts"]
+    lines = latex(table, "contrasts").splitlines()
+    rows = [line for line in lines if line.endswith("\\\\")]
+    assert len(rows) == table.height + 1
+    assert len({line.count("&") for line in rows}) == 1
+    odd = latex(polars.DataFrame({"setting": ["50 % & α_1 #\\~"], "x": [None]}), "odd")
+    assert r"50 \% \& α\_1 \#\textbackslash{}\textasciitilde{} & --" in odd
+
+
+def test_an_unknown_reference_and_one_setting(samples):
+    with pytest.raises(MullError, match=r"no samples of setting '0\.33'"):
+        tables(samples, "0.33")
+    alone = [sample for sample in samples if sample.setting == "1"]
+    assert "contrasts" not in tables(alone)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(samples, tmp_path):
+    body = "\n".join(latex(table, name) for name, table in tables(samples).items())
+    document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\tiny " + body + "\\end{document}"
+    (tmp_path / "t.tex").write_text(document)
+    subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)

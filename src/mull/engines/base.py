@@ -49,7 +49,7 @@ class Completion:
 
     id: str
     token_ids: tuple[int, ...]
-    """Generated tokens, the end-of-text token included where it was reached."""
+    """Generated tokens, the end-of-text token included where it was reached; empty where a server gives text only."""
     logprobs: tuple[float, ...]
     """Natural log of each token's probability under the model's own distribution (before temperature, top-p, top-k)."""
     text: str
@@ -57,6 +57,13 @@ class Completion:
     finish: Literal["stop", "length"]
     seconds: float
     """Wall-clock seconds from this request's prefill to its last token."""
+    counted: int | None = None
+    """Generated tokens as a server counted them, where it gives no ids."""
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens."""
+        return len(self.token_ids) if self.counted is None else self.counted
 
 
 class Engine(Protocol):

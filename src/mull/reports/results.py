@@ -69,7 +69,10 @@ class Results:
 
     @property
     def title(self) -> str:
-        """`INSTRUCT → THINKING`, by the names on record."""
+        """`INSTRUCT → THINKING`, by the names on record; from servers the models of the first and the last λ."""
+        models = [entry["model"] for entry in self.plan.get("models", {}).values()]
+        if models:
+            return " → ".join(dict.fromkeys([models[0], models[-1]]))
         names = [str(self.provenance.get(side) or side.title()) for side in ("instruct", "thinking")]
         sides = [
             name if name.count("/") == 1 else Path(name).name for name in names

@@ -15,6 +15,7 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Sampling
+from mull.engines.endpoints import Endpoints
 from mull.errors import MullError
 from mull.sweeps.settings import Setting
 
@@ -23,7 +24,8 @@ from mull.sweeps.settings import Setting
 class SweepPlan:
     """Which weights answer which questions how often, and how."""
 
-    pair: Pair
+    pair: Pair | None
+    """The two ends; None where servers answer, which `endpoints` names."""
     settings: Sequence[Setting]
     """The weights, one setting each: a λ grid, or any others. Labels must differ."""
     benchmark: Benchmark
@@ -35,6 +37,7 @@ class SweepPlan:
     """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan."""
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
     """Further checkpoints that settings name by their role, such as a base."""
+    endpoints: Endpoints | None = None
 
     def __post_init__(self) -> None:
         labels = [setting.label for setting in self.settings]
@@ -47,10 +50,7 @@ class SweepPlan:
         """The plan as JSON. Content decides, not where it lies: paths are absent, weights are hashed."""
         questions = [(q.id, q.text, q.gold) for q in self.benchmark.questions()]
         return {
-            "instruct": fingerprint(self.pair.instruct),
-            "thinking": fingerprint(self.pair.thinking),
-            **{role: fingerprint(checkpoint) for role, checkpoint in self.others.items()},
-            "donor": self.pair.donor_side,
+            **self._sources(),
             "settings": {setting.label: setting.to_json() for setting in self.settings},
             "benchmark": self.benchmark.describe(),
             "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:16],
@@ -58,6 +58,17 @@ class SweepPlan:
             "sampling": asdict(self.sampling),
             "seed": self.seed,
             "engine": self.engine,
+        }
+
+    def _sources(self) -> dict[str, Any]:
+        """What the weights are made of, or who answers in their place."""
+        if self.pair is None:
+            return self.endpoints.record() if self.endpoints else {}
+        return {
+            "instruct": fingerprint(self.pair.instruct),
+            "thinking": fingerprint(self.pair.thinking),
+            **{role: fingerprint(checkpoint) for role, checkpoint in self.others.items()},
+            "donor": self.pair.donor_side,
         }
 
     @cached_property
@@ -87,6 +98,9 @@ def differences(
 
     `names` are the old and the new provenance: a checkpoint's name there stands beside its hash.
     """
+    if not prefix and ("models" in old) != ("models" in new):
+        sides = [f"{'endpoints' if 'models' in side else 'checkpoints'} ({side.get('engine')})" for side in (old, new)]
+        return [f"answered by {sides[0]} → {sides[1]}"]
     lines = []
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)

@@ -91,7 +91,7 @@ def grade(
         index=index,
         seed=seed,
         text=completion.text,
-        tokens=len(completion.token_ids),
+        tokens=completion.tokens,
         finish=completion.finish,
         thinking=split.kind,
         answer=result.answer,
@@ -110,11 +110,20 @@ def provenance(plan: SweepPlan) -> dict[str, Any]:
             packages[name] = "absent"
     return {
         "mull": __version__,
-        "instruct": plan.pair.instruct.name,
-        "thinking": plan.pair.thinking.name,
-        **{role: checkpoint.name for role, checkpoint in plan.others.items()},
+        **_names(plan),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": packages,
+    }
+
+
+def _names(plan: SweepPlan) -> dict[str, Any]:
+    if plan.pair is None:
+        targets = plan.endpoints.targets if plan.endpoints else {}
+        return {"endpoints": {lam: target.url for lam, target in targets.items()}}
+    return {
+        "instruct": plan.pair.instruct.name,
+        "thinking": plan.pair.thinking.name,
+        **{role: checkpoint.name for role, checkpoint in plan.others.items()},
     }

@@ -1,0 +1,90 @@
+"""What is sent and how replies are read, without a server."""
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from mull.engines.base import Sampling
+from mull.engines.chat import Key, Unanswered, _retry_after, joined, read_reply, request_body
+from mull.engines.endpoints import Target
+from mull.errors import MullError
+from mull.thinking import split_thinking
+
+MESSAGES = [{"role": "user", "content": "1 + 1?"}]
+
+
+def reply(content="a", finish="stop", tokens=3, **message):
+    choice = {"message": {"content": content, **message}, "finish_reason": finish}
+    return {"choices": [choice], "usage": {"completion_tokens": tokens}}
+
+
+def test_all_sampling_is_stated():
+    sampling = Sampling(temperature=0.6, top_p=0.95, top_k=20, max_tokens=99)
+    assert request_body(Target("http://a", "m"), MESSAGES, sampling, 2**31 + 5) == {
+        "model": "m", "messages": MESSAGES, "max_tokens": 99, "stream": False,
+        "temperature": 0.6, "top_p": 0.95, "top_k": 20, "seed": 5,
+    }  # fmt: skip
+
+
+def test_no_top_k_is_said_so_that_all_servers_understand_and_fields_can_be_left_out():
+    target = Target("http://a", "m", {"lambda": 0.4})
+    assert request_body(target, MESSAGES, Sampling(top_k=0), 1)["top_k"] == -1
+    sent = request_body(target, MESSAGES, Sampling(), 1, omit=("top_k", "seed"))
+    assert "top_k" not in sent and "seed" not in sent and sent["lambda"] == 0.4
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+@pytest.mark.parametrize(
+    ("thought", "content", "finish", "kind", "answer"),
+    [
+        ("hm\n", "\n\n7", "stop", "closed", "7"),
+        ("hm", "7 and", "length", "closed", "7 and"),
+        ("hm", None, "length", "unclosed", ""),
+        ("it is 7", None, "stop", "none", "it is 7"),
+        (None, "it is 7", "stop", "none", "it is 7"),
+        ("", "hm</think>7", "stop", "closed", "7"),
+        (None, "hm", "length", "unclosed", ""),
+    ],
+)
+def test_a_thought_that_was_split_off_is_joined_again(field, thought, content, finish, kind, answer):
+    found = read_reply(reply(content, finish, **{field: thought}))
+    split = split_thinking(found.text, finished=found.finish == "stop")
+    assert (split.kind, split.answer) == (kind, answer)
+    assert found.tokens == 3
+
+
+def test_text_without_a_thought_is_left_alone():
+    assert joined("", "  x\n", "stop") == "  x\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [], None, "x", {}, {"choices": []}, {"choices": [{"message": None, "finish_reason": "stop"}]},
+        reply(finish=None), reply(finish="abort"), reply(content=[1]),
+    ],
+)  # fmt: skip
+def test_replies_without_a_response_may_be_asked_for_again(broken):
+    with pytest.raises(Unanswered):
+        read_reply(broken)
+
+
+@pytest.mark.parametrize("tokens", [None, "3"])
+def test_without_a_token_count_nothing_can_be_compared(tokens):
+    with pytest.raises(MullError, match=r"no usage.completion_tokens"):
+        read_reply(reply(tokens=tokens))
+
+
+def test_a_key_is_not_shown():
+    key = Key("K", "sk-secret")
+    assert "secret" not in repr(key) and key.hide("bad key sk-secret!") == "bad key …!"
+    assert key.headers() == {"Authorization": "Bearer sk-secret"} and Key("K", None).headers() == {}
+
+
+def test_retry_after_in_seconds_or_as_a_date():
+    assert _retry_after("2.5") == 2.5 and _retry_after("-1") == 0
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    found = _retry_after(format_datetime(soon, usegmt=True))
+    assert found is not None and 27 < found < 31
+    assert [_retry_after(text) for text in (None, "", "nan", "inf", "soon")] == [None] * 5

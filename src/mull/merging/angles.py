@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mull.errors import MullError
 from mull.merging.source import BLOCK, Source
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def products(source: Source) -> NDArray[np.float64]:
             sums.append(torch.dot(vectors[i], vectors[j]).item())
     inner = np.empty((many, many))
     for (i, j), sums in parts.items():
+        if not all(map(math.isfinite, sums)):
+            raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
         inner[i, j] = inner[j, i] = math.fsum(sums)
     return inner
 

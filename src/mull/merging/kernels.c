@@ -163,7 +163,7 @@ INLINE void combine_any(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t
             if (low > 0 || high < INFINITY) {
                 for (int i = 0; i < LANES; i++) {
                     double size = (double)(float)fabs(d[i]);
-                    d[i] = (size >= low) & (size <= high) ? d[i] : 0.0;
+                    d[i] = (size < low) | (size > high) ? 0.0 : d[i]; /* NaN stays */
                 }
             }
             if (t->keep) {
@@ -179,7 +179,8 @@ INLINE void combine_any(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t
             double sign[LANES];
             for (int i = 0; i < LANES; i++) {
                 sign[i] = sum[i] >= 0 ? 1.0 : -1.0;
-                sum[i] = weight[i] = 0.0;
+                sum[i] *= 0.0; /* NaN stays */
+                weight[i] = 0.0;
             }
             for (int m = 0; m < t->models; m++) {
                 double own = t->weight[m], *d = delta[m];
@@ -190,7 +191,7 @@ INLINE void combine_any(const Task *t, uint16_t *out, Py_ssize_t count, uint64_t
                 }
             }
             if (t->mean)
-                for (int i = 0; i < LANES; i++) sum[i] = weight[i] != 0 ? sum[i] / weight[i] : 0.0;
+                for (int i = 0; i < LANES; i++) sum[i] = weight[i] != 0 ? sum[i] / weight[i] : sum[i];
         } else if (t->mean) {
             for (int i = 0; i < LANES; i++) sum[i] /= t->total;
         }

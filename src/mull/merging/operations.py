@@ -104,7 +104,7 @@ class Combination:
             low, high = self._bounds(m)
             if low > 0 or high < math.inf:
                 size = delta.abs().float()
-                delta = torch.where((size >= low) & (size <= high), delta, 0.0)
+                delta = torch.where((size < low) | (size > high), 0.0, delta)  # NaN stays
             if self.keep:
                 numbers = torch.from_numpy(random_numbers(self.key, m, first, delta.numel()).astype("int64"))
                 delta = torch.where(numbers.to(delta.device) < self.keep, delta, 0.0)
@@ -150,13 +150,14 @@ def merge_agreeing(
     """
     import torch
 
-    sign = torch.where(in_order(voters or deltas) >= 0, 1.0, -1.0)
+    mass = in_order(voters or deltas)
+    sign = torch.where(mass >= 0, 1.0, -1.0)
     agrees = [delta * sign > 0 for delta in deltas]
-    total = in_order([torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True)])
+    total = in_order([0.0 * mass, *(torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True))])  # NaN stays
     if not mean:
         return total
     weight = in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
-    return torch.where(weight != 0, total / weight, 0.0)
+    return torch.where(weight != 0, total / weight, total)
 
 
 def in_order(terms: list[Tensor]) -> Tensor:

@@ -63,14 +63,34 @@ class Method(ABC):
         """Measure the whole model first, where the method needs that."""
         return None
 
-    def combine(self, models: list[Tensor], base: Tensor | None = None, coefficient: float = 1.0) -> Tensor:
-        """One tensor of the merged model, of the first model's dtype, from tensors of one shape in memory."""
+    def combine(
+        self, models: list[Tensor], base: Tensor | None = None, coefficient: float | None = None
+    ) -> Tensor:
+        """One tensor of the merged model, of the first model's dtype, from tensors of one shape in memory.
+
+        `coefficient`: λ or α, the method's default unless given; λ may lie outside [0, 1].
+        Raises `MullError` for a number of models, a base or shapes that do not fit, and for a missing or infinite λ.
+        """
         import torch
 
         self.check_models(len(models), has_base=base is not None)
+        coefficient = self.default if coefficient is None else coefficient
+        if coefficient is None and self.takes is None:
+            coefficient = 1.0
+        if coefficient is None or coefficient - coefficient != 0:
+            raise MullError(f"the method {self.name} needs a finite {self.takes}, got {coefficient}")
+        shapes = {tuple(tensor.shape) for tensor in (*models, *([] if base is None else [base]))}
+        if len(shapes) > 1:
+            raise MullError(f"tensors of different shapes: {', '.join(map(str, sorted(shapes)))}", "give one shape")
+        with torch.no_grad():
+            return self._combine([model.detach() for model in models], base, coefficient)
+
+    def _combine(self, models: list[Tensor], base: Tensor | None, coefficient: float) -> Tensor:
+        import torch
+
         copied = self.copies(coefficient)
         if copied is not None:
-            return models[copied].clone()
+            return models[copied].to(models[0].dtype, copy=True)
         source = InMemory("tensor", models, base)
         survey = self.survey([source], lambda function, sources: [function(each) for each in sources])
         operation = self.operation(source, coefficient, self.measure(source, survey))
@@ -117,6 +137,8 @@ def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) 
 
 
 def _read(key: str, value: Any, hint: Any) -> Any:
+    if value is None and type(None) in get_args(hint):
+        return None
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
     kind = kinds[0]
     choices = get_args(kind) if isinstance((get_args(kind) or (None,))[0], str) else ()
@@ -127,10 +149,12 @@ def _read(key: str, value: Any, hint: Any) -> Any:
             return value
         if kind is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError(value)
         if kind in (int, float):
             return kind(value)
         return tuple(float(part) for part in (value.split(",") if isinstance(value, str) else value))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers, as in 0.5,0.3")
         raise MullError(f"{key} cannot be {value!r}", f"it is {wanted}") from None
 
@@ -143,5 +167,5 @@ def check_share(name: str, value: float) -> None:
 
 def check_weights(weights: tuple[float, ...] | None) -> None:
     """Raise MullError unless the weights are finite and not all 0."""
-    if weights is not None and (not any(weights) or any(weight - weight != 0 for weight in weights)):
-        raise MullError(f"the weights {weights} cannot be used", "give finite numbers that are not all 0")
+    if weights is not None and (not any(weights) or not all(abs(weight) < 1e30 for weight in weights)):
+        raise MullError(f"the weights {weights} cannot be used", "give numbers below 1e30 that are not all 0")

@@ -44,7 +44,7 @@ class Della(Method):
         check_share("density", self.density)
         check_weights(self.weights)
         half = self.epsilon / 2
-        if self.epsilon < 0 or self.density - half <= 0 or self.density + half > 1:
+        if not self.epsilon >= 0 or self.density - half <= 0 or self.density + half > 1:
             what = f"density {self.density:g} ± epsilon/2 = {half:g} leaves (0, 1]"
             raise MullError(what, "lower epsilon, or move density towards 0.5")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share
 from mull.merging.operations import Operation
 from mull.merging.source import Source
@@ -48,6 +49,8 @@ class Sce(Method):
             deltas, selected = _select(models, base, least)
             parts.append([float((delta * selected).square().sum()) for delta in deltas])
         squares = np.array([float(np.sum([part[m] for part in parts])) for m in range(source.number)])
+        if not np.isfinite(squares).all():
+            raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
         weights = squares / squares.sum() if squares.any() else np.full(source.number, 1 / source.number)
         return tuple(weights.tolist()), least
 

@@ -13,7 +13,8 @@ class MullError(Exception):
     """
 
     def __init__(self, what: str, remedy: str = "") -> None:
-        super().__init__(f"{what}. {remedy[0].upper()}{remedy[1:]}" if remedy else what)
+        first = remedy[:1].upper() if remedy[:1].isascii() else remedy[:1]  # λ is not Λ
+        super().__init__(f"{what}. {first}{remedy[1:]}" if remedy else what)
         self.what = what
         self.remedy = remedy
 

@@ -45,6 +45,13 @@ def test_a_preset_says_how_it_reads_the_paper(tmp_path):
     assert "arXiv 2306.01708" in (tmp_path / "out" / "README.md").read_text()
 
 
+def test_a_presets_parameter_can_be_overruled(tmp_path):
+    preset = ("--preset", "mi-paper:ties-base", "--param", "density=0.8")
+    done = mull("merge", *PAIR, "--base", BASE, *preset, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "mull.json").read_text())["parameters"]["density"] == 0.8
+
+
 def test_three_models_by_weight(tmp_path):
     models = [f"{name}={weight}" for name, weight in ((INSTRUCT, 0.5), (THINKING, 0.25), (BASE, 0.25))]
     done = mull("merge", *(part for model in models for part in ("--model", model)), "-o", tmp_path / "out")
@@ -99,6 +106,14 @@ def test_rules_and_their_explanation(tmp_path):
         (["--lambda", "0.5", "--model", BASE], "--model stands in place of"),
         (["--lambda", "0.5", "--set", "fnn=0.3"], "fnn"),
         (["--lambda", "0.5", "--push", "no name"], "cannot be a name on the hub"),
+        (["--lambda", "0.5", "--push", ""], "hub"),
+        (["--lambda", "0.5", "--private"], "--private belongs to --push"),
+        (["--method", "ta", "--base", BASE, "--alpha", "nan"], "a coefficient (λ, α) must be a finite number"),
+        (["--method", "ties", "--base", BASE, "--param", "density=.2", "--param", "density=.3"], "given twice"),
+        (["--method", "ties", "--base", BASE, "--param", "weights=1e308,1e308"], "cannot be used"),
+        (["--method", "della", "--base", BASE, "--param", "epsilon=nan"], "epsilon"),
+        (["--lambda", "0.5", "--set", "embedding=0.1->0.2"], "reaches only what lies in layers"),
+        (["--lambda", "0.5", "--base", ""], "an empty name is no model"),
     ],
 )
 def test_wrong_options_exit_2_with_one_sentence_and_write_nothing(tmp_path, options, message):

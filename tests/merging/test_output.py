@@ -19,7 +19,7 @@ from mull.errors import MullError
 from mull.merging import output, plan, stream
 from mull.merging.coefficients import Coefficients
 from mull.merging.plan import MergePlan, plan_merge
-from mull.merging.stream import merge
+from mull.merging.stream import merge, merge_all
 
 Planned = Callable[..., Any]
 
@@ -90,7 +90,7 @@ def test_the_inputs_are_never_the_output(planned: Planned, tmp_path: Path) -> No
 
 def test_a_place_that_cannot_be_written(planned: Planned, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MullError, match="cannot write"):
+    with pytest.raises(MullError, match="would lie in the file"):
         merge(planned(0.8), tmp_path / "file" / "out")
 
 
@@ -299,3 +299,58 @@ def test_a_read_error_midway(planned: Planned, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(os, "preadv", preadv)
     merge(job, tmp_path / "out")
+
+
+def test_a_run_of_several_killed_between_its_last_renames_goes_on(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planned(0.2)
+    plans = [first, plan_merge(first.group, Coefficients.scalar(0.6))]
+    wanted = [digests(out) for out in merge_all(plans, [tmp_path / "a", tmp_path / "b"])]
+    outs = [tmp_path / "c", tmp_path / "d"]
+    swap = output.swap_in
+
+    def once(partial: Path, out: Path) -> None:
+        if out.name == "d":
+            raise KeyboardInterrupt
+        swap(partial, out)
+
+    monkeypatch.setattr(output, "swap_in", once)
+    with pytest.raises(KeyboardInterrupt):
+        merge_all(plans, outs)
+    assert outs[0].exists() and not outs[1].exists()
+    monkeypatch.setattr(output, "swap_in", swap)
+    assert merge_all(plans, outs) == outs
+    assert [digests(out) for out in outs] == wanted
+    with pytest.raises(MullError, match="exists"):
+        merge_all(plans, outs)
+
+
+def test_what_a_run_of_several_is_given(planned: Planned, tmp_path: Path) -> None:
+    job = planned(0.8)
+    for plans, outs in (([], []), ([job], []), ([job], [tmp_path / "a", tmp_path / "b"])):
+        with pytest.raises(MullError, match="Give one folder for each"):
+            merge_all(plans, outs)
+    for name in ("../evil.txt", "model.safetensors", ".lock", "a/b"):
+        with pytest.raises(MullError, match="cannot be written beside the weights"):
+            merge(job, tmp_path / "out", extra_files={name: "x"})
+    assert left_behind(tmp_path) == set()
+
+
+def test_a_companion_that_cannot_be_read_is_seen_first(planned: Planned, tmp_path: Path, monkeypatch) -> None:
+    job = planned(0.8)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "tokenizer.json" and access(path, mode))
+    with pytest.raises(MullError, match=r"cannot read .*tokenizer\.json"):
+        merge(job, tmp_path / "out")
+    assert left_behind(tmp_path) == set()
+
+
+def test_the_top_of_a_file_system_is_no_output(planned: Planned, tmp_path: Path, monkeypatch) -> None:
+    job = planned(0.8)
+    with pytest.raises(MullError, match="top of a file system"):
+        merge(job, Path("/"))
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "mnt")
+    (tmp_path / "mnt").mkdir()
+    with pytest.raises(MullError, match="top of a file system"):
+        merge(job, tmp_path / "mnt")

@@ -166,7 +166,7 @@ def test_rules_travel_between_processes() -> None:
         ({"modules": ("vision",)}, "kinds attention, ffn, norm, embedding, experts, .*mtp$"),
         ({"modules": ("router",), "layers": ((0, 1), (4, 6))}, "layers 0-1,4-6 reach beyond .* 6 layers"),
         ({"lam": (0.1, 0.2), "layers": (0, 2)}, "2 per-layer values for layers 0-2. Give 3"),
-        ({"lam": Gradient(0, 1), "modules": ("embedding",)}, "embedding are in no layer"),
+        ({"lam": Gradient(0, 1), "modules": ("embedding",)}, "reaches only what lies in layers"),
     ],
 )
 def test_a_rule_that_matches_nothing_says_what_there_is(rule: dict, said: str) -> None:

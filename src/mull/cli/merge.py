@@ -136,13 +136,15 @@ def merge(
     plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings]
     labels = [lam for lam, _ in settings]
     outs = [Path(name) for name in named(str(out), labels)]
-    repositories = named(push, labels) if push else []
+    if private and push is None:
+        raise MullError("--private belongs to --push", "add --push USER/NAME")
+    repositories = named(push, labels) if push is not None else []
     for repository in repositories:
         check_repo_id(repository)
     print_warnings(warnings, stderr)
     if note:
         stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
-    _print_plan(plans, stdout)
+    _print_plan(plans, outs, stdout)
     if explain:
         from mull.cli.explain import print_explanation
 
@@ -154,6 +156,7 @@ def merge(
         for target, plan in zip(outs, plans, strict=True):
             check_target(target, group.by_role.values(), overwrite=overwrite)
             plan.check_space(target, times=len(plans))
+            plan.check_companions()
         stdout.print("dry run: nothing was written")
         return
     # Only now is torch worth its import time.
@@ -212,7 +215,7 @@ def print_warnings(warnings: list[Finding], stderr: Console) -> None:
         stderr.print(f"[yellow]warning[/] {escape(warning.what)}{remedy}", highlight=False, soft_wrap=True)
 
 
-def _print_plan(plans: list[MergePlan], stdout: Console) -> None:
+def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> None:
     from rich.markup import escape
 
     from mull.merging.methods.mi import Mi
@@ -236,5 +239,6 @@ def _print_plan(plans: list[MergePlan], stdout: Console) -> None:
         ),
         ("bytes", f"{times}{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
     ]
+    lines += [("to", ", ".join(map(str, outs)))]
     for label, value in lines:
         stdout.print(f"[dim]{label:>9}[/]  {escape(value)}", highlight=False, soft_wrap=True)

@@ -25,6 +25,8 @@ def read_group(
     from mull.checkpoints.checkpoint import Checkpoint
     from mull.checkpoints.pair import Group, Pair
 
+    if not all(name != "" for name in (instruct, thinking, base)):
+        raise MullError("an empty name is no model", "give a folder or a hub id")
     if not models:
         if instruct is None or thinking is None:
             missing = " and ".join(
@@ -58,6 +60,8 @@ def _weight(text: str) -> tuple[str, float | None]:
     name, sign, weight = text.rpartition("=")
     if not sign or Path(text).exists():
         return text, None
+    if not name:
+        raise MullError(f"{text!r} names no model", "write MODEL=WEIGHT, as in path/to/model=0.5")
     try:
         return name, float(weight)
     except ValueError:
@@ -82,6 +86,8 @@ def read_method(
         key, sign, value = text.partition("=")
         if not sign:
             raise MullError(f"cannot read the parameter {text!r}", "write NAME=VALUE, as in density=0.2")
+        if key.strip() in values:
+            raise MullError(f"the parameter {key.strip()} is given twice", "give it once")
         values[key.strip()] = value.strip()
     if weights is not None:
         if "weights" in values:

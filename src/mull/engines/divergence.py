@@ -228,7 +228,10 @@ def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
     except (TemplateError, KeyError, TypeError) as error:
         raise MullError(f"a prompt cannot be rendered: {error}", "give messages with role and content") from None
     if not 0 < len(ids) <= limit:
-        raise MullError(f"a prompt has {len(ids)} tokens, the model has room for {limit}", "shorten it")
+        raise MullError(
+            f"a prompt has {len(ids)} tokens, the context leaves {max(limit, 0)} beside the positions to be compared",
+            "shorten it, or compare fewer positions",
+        )
     return torch.tensor([ids])
 
 

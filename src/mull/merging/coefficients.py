@@ -5,6 +5,7 @@ Knows names only, never tensors.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -141,8 +142,12 @@ def _rule_from_json(data: dict[str, Any]) -> Rule:
 
 def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
     """Raise MullError unless λ is a finite number, within [0, 1] or extrapolating on purpose."""
-    if not lam - lam == 0:  # inf and nan
-        raise MullError(f"lambda must be a finite number, got {lam}")
+    try:
+        finite = math.isfinite(lam)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise MullError("a coefficient is too large", "give a number below 1e308") from None
+    if not finite:
+        raise MullError(f"a coefficient (λ, α) must be a finite number, got {lam}")
     if not extrapolate and not 0 <= lam <= 1:
         raise MullError(
             f"lambda must lie in [0, 1], got {lam:g} (1 = the Thinking checkpoint)",

@@ -22,8 +22,21 @@ _JOURNAL = ".journal.json"
 _LOCK = ".lock"
 
 
+def check_place(out: Path) -> None:
+    """Raise MullError unless a folder can be made at `out`, and be put there by a rename."""
+    target = out.resolve()
+    if target == target.parent or target.is_mount():
+        raise MullError(f"the output {out} is the top of a file system", "choose a folder inside it")
+    place = next(folder for folder in target.parents if folder.exists())
+    if not place.is_dir():
+        raise MullError(f"the output {out} would lie in the file {place}", "choose another output folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise MullError(f"cannot write into {place}", "check its permissions, or choose another output folder")
+
+
 def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool, config: str = "config.json") -> None:
     """Raise MullError unless a model may be written to `out`; only a folder with `config` and weights is replaced."""
+    check_place(out)
     target = out.resolve()
     for side in inputs:
         source = side.folder.resolve()
@@ -40,6 +53,14 @@ def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool, co
             kind = "a model" if config == "config.json" else "an adapter"
             what = f"{out} is not {kind} folder, so it is not replaced"
             raise MullError(what, "remove it yourself, or choose another")
+
+
+def is_finished(out: Path, digest: str) -> bool:
+    """Whether `out` is the complete result of the plan with this digest."""
+    try:
+        return json.loads((out / "mull.json").read_text())["plan"] == digest
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def partial_folder(out: Path) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -128,6 +129,12 @@ class MergePlan:
             "metadata": {"total_size": sum(t.nbytes for shard in self.shards for t in shard.tensors)},
             "weight_map": {t.source.name: shard.file for shard in self.shards for t in shard.tensors},
         }
+
+    def check_companions(self) -> None:
+        """Raise MullError for a file of the donor that cannot be copied."""
+        for path in self.group.donor.companions():
+            if not os.access(path, os.R_OK):
+                raise MullError(f"cannot read {path}", "check its permissions: it is copied beside the weights")
 
     def check_space(self, out: Path, times: int = 1) -> None:
         """Raise MullError unless the file system of `out` has room for `times` results of this size."""

@@ -208,6 +208,8 @@ def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
 
 def _hint(rule: Rule, names: Sequence[str]) -> str:
     """What the model has in place of what the rule asked for."""
+    if not rule.is_scalar and any(Rule(0.0, rule.layers, rule.modules, rule.name).matches(name) for name in names):
+        return "a gradient or a list reaches only what lies in layers; give these parameters one number"
     if rule.name is not None:
         named = [name for name in names if rule._fits(name)]
         if not named:

@@ -75,14 +75,25 @@ def merge_all(
     """
     if threads < 1:
         raise MullError(f"a merge needs at least one thread, got {threads}")
+    plans, outs = list(plans), [Path(out) for out in outs]
     _check_alike(plans, outs)
+    extras = extra_files or [{}] * len(plans)
+    _check_extra(extras, len(plans))
+    for out in outs:
+        output.check_place(out)
+    finished = [output.is_finished(out, plan.digest) for plan, out in zip(plans, outs, strict=True)]
+    results = outs
+    if any(finished) and not all(finished):  # an earlier run was killed between putting its results in their places
+        left = [i for i, done in enumerate(finished) if not done]
+        plans, outs, extras = [plans[i] for i in left], [outs[i] for i in left], [extras[i] for i in left]
     inputs = list(plans[0].group.by_role.values())
     partials = [output.partial_folder(out) for out in outs]
     intra_op = torch.get_num_threads()
     out = outs[0]
     try:
-        for out in outs:
+        for plan, out in zip(plans, outs, strict=True):
             output.check_target(out, inputs, overwrite=overwrite)
+            plan.check_companions()
         fresh = [plan for plan, partial in zip(plans, partials, strict=True) if not partial.exists()]
         if fresh:
             fresh[0].check_space(outs[0], times=len(fresh))
@@ -92,7 +103,7 @@ def merge_all(
                 output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
             out = outs[0]
             jobs = [_resumed(plan, partial) for plan, partial in zip(plans, partials, strict=True)]
-            _fill(jobs, threads, hash_inputs, extra_files or [{}] * len(jobs), progress)
+            _fill(jobs, threads, hash_inputs, extras, progress)
             for partial, out in zip(partials, outs, strict=True):
                 output.swap_in(partial, out.resolve())
     except OSError as error:
@@ -103,15 +114,25 @@ def merge_all(
         raise MullError(what, "check the folder's permissions and the disk") from None
     finally:
         torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
-    return outs
+    return results
 
 
 def _check_alike(plans: list[MergePlan], outs: list[Path]) -> None:
+    if not plans or len(plans) != len(outs):
+        raise MullError(f"{len(plans)} merges for {len(outs)} folders", "give one folder for each")
     headers = {tuple(shard.header for shard in plan.shards) for plan in plans}
     if len({id(plan.group) for plan in plans}) > 1 or len(headers) > 1 or len({plan.method for plan in plans}) > 1:
         raise MullError("these merges cannot share one pass", "let them differ in their coefficients alone")
     if len({out.resolve() for out in outs}) < len(outs):
         raise MullError("two results of one run go to the same folder", "give each its own")
+
+
+def _check_extra(extra_files: list[dict[str, str]], count: int) -> None:
+    if len(extra_files) != count:
+        raise MullError(f"extra files for {len(extra_files)} of {count} merges", "give one mapping for each")
+    for name in (name for files in extra_files for name in files):
+        if Path(name).name != name or name.startswith(".") or name.endswith((".safetensors", ".index.json")):
+            raise MullError(f"{name!r} cannot be written beside the weights", "give a plain file name")
 
 
 def _resumed(plan: MergePlan, partial: Path) -> Job:
@@ -163,7 +184,8 @@ def _fill(
             check_hashes(jobs[0].plan, hashes)
         manifest = shared_manifest(jobs[0].plan, hashes)
         for job, files in zip(jobs, extra_files, strict=True):
-            _write_small_files(job.plan, job.partial, {**job.plan.described, **manifest}, files)
+            described = {"plan": job.plan.digest, **job.plan.described, **manifest}
+            _write_small_files(job.plan, job.partial, described, files)
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         for job in jobs:

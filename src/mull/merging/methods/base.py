@@ -63,9 +63,7 @@ class Method(ABC):
         """Measure the whole model first, where the method needs that."""
         return None
 
-    def combine(
-        self, models: list[Tensor], base: Tensor | None = None, coefficient: float | None = None
-    ) -> Tensor:
+    def combine(self, models: list[Tensor], base: Tensor | None = None, coefficient: float | None = None) -> Tensor:
         """One tensor of the merged model, of the first model's dtype, from tensors of one shape in memory.
 
         `coefficient`: λ or α, the method's default unless given; λ may lie outside [0, 1].
@@ -127,7 +125,7 @@ def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) 
     kind = METHODS[name]
     known = [field.name for field in fields(kind)]
     hints = get_type_hints(kind)
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in (parameters or {}).items():
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
@@ -140,7 +138,8 @@ def _read(key: str, value: Any, hint: Any) -> Any:
     if value is None and type(None) in get_args(hint):
         return None
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
-    kind = kinds[0]
+    kind: Any = kinds[0]
+    given: Any = value
     choices = get_args(kind) if isinstance((get_args(kind) or (None,))[0], str) else ()
     try:
         if choices:
@@ -152,8 +151,8 @@ def _read(key: str, value: Any, hint: Any) -> Any:
         if kind is int and isinstance(value, float) and not value.is_integer():
             raise ValueError(value)
         if kind in (int, float):
-            return kind(value)
-        return tuple(float(part) for part in (value.split(",") if isinstance(value, str) else value))
+            return kind(given)
+        return tuple(float(part) for part in (given.split(",") if isinstance(given, str) else given))
     except (ValueError, KeyError, TypeError, OverflowError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers, as in 0.5,0.3")
         raise MullError(f"{key} cannot be {value!r}", f"it is {wanted}") from None

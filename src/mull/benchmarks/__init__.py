@@ -2,21 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mull.benchmarks.arithmetic import Arithmetic
-from mull.benchmarks.base import Benchmark, Grade, Question
+from mull.benchmarks.base import Benchmark, Grade, Grader, Question
+from mull.benchmarks.catalog import SPECS
+from mull.benchmarks.dataset import named, own
+from mull.benchmarks.graders import GRADERS, make_grader
+from mull.benchmarks.rows import SUFFIXES
 from mull.errors import MullError, nearest
 
-BENCHMARKS = {"tiny": Arithmetic}
+BENCHMARKS = ("tiny", *SPECS)
 
-__all__ = ["BENCHMARKS", "Benchmark", "Grade", "Question", "load_benchmark"]
+__all__ = ["BENCHMARKS", "GRADERS", "Benchmark", "Grade", "Grader", "Question", "load_benchmark", "make_grader"]
 
 
-def load_benchmark(name: str, *, questions: int | None = None, seed: int = 0) -> Benchmark:
-    """The benchmark called `name`, with its first `questions` questions (all by default).
+def load_benchmark(
+    name: str,
+    *,
+    questions: int | None = None,
+    seed: int = 0,
+    data: Path | None = None,
+    grader: str | None = None,
+) -> Benchmark:
+    """The benchmark called `name`, or made of the file `name`, with its first `questions` questions (all by default).
+
+    `data` is the file of a benchmark that is not to come from the hub; `grader` replaces the benchmark's own, and a
+    user's file must name one. `seed` chooses the questions of a benchmark that makes them.
 
     Raises:
-        MullError: there is no such benchmark.
+        MullError: there is no such benchmark, its data cannot be had or read, or its grader is not installed.
     """
-    if name not in BENCHMARKS:
-        raise MullError(f"unknown benchmark {name!r}", nearest(name, BENCHMARKS))
-    return BENCHMARKS[name](seed=seed) if questions is None else BENCHMARKS[name](questions, seed=seed)
+    if name in SPECS:
+        return named(name, data=data, grader=grader, questions=questions)
+    if name == "tiny":
+        if data is not None or grader is not None:
+            raise MullError("the benchmark 'tiny' makes its questions and grades them", "leave --data and --grader out")
+        return Arithmetic(seed=seed) if questions is None else Arithmetic(questions, seed=seed)
+    if Path(name).suffix.lower() not in SUFFIXES:
+        raise MullError(f"unknown benchmark {name!r}", f"{nearest(name, BENCHMARKS)} Or a {' or '.join(SUFFIXES)} file")
+    if data is not None:
+        raise MullError(f"--benchmark {name} is a file already", "leave --data out")
+    if grader is None:
+        raise MullError(f"{name} needs a grader", f"give --grader: {', '.join(GRADERS)}")
+    return own(Path(name), grader, questions=questions)

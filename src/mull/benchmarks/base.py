@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
+
+NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,7 @@ class Question:
     """Unique within the benchmark."""
     text: str
     gold: str
+    """The right answer, or whatever the grader checks a response against."""
     stratum: str = ""
     """Difficulty class, or empty."""
 
@@ -23,8 +27,24 @@ class Grade(NamedTuple):
     """What a response answered and whether it is right."""
 
     answer: str
-    """The extracted answer; empty where none was found."""
+    """The extracted answer, equal for equivalent answers where the grader can tell; empty where none was found."""
     correct: bool
+    scores: Mapping[str, float] = NO_SCORES
+    """What else the grader found, by name: 0 or 1, or counts (see `mull.study.scores`)."""
+
+
+class Grader(Protocol):
+    """Compares the answer of a response with the gold answer of its question."""
+
+    name: str
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        """Grade the text after the thought."""
+        ...
+
+    def describe(self) -> dict[str, str]:
+        """Name and versions: everything that decides the grades."""
+        ...
 
 
 class Benchmark(Protocol):

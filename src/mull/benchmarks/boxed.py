@@ -1,0 +1,48 @@
+"""Finds `\\boxed{…}` in an answer, and integers as people write them."""
+
+from __future__ import annotations
+
+import re
+
+LONGEST_INTEGER = 1000
+"""Digits; no answer is that long, and Python refuses to read numbers of 4,300 digits."""
+
+_OPEN = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_GROUP = re.compile(r"\{,\}|,\\!|\\,|\\ |\\!|,(?=\d{3})")
+_INTEGER = re.compile(r"[+-]?\d+(?:\.0+)?")
+
+
+def boxed(text: str) -> list[str]:
+    """The contents of all boxes in `text`, in order, without those inside another box; unbalanced ones are left out."""
+    found, start = [], 0
+    while match := _OPEN.search(text, start):
+        end = _closing(text, match.end())
+        if end is None:
+            start = match.end()
+            continue
+        found.append(text[match.end() : end].strip())
+        start = end + 1
+    return found
+
+
+def integer(text: str) -> int | None:
+    """The integer that `text` is, written as 70, 070, +70, 70.0, $70$, 1,000, 1{,}000 or 1\\,000; else None."""
+    plain = text.strip().strip("$").strip().rstrip(".").replace("−", "-")
+    if _GROUP.search(plain):
+        groups = [group.strip() for group in _GROUP.split(plain)]
+        if not re.fullmatch(r"[+-]?\d{1,3}", groups[0]) or any(not re.fullmatch(r"\d{3}", g) for g in groups[1:]):
+            return None
+        plain = "".join(groups)
+    if len(plain) > LONGEST_INTEGER or not _INTEGER.fullmatch(plain):
+        return None
+    return int(plain.partition(".")[0])
+
+
+def _closing(text: str, start: int) -> int | None:
+    """Where the brace that was opened before `start` is closed; escaped braces do not count."""
+    depth = 1
+    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(match.group(), 0)
+        if depth == 0:
+            return match.start()
+    return None

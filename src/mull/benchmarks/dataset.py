@@ -1,0 +1,117 @@
+"""A benchmark made of a data file, a prompt and a grader."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mull.benchmarks import rows
+from mull.benchmarks.base import Grade, Grader, Question
+from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS, BadRow, ReadRow, Spec, own_row
+from mull.benchmarks.graders import make_grader
+from mull.benchmarks.hub import fetched
+from mull.errors import MullError
+
+
+@dataclass(kw_only=True)
+class DataBenchmark:
+    """Questions of a file, all or the first ones, asked with one prompt and graded by one grader."""
+
+    name: str
+    max_tokens: int
+    template: str
+    system: str | None
+    grader: Grader
+    asked: Sequence[Question]
+    digest: str
+    """SHA-256 of the data as read."""
+    order: str = ""
+    private: bool = False
+
+    def questions(self) -> Sequence[Question]:
+        return self.asked
+
+    def prompt(self, question: Question) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": self.system}] if self.system is not None else []
+        return [*system, {"role": "user", "content": self.template.replace("{question}", question.text)}]
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        return self.grader.grade(question, answer)
+
+    def describe(self) -> dict[str, Any]:
+        record = {
+            "name": self.name,
+            "questions": len(self.asked),
+            "data": self.digest,
+            "prompt": self.template,
+            "system": self.system,
+            "grader": self.grader.describe(),
+        }
+        return record | ({"order": self.order} if self.order else {}) | ({"private": True} if self.private else {})
+
+
+def named(
+    name: str, *, data: Path | None = None, grader: str | None = None, questions: int | None = None
+) -> DataBenchmark:
+    """The benchmark `name` of the catalog, from the file `data` or else from the hub.
+
+    Raises:
+        MullError: the data cannot be had or read, or the grader is not installed.
+    """
+    spec = SPECS[name]
+    judge = make_grader(grader or spec.grader)
+    found = rows.read([data]) if data else _from_hub(name, spec)
+    return DataBenchmark(
+        name=name,
+        max_tokens=spec.max_tokens,
+        template=spec.prompt,
+        system=spec.system,
+        grader=judge,
+        asked=_questions(found, spec.read, questions, str(data or spec.source.repo)),
+        digest=found.digest,
+        order=spec.order,
+        private=spec.source.private,
+    )
+
+
+def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchmark:
+    """A user's file with the columns question and answer, asked with the prompt that goes with `grader`.
+
+    Raises:
+        MullError: the file cannot be read, or the grader is unknown or not installed.
+    """
+    judge = make_grader(grader)
+    found = rows.read([path])
+    return DataBenchmark(
+        name=path.stem,
+        max_tokens=MATH_LIMIT,
+        template=PROMPTS[grader],
+        system=None,
+        grader=judge,
+        asked=_questions(found, own_row if grader != "ifeval" else SPECS["ifeval"].read, questions, str(path)),
+        digest=found.digest,
+    )
+
+
+def _from_hub(name: str, spec: Spec) -> rows.Data:
+    terms = f"accept the terms of {spec.source.repo} there and `hf auth login`, or " if spec.source.private else ""
+    advice = f"{terms}check the network, or give the file with --data FILE"
+    with fetched(spec.source, advice=advice) as paths:
+        return rows.read(paths)
+
+
+def _questions(found: rows.Data, read: ReadRow, count: int | None, where: str) -> list[Question]:
+    questions: dict[str, Question] = {}
+    for number, row in enumerate(found.rows[:count]):
+        try:
+            question = read(row, number)
+        except BadRow as error:
+            raise MullError(f"row {number + 1} of {where}: {error}", "mend the row, or name its columns so") from None
+        if question.id in questions:
+            raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
+        questions[question.id] = question
+    if count is not None and count > len(found.rows):
+        raise MullError(f"{where} has {len(found.rows):,} questions, not {count:,}", "ask for fewer")
+    return list(questions.values())

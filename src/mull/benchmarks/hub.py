@@ -1,0 +1,49 @@
+"""Fetches the pinned data file of a benchmark from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mull.errors import MullError
+
+_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Files of one commit of a dataset repository."""
+
+    repo: str
+    revision: str
+    """Commit hash: what it names cannot change."""
+    files: tuple[str, ...]
+    private: bool = False
+    """Its terms ask that it is not passed on: it is not left in the hub's cache either."""
+
+
+@contextmanager
+def fetched(source: Source, *, advice: str) -> Iterator[list[Path]]:
+    """Local paths of the source's files, of private ones for the length of the context only.
+
+    Raises:
+        MullError: no network, no such file, no right to read it; `advice` is the remedy.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield [_fetch(source, file, folder if source.private else None, advice) for file in source.files]
+
+
+def _fetch(source: Source, file: str, folder: str | None, advice: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = hf_hub_download(source.repo, file, repo_type="dataset", revision=source.revision, local_dir=folder)
+    except Exception as error:  # an HTTP library's errors, of whichever library the hub's client uses
+        if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(_NETWORK):
+            raise
+        reason = " ".join(str(error).split("\n")[0].split()).rstrip(".:") or type(error).__name__
+        raise MullError(f"{source.repo} could not be loaded from the hub ({reason})", advice) from None
+    return Path(path)

@@ -1,0 +1,27 @@
+"""The optional extra `bench`: whether it is there, and which versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from mull.errors import MullError
+
+
+def need(*modules: str, what: str) -> None:
+    """Raise MullError unless all `modules` can be imported; imports none of them."""
+    missing = [module for module in modules if find_spec(module) is None]
+    if missing:
+        raise MullError(f"{what} needs {', '.join(missing)}", "install the extra: pip install 'mull[bench]'")
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Installed versions by name; "absent" where there is none."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found

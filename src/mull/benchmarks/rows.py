@@ -1,0 +1,90 @@
+"""Rows of a data file: JSONL, CSV with a header, or Parquet. Knows no benchmark."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mull.errors import MullError
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+
+Row = dict[str, Any]
+
+
+class Data(NamedTuple):
+    """The rows of one or more files, and the SHA-256 of their bytes."""
+
+    rows: list[Row]
+    digest: str
+
+
+def read(paths: Sequence[Path]) -> Data:
+    """All rows of `paths`, in order.
+
+    Raises:
+        MullError: a file is missing, empty, of another kind, or a line of it cannot be read. Content is never quoted.
+    """
+    digest = hashlib.sha256()
+    rows: list[Row] = []
+    for path in paths:
+        if path.suffix.lower() not in SUFFIXES:
+            raise MullError(f"{path} is no data file", f"give one of {', '.join(SUFFIXES)}")
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise MullError(f"cannot read {path}: {error.strerror}", "give the file's path") from None
+        digest.update(content)
+        found = _PARSERS[path.suffix.lower()](path, content)
+        if not found:
+            raise MullError(f"{path} holds no rows", "give a file with at least one question")
+        rows += found
+    return Data(rows, digest.hexdigest())
+
+
+def _jsonl(path: Path, content: bytes) -> list[Row]:
+    rows = []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            row = None
+        if not isinstance(row, dict):
+            raise MullError(f"line {number} of {path} is no JSON object", "write one JSON object per line")
+        rows.append(row)
+    return rows
+
+
+def _csv(path: Path, content: bytes) -> list[Row]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise MullError(f"{path} is not UTF-8", "save it as UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise MullError(f"{path} is no CSV file ({error})", "check its quotes") from None
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise MullError(f"row {number} of {path} has other columns than its header", "check its quotes and commas")
+    return rows
+
+
+def _parquet(path: Path, content: bytes) -> list[Row]:
+    import polars
+
+    try:
+        return polars.read_parquet(io.BytesIO(content)).to_dicts()
+    except polars.exceptions.PolarsError as error:
+        raise MullError(f"{path} is no Parquet file ({str(error).splitlines()[0]})", "give another file") from None
+
+
+_PARSERS = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}

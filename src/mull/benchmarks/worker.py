@@ -1,0 +1,146 @@
+"""A process that can be killed: graders whose libraries may hang run in one, and answer over pipes.
+
+The parent asks with one line of JSON and waits at most `seconds` for one line back; a child that has not answered by
+then is killed and a new one takes the next question. The child limits its own CPU time too, by a signal that no
+Python code handles: so it also ends where its parent was killed, and inside C code that never returns to Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from mull.errors import MullError
+
+START_SECONDS = 180.0
+"""For imports, on a busy machine."""
+
+
+class Unanswered(Exception):
+    """The child hung, died or failed on one question."""
+
+
+class Worker:
+    """The parent's side: starts `python -m MODULE` when it is first asked, and again after a failure."""
+
+    def __init__(self, module: str, seconds: float = 30.0) -> None:
+        self.module = module
+        self.seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self._buffer = b""
+        self.hello: dict[str, Any] = {}
+        """What the child said when it had started."""
+
+    def start(self) -> dict[str, Any]:
+        """Start the child, unless it runs, and return its first line.
+
+        Raises:
+            MullError: it ended or said nothing; a library is broken.
+        """
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            command = [sys.executable, "-m", self.module, str(self.seconds)]
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+            try:
+                self.hello = self._receive(START_SECONDS)
+            except Unanswered as error:
+                remedy = f"`{' '.join(command)} </dev/null` shows why"
+                raise MullError(f"the grader's process did not start ({error})", remedy) from None
+        return self.hello
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The child's answer to `request`.
+
+        Raises:
+            Unanswered: it hung or died, and the next question goes to a new child; or its library failed.
+        """
+        self.start()
+        assert self._process is not None and self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError as error:
+            self.close()
+            raise Unanswered(str(error)) from None
+        answer = self._receive(self.seconds)
+        if "error" in answer:
+            raise Unanswered(answer["error"])
+        return answer
+
+    def close(self) -> None:
+        """Kill the child."""
+        process, self._process, self._buffer = self._process, None, b""
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
+
+    def _receive(self, seconds: float) -> dict[str, Any]:
+        assert self._process is not None and self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(pipe, select.POLLIN | select.POLLHUP)
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.close()
+                raise Unanswered(f"no answer within {seconds:g} s")
+            if not poll.poll(left * 1000):
+                continue
+            data = os.read(pipe, 1 << 16)
+            if not data:
+                code = self._process.wait()
+                self.close()
+                raise Unanswered(f"exit code {code}")
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+
+def serve(begin: Callable[[], tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]]) -> None:
+    """The child's side: `begin` imports what is needed and gives the first line and the function that answers.
+
+    Only answers go to the pipe; whatever a library prints goes to stderr. An exception is the answer
+    `{"error": …}`. Ctrl-C is the parent's to handle.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+
+        def send(answer: dict[str, Any]) -> None:
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.flush()
+
+        hello, handle = begin()
+        send(hello)
+        for line in sys.stdin.buffer:
+            signal.setitimer(signal.ITIMER_PROF, seconds + 5)  # CPU time; SIGPROF ends the process
+            try:
+                answer = handle(json.loads(line))
+            except Exception as error:
+                answer = {"error": f"{type(error).__name__}: {error}"[:500]}
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            try:
+                send(answer)
+            except BrokenPipeError:
+                return

@@ -1,0 +1,86 @@
+"""Graders without libraries: integers, strings, letters."""
+
+import pytest
+
+from mull.benchmarks import Question, make_grader
+from mull.errors import MullError
+
+
+def question(gold):
+    return Question(id="q", text="?", gold=gold)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "extracted", "correct"),
+    [
+        ("7", "\\boxed{07}", "7", True),
+        ("7", "I say 5, no, 7", "7", True),
+        ("1,000", "$1000", "1000", True),
+        ("-3", "it is −3", "-3", True),
+        ("7", "7.5", "7.5", False),
+        ("7", "I say 7, no more", "7", True),
+        ("7", "5-7", "-7", False),
+        ("7", "none", "", False),
+        ("7", "", "", False),
+    ],
+)
+def test_integer(gold, answer, extracted, correct):
+    assert make_grader("integer").grade(question(gold), answer)[:2] == (extracted, correct)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "correct"),
+    [
+        ("Paris", "Well,\n\n**paris.**\n", True),
+        ("New  York", "\\boxed{new york}", True),
+        ("Paris", "Paris, I think", False),
+        ("Paris", "", False),
+    ],
+)
+def test_exact(gold, answer, correct):
+    assert make_grader("exact").grade(question(gold), answer).correct == correct
+
+
+# Answer, letter in the strict form ("" where extraction fails), letter in the robust form; the gold letter is B.
+LETTERS = [
+    ("So it is this.\nANSWER: B", "B", "B"),
+    ("Answer: b", "B", "B"),
+    ("ANSWER:B", "B", "B"),
+    ("**ANSWER: B**", "B", "B"),
+    ("ANSWER: A\nNo, wait.\nANSWER: B", "A", "B"),
+    ("ANSWER: $B", "", "B"),
+    ("**Answer:** B", "", "B"),
+    ("ANSWER: **B**", "", "B"),
+    ("ANSWER: (B)", "", "B"),
+    ("ANSWER: $\\boxed{B}$", "", "B"),
+    ("ANSWER: \\text{B}", "", "B"),
+    ("The correct answer is (B).", "", "B"),
+    ("The correct option is B, as shown.", "", "B"),
+    ("Thus $\\boxed{\\text{B}}$", "", "B"),
+    ("We get\n\nB", "", "B"),
+    ("ANSWER: Both", "B", ""),  # the strict form takes any text that begins with A to D
+    ("The answer is about 4 m", "", ""),
+    ("A good question. Because of it, no.", "", ""),
+    ("ANSWER: E", "", ""),
+    ("", "", ""),
+]
+
+
+@pytest.mark.parametrize(("answer", "strict", "robust"), LETTERS)
+def test_letters(answer, strict, robust):
+    grade = make_grader("letter").grade(question("B"), answer)
+    loose = make_grader("letter-robust").grade(question("B"), answer)
+    assert (grade.answer, grade.correct) == (strict, strict == "B")
+    assert (loose.answer, loose.correct) == (robust, robust == "B")
+    assert grade.scores == loose.scores
+    assert grade.scores == {
+        "strict": strict == "B",
+        "robust": robust == "B",
+        "extracted": bool(strict),
+        "extracted_robust": bool(robust),
+    }
+
+
+def test_unknown_grader_names_the_near_miss():
+    with pytest.raises(MullError, match=r"unknown grader 'mth'.*'math'"):
+        make_grader("mth")

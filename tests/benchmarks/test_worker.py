@@ -1,0 +1,92 @@
+"""A grader's process: it answers, is killed when it hangs, comes back, and never outlives its limit."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mull.benchmarks.worker import Unanswered, Worker
+from mull.errors import MullError
+
+CHILD = """
+import time
+from mull.benchmarks.worker import serve
+
+def begin():
+    print("a library prints on import")
+    def handle(request):
+        print("and on use")
+        what = request["what"]
+        if what == "sleep":
+            time.sleep(60)
+        if what == "loop in C":
+            len(str(7 ** (7 ** 11)))
+        if what == "die":
+            import os
+            os._exit(3)
+        if what == "fail":
+            raise ValueError("no such thing")
+        return {"said": what, "pid": __import__("os").getpid()}
+    return {"hello": True}, handle
+
+serve(begin)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    (tmp_path / "child_of_test.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    worker = Worker("child_of_test", seconds=2.0)
+    yield worker
+    worker.close()
+
+
+def test_it_answers_and_stays(worker):
+    assert worker.start() == {"hello": True}
+    first, second = worker.ask({"what": "é\n7"}), worker.ask({"what": "b"})
+    assert (first["said"], second["said"]) == ("é\n7", "b") and first["pid"] == second["pid"]
+
+
+@pytest.mark.parametrize(("what", "why"), [("sleep", "within 2 s"), ("loop in C", "within 2 s"), ("die", "code 3")])
+def test_one_that_hangs_or_dies_is_replaced(worker, what, why):
+    before = worker.ask({"what": "a"})["pid"]
+    began = time.monotonic()
+    with pytest.raises(Unanswered, match=why):
+        worker.ask({"what": what})
+    assert time.monotonic() - began < 10
+    assert worker.ask({"what": "b"})["pid"] != before
+    with pytest.raises(ProcessLookupError):
+        os.kill(before, 0)
+
+
+def test_a_failure_is_told_and_the_process_stays(worker):
+    before = worker.ask({"what": "a"})["pid"]
+    with pytest.raises(Unanswered, match="ValueError: no such thing"):
+        worker.ask({"what": "fail"})
+    assert worker.ask({"what": "b"})["pid"] == before
+
+
+def test_one_that_does_not_start_is_named():
+    with pytest.raises(MullError, match=r"did not start \(exit code 1\).*mull.no_such_module"):
+        Worker("mull.no_such_module").start()
+
+
+def test_a_child_whose_parent_was_killed_ends_by_itself(worker, tmp_path):
+    code = (
+        "import os, sys; from mull.benchmarks.worker import Worker; w = Worker('child_of_test', seconds=0.5);"
+        "print(w.ask({'what': 'a'})['pid'], flush=True); w._process.stdin.write(b'{\"what\": \"loop in C\"}\\n');"
+        "w._process.stdin.flush(); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    child = int(done.stdout)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.2)
+    pytest.fail("the child still runs")

@@ -31,6 +31,10 @@ def embed(results: Results, most_bytes: int = MOST_BYTES) -> Embedded:
     questions of every difficulty are shown.
     """
     settings = {m.setting: i for i, m in enumerate(results.metrics)}
+    if results.plan.get("benchmark", {}).get("private"):
+        names = [setting_name(m) for m in results.metrics]
+        data = {"settings": names, "defaults": _defaults(results), "questions": [], "responses": []}
+        return Embedded(data, "This benchmark's questions are not to be published: the page holds no responses.")
     groups: dict[tuple[int, str], list[Sample]] = {}
     for sample in results.samples:
         groups.setdefault((sample.index, sample.question), []).append(sample)

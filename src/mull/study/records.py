@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mull.thinking import ThinkingKind
 
@@ -35,3 +36,5 @@ class Sample:
     correct: bool
     seconds: float
     """Wall-clock seconds from the request's prefill to its last token; shared with its batch-mates."""
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What else the grader found, by name (see `mull.study.scores`)."""

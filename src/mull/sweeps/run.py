@@ -13,10 +13,10 @@ from mull.benchmarks import Benchmark, Question
 from mull.engines.base import Completion, Engine, Request
 from mull.merging.recipe import Recipe
 from mull.study.records import Sample
+from mull.sweeps.grading import grade_response
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
-from mull.thinking import split_thinking
 
 
 class SwitchingEngine(Engine, Protocol):
@@ -80,8 +80,7 @@ def grade(
     benchmark: Benchmark, question: Question, completion: Completion, setting: Setting, index: int, seed: int
 ) -> Sample:
     """Split off the thought, grade the answer, and make the record."""
-    split = split_thinking(completion.text, finished=completion.finish == "stop")
-    result = benchmark.grade(question, split.answer)
+    kind, result = grade_response(benchmark, question, completion.text, finished=completion.finish == "stop")
     return Sample(
         benchmark=benchmark.name,
         question=question.id,
@@ -93,10 +92,11 @@ def grade(
         text=completion.text,
         tokens=completion.tokens,
         finish=completion.finish,
-        thinking=split.kind,
+        thinking=kind,
         answer=result.answer,
         correct=result.correct,
         seconds=completion.seconds,
+        scores=result.scores,
     )
 
 

@@ -5,18 +5,17 @@ Keyed by (setting, question, index), so that a re-run continues and never double
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mull.errors import MullError
 from mull.study.records import Sample
+from mull.sweeps.database import connect, connect_to_read, locked
 from mull.sweeps.plan import SweepPlan, differences
 
 if TYPE_CHECKING:
@@ -33,6 +32,21 @@ _TYPES = {
     "seconds": "REAL",
 }
 _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
+_LATER = {field.name for field in fields(Sample) if (field.default, field.default_factory) != (MISSING, MISSING)}
+"""Columns that runs of earlier versions may lack."""
+_TABLES = {"meta", "samples", "grades"}
+
+Key = tuple[str, str, int]
+"""Setting, question and index of a sample."""
+
+
+class Regrade(NamedTuple):
+    """A later grade of one sample."""
+
+    key: Key
+    answer: str
+    correct: bool
+    scores: Mapping[str, float]
 
 
 class RunStore:
@@ -46,21 +60,38 @@ class RunStore:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._connection = connection
+        self._grading: str | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> RunStore:
-        """Open an existing run for reading.
+    def open(cls, folder: Path, *, grading: str | None = None) -> RunStore:
+        """Open an existing run for reading; `grading` names the later grades to read in place of the original ones.
 
         Raises:
-            MullError: the folder holds no run, or its database is damaged.
+            MullError: the folder holds no run, or its database is damaged, or it has no such grades.
         """
         path = folder / DATABASE
         if not path.is_file():
             raise MullError(f"{folder} holds no run (no {DATABASE})", "give the folder of `mull sweep --run`")
-        store = cls(folder, _connect_to_read(path))
+        store = cls(folder, connect_to_read(path))
         if not store._tables() >= {"meta", "samples"}:
             raise MullError(f"{path} holds no run", "give the folder of `mull sweep --run`")
+        store._grading = store.find_grading(grading) if grading is not None else None
         return store
+
+    @classmethod
+    @contextmanager
+    def amend(cls, folder: Path) -> Iterator[RunStore]:
+        """Open an existing run for adding grades; one process at a time.
+
+        Raises:
+            MullError: the folder holds no run or cannot be written, or another process is writing to it.
+        """
+        cls.open(folder).close()
+        with locked(folder):
+            store = cls(folder, connect(folder / DATABASE))
+            with store:
+                store._begin_grades()
+                yield store
 
     @classmethod
     @contextmanager
@@ -76,14 +107,8 @@ class RunStore:
         if folder.exists() and any(folder.iterdir()) and not (folder / DATABASE).is_file():
             raise MullError(f"the run folder {folder} holds something else", "choose a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise MullError(
-                    f"another process is writing to {folder}", "wait for it, or choose another folder"
-                ) from None
-            store = cls(folder, _connect(folder / DATABASE))
+        with locked(folder):
+            store = cls(folder, connect(folder / DATABASE))
             with store:
                 store._begin(plan, provenance)
                 yield store
@@ -92,12 +117,18 @@ class RunStore:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._connection.close()
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan's record (see `SweepPlan.record`)."""
-        return json.loads(self._meta("plan"))
+        """The plan's record (see `SweepPlan.record`), with the grader whose grades are read."""
+        record = json.loads(self._meta("plan"))
+        if self._grading is not None:
+            record["benchmark"]["grader"] = self.gradings[self._grading].get("grader")
+        return record
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -116,9 +147,11 @@ class RunStore:
     def add(self, sample: Sample) -> None:
         """Put one sample on record, at once and for good."""
         marks = ", ".join("?" * len(_COLUMNS))
+        values = [getattr(sample, name) for name in _COLUMNS]
+        values[_COLUMNS.index("scores")] = _to_json(sample.scores)
         try:
             with self._connection:
-                self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", astuple(sample))
+                self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
         except sqlite3.OperationalError as error:  # a full disk, say
             raise MullError(
                 f"cannot write to {self.folder / DATABASE} ({error})", "mend that and run it again"
@@ -129,32 +162,117 @@ class RunStore:
         return next(self._read("SELECT COUNT(*) FROM samples"))[0]
 
     def samples(self, *, texts: bool = True) -> list[Sample]:
-        """All samples, by setting, question and index; without `texts` their text is empty, which saves memory."""
-        columns = _QUOTED if texts else _QUOTED.replace('"text"', "''")
+        """All samples, by setting, question and index; without `texts` their text is empty, which saves memory.
+
+        Raises:
+            MullError: the run was opened with later grades, and some samples have none.
+        """
+        there = self._columns()
+        names = [name for name in _COLUMNS if name in there or name not in _LATER]
+        columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in names)
         rows = self._read(f'SELECT {columns} FROM samples ORDER BY lam IS NULL, lam, setting, question, "index"')
-        correct = _COLUMNS.index("correct")
         samples = []
         for row in rows:
-            values = dict(zip(_COLUMNS, row, strict=True))
-            samples.append(Sample(**{**values, "correct": bool(row[correct])}))
-        return samples
+            values = dict(zip(names, row, strict=True))
+            scores = {"scores": json.loads(values["scores"])} if values.get("scores") else {"scores": {}}
+            samples.append(Sample(**{**values, **scores, "correct": bool(values["correct"])}))
+        return self._regraded(samples) if self._grading is not None else samples
 
     def frame(self) -> polars.DataFrame:
-        """All samples as a polars data frame, one row each."""
+        """All samples as a polars data frame, one row each; scores as JSON."""
         import polars
 
-        return polars.DataFrame(self.samples(), infer_schema_length=None)
+        rows = [
+            {name: getattr(sample, name) for name in _COLUMNS} | {"scores": _to_json(sample.scores)}
+            for sample in self.samples()
+        ]
+        return polars.DataFrame(rows, infer_schema_length=None)
+
+    @property
+    def gradings(self) -> dict[str, dict[str, Any]]:
+        """The later gradings of the run: name → what describes it (grader, versions, time)."""
+        rows = self._read("SELECT key, value FROM meta WHERE key LIKE 'grading:%' ORDER BY rowid")
+        return {key.partition(":")[2]: json.loads(value) for key, value in rows}
+
+    def find_grading(self, name: str) -> str:
+        """The full name of the grading called `name`, which may be the grader's name alone.
+
+        Raises:
+            MullError: there is none, or several.
+        """
+        known = self.gradings
+        found = [key for key in known if name in (key, known[key].get("grader", {}).get("name"))]
+        if len(found) != 1:
+            what = "several gradings" if found else "no grading"
+            remedy = f"give one of {', '.join(found or known)}" if known else f"`mull regrade {self.folder}` makes one"
+            raise MullError(f"{self.folder} has {what} {name!r}", remedy)
+        return found[0]
+
+    def graded(self, grading: str) -> set[Key]:
+        """The samples that have a grade of `grading`."""
+        return set(self._read('SELECT setting, question, "index" FROM grades WHERE grading = ?', grading))
+
+    def add_grades(self, grading: str, record: Mapping[str, Any], grades: Collection[Regrade]) -> None:
+        """Put later grades on record beside the original ones; `record` describes the grading."""
+        rows = [(grading, *grade.key, grade.answer, grade.correct, _to_json(grade.scores)) for grade in grades]
+        try:
+            with self._connection:
+                known = (f"grading:{grading}", json.dumps(record))
+                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", known)
+                self._connection.executemany("INSERT OR REPLACE INTO grades VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            raise MullError(
+                f"cannot write to {self.folder / DATABASE} ({error})", "mend that and run it again"
+            ) from None
+
+    def regrades(self, grading: str) -> dict[Key, Regrade]:
+        """All grades of `grading`."""
+        query = 'SELECT setting, question, "index", answer, correct, scores FROM grades WHERE grading = ?'
+        found = {}
+        for setting, question, index, answer, correct, scores in self._read(query, grading):
+            key = (setting, question, index)
+            found[key] = Regrade(key, answer, bool(correct), json.loads(scores or "{}"))
+        return found
 
     def export_parquet(self, path: Path) -> None:
         """Write all samples to a Parquet file."""
         self.frame().write_parquet(path)
+
+    def _regraded(self, samples: list[Sample]) -> list[Sample]:
+        assert self._grading is not None
+        grades = self.regrades(self._grading)
+        missing = sum(_key(sample) not in grades for sample in samples)
+        if missing:
+            grader = self.gradings[self._grading].get("grader", {}).get("name", self._grading)
+            raise MullError(
+                f"{missing:,} of {len(samples):,} responses have no grade of {self._grading}",
+                f"`mull regrade {self.folder} --grader {grader}` goes on",
+            )
+        return [
+            replace(sample, answer=grade.answer, correct=grade.correct, scores=grade.scores)
+            for sample, grade in ((sample, grades[_key(sample)]) for sample in samples)
+        ]
+
+    def _columns(self) -> set[str]:
+        return {row[1] for row in self._read("PRAGMA table_info(samples)")}
+
+    def _begin_grades(self) -> None:
+        columns = (
+            'grading TEXT, setting TEXT, question TEXT, "index" INTEGER, answer TEXT, correct INTEGER, scores TEXT'
+        )
+        key = 'PRIMARY KEY (grading, setting, question, "index")'
+        try:
+            with self._connection:
+                self._connection.execute(f"CREATE TABLE IF NOT EXISTS grades ({columns}, {key})")
+        except sqlite3.OperationalError as error:
+            raise MullError(f"cannot write to {self.folder / DATABASE} ({error})", "work on a copy") from None
 
     def _tables(self) -> set[str]:
         return {name for (name,) in self._read("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
     def _begin(self, plan: SweepPlan, provenance: dict[str, Any]) -> None:
         columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in _COLUMNS)
-        if self._tables() - {"meta", "samples"}:
+        if self._tables() - _TABLES:
             raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
         asked = plan.benchmark.questions()
@@ -162,6 +280,8 @@ class RunStore:
         with self._connection:
             self._connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
             self._connection.execute(f"CREATE TABLE IF NOT EXISTS samples ({columns}, {key})")
+            for name in _LATER - self._columns():
+                self._connection.execute(f'ALTER TABLE samples ADD COLUMN "{name}" {_TYPES.get(name, "TEXT")}')
             if self._connection.execute("SELECT 1 FROM meta WHERE key = 'plan'").fetchone() is None:
                 meta = {"plan": plan.record, "provenance": provenance, "questions": questions}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
@@ -188,24 +308,9 @@ class RunStore:
             raise MullError(what, "restore it, or sweep into a new folder") from None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        connection = sqlite3.connect(path, timeout=30)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.DatabaseError as error:
-        raise MullError(f"{path} is no run database ({error})", "choose another folder") from None
-    return connection
+def _key(sample: Sample) -> Key:
+    return (sample.setting, sample.question, sample.index)
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    """Also from a folder that cannot be written to, where SQLite cannot make its shared-memory file."""
-    failure: sqlite3.DatabaseError | None = None
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
-        try:
-            connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?{mode}", uri=True, timeout=30)
-            connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
-            return connection
-        except sqlite3.DatabaseError as error:
-            failure = error
-    raise MullError(f"{path} is no run database ({failure})", "give the folder of `mull sweep --run`")
+def _to_json(scores: Mapping[str, float]) -> str:
+    return json.dumps(dict(scores)) if scores else ""

@@ -13,12 +13,14 @@ import typer
 from mull import __version__
 from mull.cli import interrupt
 from mull.cli.ablate import ablate
+from mull.cli.benchmarks import benchmarks
 from mull.cli.compare import compare
 from mull.cli.demo import demo
 from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
 from mull.cli.methods import methods
+from mull.cli.regrade import regrade
 from mull.cli.report import report
 from mull.cli.stages import stages
 from mull.cli.sweep import sweep
@@ -32,7 +34,9 @@ VERBS: tuple[Callable[..., int | None], ...] = (
     sweep,
     ablate,
     compare,
+    benchmarks,
     report,
+    regrade,
     stages,
     demo,
 )

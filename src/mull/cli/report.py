@@ -22,10 +22,18 @@ def report(
     k: Annotated[
         int | None, typer.Option("-k", help="The k of Pass@k (default: the samples per question).", metavar="K")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the report (default: DIR/report).", metavar="DIR")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the report (default: DIR/report, or DIR/report-NAME with --grading).", metavar="DIR"
+        ),
+    ] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Show the published Think #R of Qwen3-4B in the figure.")
     ] = True,
+    grading: Annotated[
+        str | None, typer.Option(help="Grades of `mull regrade` in place of the original ones.", metavar="NAME")
+    ] = None,
     parquet: Annotated[
         Path | None, typer.Option(help="Also export all samples to this Parquet file.", metavar="FILE")
     ] = None,
@@ -38,7 +46,7 @@ def report(
     from mull.sweeps.store import RunStore
 
     stdout, stderr = consoles()
-    with RunStore.open(run) as store:
+    with RunStore.open(run, grading=grading) as store:
         samples = store.samples()
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
         if samples:
@@ -49,8 +57,9 @@ def report(
                 )
         if parquet:
             _export(store, parquet)
+        folder = out or run / (f"report-{grading}" if grading else "report")
         with stderr.status("drawing the report"):
-            paths = write_report(store, out or run / "report", k=k, overlay=overlay)
+            paths = write_report(store, folder, k=k, overlay=overlay)
     stdout.print()
     for path in [*paths, *([parquet] if parquet else [])]:
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
@@ -60,6 +69,7 @@ def print_summary(
     samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
 ) -> None:
     """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
+    from mull.cli.scores import scores_table
     from mull.cli.tables import metrics_table, stages_text
     from mull.study.frontier import non_dominated, points_of
     from mull.study.metrics import metrics
@@ -68,6 +78,10 @@ def print_summary(
 
     found = metrics(samples, k)
     stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
+    further = scores_table(samples)
+    if further is not None:
+        stdout.print()
+        stdout.print(further, highlight=False)
     if reference is not None:
         from mull.cli.tables import contrasts_table
         from mull.study.paired import contrasts

@@ -36,7 +36,15 @@ def sweep(
     thinking: Annotated[
         str | None, typer.Option(help="Thinking checkpoint: a folder or a hub id.", metavar="MODEL")
     ] = None,
-    benchmark: Annotated[str, typer.Option(help="Benchmark: tiny.", metavar="NAME")] = "tiny",
+    benchmark: Annotated[
+        str, typer.Option(help="Benchmark (see `mull benchmarks`), or a file of your own.", metavar="NAME")
+    ] = "tiny",
+    data: Annotated[
+        Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
+    ] = None,
+    grader: Annotated[
+        str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
+    ] = None,
     lambdas: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +113,7 @@ def sweep(
     from mull.sweeps.settings import Setting
 
     stdout, stderr = consoles()
-    chosen = load_benchmark(benchmark, questions=questions, seed=question_seed)
+    chosen = load_benchmark(benchmark, questions=questions, seed=question_seed, data=data, grader=grader)
     try:
         sampling = Sampling(
             temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens or chosen.max_tokens

@@ -1,0 +1,75 @@
+"""`mull benchmarks`, a file of one's own in `mull sweep`, `mull regrade`, and `mull report --grading`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mull.tiny import checkpoint_folder
+
+ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
+
+
+def mull(*arguments, **options):
+    command = [sys.executable, "-m", "mull.cli.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    rows = [{"question": f"Compute {a} + {b}.", "answer": str(a + b)} for a, b in ((11, 12), (40, 5), (7, 30))]
+    (folder / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sweep = ["sweep", *ENDS, "--benchmark", folder / "sums.jsonl", "--lambdas", "0,1", "-k", "2", "--max-tokens", "150"]
+    done = mull(*sweep, "--grader", "integer", "--run", folder / "run")
+    assert done.returncode == 0, done.stderr
+    return folder, sweep
+
+
+def test_benchmarks_are_listed():
+    done = mull("benchmarks")
+    assert done.returncode == 0
+    for text in ("aime25", "opencompass/AIME2025@a6ad95f6", "gated", "letter-robust", "JSONL"):
+        assert text in done.stdout
+
+
+def test_the_grader_belongs_to_the_plan(swept):
+    folder, sweep = swept
+    done = mull(*sweep, "--grader", "exact", "--run", folder / "run")
+    assert done.returncode == 2 and "benchmark.grader.name: integer → exact" in done.stderr
+
+
+def test_regrade_compares_and_report_uses_the_original_unless_asked(swept):
+    folder, _ = swept
+    done = mull("regrade", folder / "run", "--grader", "exact")
+    assert done.returncode == 0, done.stderr
+    assert "became right" in done.stdout and "became wrong" in done.stdout
+    name = next(line.removeprefix("grading: ") for line in done.stdout.splitlines() if line.startswith("grading: "))
+    assert name.startswith("exact-")
+    original = mull("report", folder / "run", "--parquet", folder / "a.parquet")
+    assert original.returncode == 0 and str(folder / "run" / "report" / "report.html") in original.stdout
+    later = mull("report", folder / "run", "--grading", "exact", "--parquet", folder / "b.parquet")
+    assert later.returncode == 0 and str(folder / "run" / "report-exact" / "report.html") in later.stdout
+    unknown = mull("report", folder / "run", "--grading", "math")
+    assert unknown.returncode == 2 and f"Give one of {name}" in unknown.stderr
+
+
+def test_a_missing_run_or_grader_is_one_line(swept, tmp_path):
+    folder, _ = swept
+    for arguments, said in (
+        ((tmp_path,), "holds no run"),
+        ((folder / "run", "--grader", "exakt"), "unknown grader 'exakt'. Did you mean 'exact'?"),
+        ((folder / "run", "--data", tmp_path / "x.jsonl"), "cannot read"),
+    ):
+        done = mull("regrade", *arguments)
+        assert done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_without_network_the_hub_is_one_line(tmp_path):
+    import os
+
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    done = mull("sweep", *ENDS, "--benchmark", "amc23", "--grader", "integer", "--run", tmp_path / "r", env=environment)
+    assert done.returncode == 2 and "could not be loaded from the hub" in done.stderr and "--data FILE" in done.stderr
+    assert done.stderr.count("\n") == 1

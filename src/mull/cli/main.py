@@ -14,6 +14,7 @@ from mull import __version__
 from mull.cli import interrupt
 from mull.cli.ablate import ablate
 from mull.cli.benchmarks import benchmarks
+from mull.cli.choose import choose
 from mull.cli.compare import compare
 from mull.cli.demo import demo
 from mull.cli.extract_delta import extract_delta
@@ -37,6 +38,7 @@ VERBS: tuple[Callable[..., int | None], ...] = (
     benchmarks,
     report,
     regrade,
+    choose,
     stages,
     demo,
 )

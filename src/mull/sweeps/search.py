@@ -1,0 +1,98 @@
+"""Samples what a race asks for, and no more, into the store of the whole grid.
+
+The plan is that of a full sweep, grid and k included, of which a part is sampled. Seeds depend on question and index
+alone, so what is here agrees with a later full sweep of the same plan, with a race for another goal in the same
+folder, and with a race that goes on: it is run again from its start, and finds its own samples on record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from mull.engines.base import Request
+from mull.study.options import Goal
+from mull.study.race import Ask, Outcome, Race, Step, race
+from mull.study.records import Sample
+from mull.sweeps.plan import SweepPlan
+from mull.sweeps.run import Prompts, SwitchingEngine, grade
+from mull.sweeps.store import RunStore
+
+
+class Ready(NamedTuple):
+    """An engine that holds the pair of the plan, and the prompts rendered under its template."""
+
+    engine: SwitchingEngine
+    prompts: Prompts
+
+
+def start(plan: SweepPlan, goal: Goal) -> Race:
+    """The race for `goal` among the plan's settings.
+
+    Raises `MullError` for too few questions (see `race`), `ValueError` for settings that have no single λ.
+    """
+    lams = {setting.label: setting.lam for setting in plan.settings}
+    known = {label: lam for label, lam in lams.items() if lam is not None}
+    if len(known) < len(lams):
+        raise ValueError("a race runs along λ")
+    questions = {question.id: question.stratum for question in plan.benchmark.questions()}
+    return race(known, questions, plan.k, goal, plan.seed)
+
+
+def run_race(
+    plan: SweepPlan,
+    racing: Race,
+    store: RunStore,
+    make_ready: Callable[[], Ready],
+    on_step: Callable[[Step, int], object] | None = None,
+    on_sample: Callable[[Sample], object] | None = None,
+) -> Outcome:
+    """Sample what a race that was just started (`start`) asks for, where the store does not hold it.
+
+    `make_ready` loads the weights, at the first sample that is missing. `on_step` is told each step before its samples
+    and how many of them are missing, `on_sample` each new sample after it is on record. May be stopped at any moment.
+    """
+    record = {Ask(s.setting, s.question, s.index): s for s in store.samples(texts=False)}
+    ready: Ready | None = None
+    step = next(racing)
+    while True:
+        missing = [ask for ask in step.asks if ask not in record]
+        if on_step:
+            on_step(step, len(missing))
+        if missing:
+            ready = ready or make_ready()
+            for sample in _sample(plan, ready, missing):
+                store.add(sample)
+                record[Ask(sample.setting, sample.question, sample.index)] = sample
+                if on_sample:
+                    on_sample(sample)
+        try:
+            step = racing.send([record[ask] for ask in step.asks])
+        except StopIteration as stop:
+            return stop.value
+
+
+def _sample(plan: SweepPlan, ready: Ready, asks: Sequence[Ask]) -> Iterator[Sample]:
+    """The samples that `asks` names, setting by setting, in the order in which they finish."""
+    engine, prompts = ready
+    questions = {question.id: question for question in plan.benchmark.questions()}
+    for setting in plan.settings:
+        wanted = [ask for ask in asks if ask.setting == setting.label]
+        if not wanted:
+            continue
+        engine.set_weights(setting.recipe)
+        # Long prompts first, as in a sweep: a long answer begun last keeps a batch waiting.
+        wanted.sort(key=lambda ask: -len(prompts[ask.question]))
+        requests = [
+            Request(
+                id=f"{ask.question}\n{ask.number}",
+                prompt_ids=prompts[ask.question],
+                seed=plan.sample_seed(ask.question, ask.number),
+                sampling=setting.sampling or plan.sampling,
+            )
+            for ask in wanted
+        ]
+        for completion in engine.generate(requests):
+            question, index = completion.id.rsplit("\n", 1)
+            seed = plan.sample_seed(question, int(index))
+            yield grade(plan.benchmark, questions[question], completion, setting, int(index), seed)

@@ -1,0 +1,150 @@
+"""`mull choose` on the built-in pair: from a run, and with samples of its own, stopped and gone on with."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mull.sweeps.store import RunStore
+from mull.tiny import checkpoint_folder
+
+ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
+SIZE = ["--lambdas", "0:1:0.1", "-k", "4", "--questions", "28", "--limit", "600"]
+BUDGET = ["--max-tokens", "70"]
+
+
+def mull(*options):
+    command = [sys.executable, "-m", "mull.cli.main", *map(str, options)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def said(*options, code=0):
+    process = mull(*options)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    return output, errors
+
+
+def texts(run):
+    with RunStore.open(run) as store:
+        return {(s.setting, s.question, s.index): s.text for s in store.samples()}
+
+
+def count(run):
+    try:
+        with sqlite3.connect(f"file:{run / 'run.sqlite'}?mode=ro", uri=True) as connection:
+            return connection.execute("SELECT COUNT(*) FROM samples").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory):
+    run = tmp_path_factory.mktemp("raced") / "run"
+    output, errors = said("choose", *ENDS, *SIZE, *BUDGET, "--run", run)
+    return run, output, errors
+
+
+def test_it_chooses_with_a_part_of_the_grid_and_says_how_surely(raced):
+    run, output, errors = raced
+    assert "the most accurate with at most 70 tokens on average" in output
+    assert "questions that took no part" in output
+    assert "mull merge" in output and "--lambda 0.4" in output
+    assert "a first look: λ = 0, 0.2, 1" in errors
+    assert len(texts(run)) < 0.6 * 11 * 28 * 4, "a smaller grid than the default leaves less to save"
+
+
+def test_again_it_samples_nothing_and_says_the_same(raced):
+    run, output, _ = raced
+    before = texts(run)
+    started = time.monotonic()
+    again, errors = said("choose", *ENDS, *SIZE, *BUDGET, "--run", run)
+    assert time.monotonic() - started < 100
+    assert again == output and texts(run) == before
+    assert "loading" not in errors
+
+
+def test_stopped_it_goes_on_to_the_same_choice(raced, tmp_path):
+    whole, output, _ = raced
+    run = tmp_path / "run"
+    for stop, enough in ((signal.SIGKILL, 100), (signal.SIGINT, 300)):
+        process = mull("choose", *ENDS, *SIZE, *BUDGET, "--run", run)
+        deadline = time.monotonic() + 200
+        while count(run) < enough and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, stop)
+        _, errors = process.communicate(timeout=60)
+        assert enough <= len(texts(run)) < len(texts(whole))
+    assert process.returncode == 130 and "Traceback" not in errors
+    kept = len(texts(run))
+    again, errors = said("choose", *ENDS, *SIZE, *BUDGET, "--run", run)
+    assert f"{kept} responses are on record" in errors
+    assert texts(run) == texts(whole)
+    assert again.replace(str(run), str(whole)) == output
+
+
+def test_another_goal_uses_what_is_there(raced):
+    run, _, _ = raced
+    before = texts(run)
+    output, errors = said("choose", *ENDS, *SIZE, "--min-accuracy", "0.99", "--run", run, "--json")
+    found = json.loads(output)
+    assert found["pick"]["lam"] >= 0.5
+    assert "on record)" in errors
+    assert texts(run).items() >= before.items()
+    assert found["responses"]["full_grid"] == 11 * 28 * 4
+
+
+def test_another_plan_is_refused(raced):
+    _, errors = said("choose", *ENDS, *SIZE[:-2], *BUDGET, "--run", raced[0], code=2)
+    assert "sampling.max_tokens: 600 → 768" in errors
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    run = tmp_path_factory.mktemp("swept") / "run"
+    said("sweep", *ENDS, "--lambdas", "0,0.5,1", "--questions", "14", "-k", "2", "--run", run)
+    return run
+
+
+def test_from_a_run(swept):
+    output, _ = said("choose", swept, "--max-tokens", "130")
+    assert "λ = 0.5: the most accurate with at most 130 tokens on average" in output
+    output, _ = said("choose", swept, "--max-tokens", "5")
+    assert "No λ that was measured gives at most 5 tokens on average. Nearest is λ = 0" in output
+    found = json.loads(said("choose", swept, "--max-tokens", "400", "--quantile", "0.9", "--json")[0])
+    assert found["goal"] == {"max_tokens": 400, "quantile": 0.9, "min_accuracy": None}
+    assert found["feasible"][0][0] == "0" and [o["setting"] for o in found["options"]] == ["0", "0.5", "1"]
+
+
+def test_a_setting_that_is_not_finished_is_left_out(swept, tmp_path):
+    with sqlite3.connect(swept / "run.sqlite") as old, sqlite3.connect(tmp_path / "run.sqlite") as new:
+        old.backup(new)
+        new.execute("DELETE FROM samples WHERE setting = '0.5' AND tokens > 100")
+    output, errors = said("choose", tmp_path, "--max-tokens", "130")
+    assert "not finished, so left out: λ = 0.5" in errors
+    assert "λ = 0: the most accurate" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["x", "--run", "y", "--max-tokens", "5"], "x is a run to choose from, and --run asks for a new one"),
+        (["--max-tokens", "5"], "--instruct is missing"),
+        (["x", "--max-tokens", "5"], "x holds no run"),
+        (["x"], "either --max-tokens or --min-accuracy"),
+        (["x", "--min-accuracy", "80"], "min-accuracy must lie in [0, 1]"),
+        ([*ENDS, "--run", "y", "--max-tokens", "50", "--questions", "3"], "6 questions"),
+        ([*ENDS, "--run", "y", "--max-tokens", "50", "--lambdas", "0,2"], "lambda must lie in [0, 1]"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, options, message):
+    monkeypatch.chdir(tmp_path)
+    _, errors = said("choose", *options, code=2)
+    assert message in errors
+    assert list(tmp_path.iterdir()) == []

@@ -193,7 +193,14 @@ def mergekit(folder: Path, method: str, threads: int) -> Callable[[], None]:
         "slerp": {"merge_method": "slerp", "models": models(), "base_model": instruct, "parameters": {"t": LAM}},
         "ta": {"merge_method": "task_arithmetic", "models": models(weight=1.0), "base_model": base},
         "ties": {"merge_method": "ties", **trimmed, "parameters": {"normalize": True}},
+        "dare": {"merge_method": "dare_linear", **trimmed},
         "dare_ties": {"merge_method": "dare_ties", **trimmed},
+        "breadcrumbs": {"merge_method": "breadcrumbs", **trimmed, "parameters": {"gamma": 0.01}},
+        "della": {"merge_method": "della", **trimmed, "parameters": {"epsilon": 0.1}},
+        "sce": {"merge_method": "sce", "models": models(), "base_model": base, "parameters": {"select_topk": DENSITY}},
+        "model_stock": {"merge_method": "model_stock", "models": models(), "base_model": base},
+        "nuslerp": {"merge_method": "nuslerp", "models": weighted, "parameters": {"nuslerp_row_wise": True}},
+        "karcher": {"merge_method": "karcher", "models": models()},
     }
 
     def run() -> None:

@@ -69,6 +69,17 @@ def test_a_failure_is_told_and_the_process_stays(worker):
     assert worker.ask({"what": "b"})["pid"] == before
 
 
+def test_a_fork_leaves_its_parents_child_alone(worker):
+    mine = worker.ask({"what": "a"})["pid"]
+    pid = os.fork()
+    if pid == 0:
+        other = worker.ask({"what": "b"})["pid"]
+        worker.close()
+        os._exit(0 if other != mine else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert worker.ask({"what": "c"})["pid"] == mine
+
+
 def test_one_that_does_not_start_is_named():
     with pytest.raises(MullError, match=r"did not start \(exit code 1\).*mull.no_such_module"):
         Worker("mull.no_such_module").start()

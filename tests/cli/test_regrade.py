@@ -73,3 +73,18 @@ def test_without_network_the_hub_is_one_line(tmp_path):
     done = mull("sweep", *ENDS, "--benchmark", "amc23", "--grader", "integer", "--run", tmp_path / "r", env=environment)
     assert done.returncode == 2 and "could not be loaded from the hub" in done.stderr and "--data FILE" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_gpqa_stays_in_the_runs_database(tmp_path):
+    data = tmp_path / "gpqa_diamond.csv"
+    head = "Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n"
+    data.write_text(head + "SECRET one?,r,a,b,c\nSECRET two?,r,a,b,c\n")
+    run = tmp_path / "run"
+    sweep = ("sweep", *ENDS, "--benchmark", "gpqa", "--data", data, "--lambdas", "0,1", "-k", "1", "--max-tokens", "40")
+    done = [mull(*sweep, "--run", run), mull("report", run), mull("regrade", run, "--grader", "letter-robust")]
+    assert [each.returncode for each in done] == [0, 0, 0], done
+    assert not any("SECRET" in each.stdout + each.stderr for each in done)
+    assert "no strict letter" in done[0].stdout
+    holding = {path.name for path in run.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()}
+    assert holding and all(name.startswith("run.sqlite") for name in holding)
+    assert "the page holds no responses" in (run / "report" / "report.html").read_text()

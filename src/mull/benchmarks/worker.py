@@ -36,6 +36,7 @@ class Worker:
         self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._buffer = b""
+        self._owner = os.getpid()
         self.hello: dict[str, Any] = {}
         """What the child said when it had started."""
 
@@ -45,8 +46,9 @@ class Worker:
         Raises:
             MullError: it ended or said nothing; a library is broken.
         """
-        if self._process is None or self._process.poll() is not None:
+        if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
             self.close()
+            self._owner = os.getpid()
             command = [sys.executable, "-m", self.module, str(self.seconds)]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -80,8 +82,8 @@ class Worker:
     def close(self) -> None:
         """Kill the child."""
         process, self._process, self._buffer = self._process, None, b""
-        if process is None:
-            return
+        if process is None or self._owner != os.getpid():
+            return  # after a fork the child belongs to the process that started it
         process.kill()
         process.wait()
         for pipe in (process.stdin, process.stdout):

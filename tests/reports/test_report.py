@@ -140,11 +140,13 @@ def test_a_tie_is_called_a_tie(report, found):
     assert text.count(" higher ") == sum(e.accuracy.difference > 0 for e in clear)
 
 
-def test_responses_are_embedded_as_they_are(report, found):
+def test_responses_are_embedded_as_they_are(report, found, run_folder):
     _, _, page = report
     data = page.data
     assert len(data["responses"]) == len(found.samples) == 2880
-    by_key = {(s.setting, s.question, s.index): s for s in found.samples}
+    assert not any(sample.text for sample in found.samples)  # read when they are shown
+    with RunStore.open(run_folder) as store:
+        by_key = {(s.setting, s.question, s.index): s for s in store.each()}
     for question, setting, index, thought, answer, kind, tokens, finish, correct, extracted in data["responses"]:
         sample = by_key.pop((found.metrics[setting].setting, data["questions"][question]["id"], index))
         split = split_thinking(sample.text, finished=sample.finish == "stop")

@@ -47,7 +47,7 @@ def report(
 
     stdout, stderr = consoles()
     with RunStore.open(run, grading=grading) as store:
-        samples = store.samples()
+        samples = store.samples(texts=False)
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
         if samples:
             print_summary(samples, stdout, k)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from mull.reports.format import setting_name
 from mull.reports.results import Results
 from mull.study.records import Sample
+from mull.sweeps.store import RunStore
 from mull.thinking import split_thinking
 
 MOST_BYTES = 8_000_000
@@ -28,41 +31,15 @@ def embed(results: Results, most_bytes: int = MOST_BYTES) -> Embedded:
 
     A question and sample index comes with all settings or not at all, so that everything shown can be compared.
     First every question gets its first sample, then its second, and so on; where not even the first ones fit, fewer
-    questions of every difficulty are shown.
+    questions of every difficulty are shown. Only the texts of those that come into question are read.
     """
     settings = {m.setting: i for i, m in enumerate(results.metrics)}
     if results.plan.get("benchmark", {}).get("private"):
         names = [setting_name(m) for m in results.metrics]
         data = {"settings": names, "defaults": _defaults(results), "questions": [], "responses": []}
         return Embedded(data, "This benchmark's questions are not to be published: the page holds no responses.")
-    groups: dict[tuple[int, str], list[Sample]] = {}
-    for sample in results.samples:
-        groups.setdefault((sample.index, sample.question), []).append(sample)
-    order = _interleaved(results)
-    number: dict[str, int] = {}
-    rows: list[list[Any]] = []
-    used, cut, rounds = 0, 0, 0
-    for index in sorted({index for index, _ in groups}):
-        wanted = [question for question in order if (index, question) in groups]
-        if rounds and len(number) < len(order):
-            wanted = [question for question in wanted if question in number]
-        added: list[list[Any]] = []
-        cut_here = 0
-        for question in wanted:
-            found = [_row(sample, settings) for sample in groups[index, question]]
-            size = sum(len(encode(row)) for row, _ in found)
-            if used + size > most_bytes and (rounds or number):
-                break
-            used += size
-            number.setdefault(question, len(number))
-            added += [[number[question], *row] for row, _ in found]
-            cut_here += sum(was_cut for _, was_cut in found)
-        else:
-            rows, rounds, cut = rows + added, rounds + 1, cut + cut_here
-            continue
-        if not rounds:  # the first round alone is too much: fewer questions
-            rows, rounds, cut = added, 1, cut_here
-        break
+    with RunStore.open(results.folder) as store:
+        number, rows, rounds, cut = _chosen(results, settings, partial(_text, store), most_bytes)
     questions = [{"id": name, **_about(results, name)} for name in number]
     listed = sorted(range(len(questions)), key=lambda i: questions[i]["id"])
     place = {old: new for new, old in enumerate(listed)}
@@ -77,6 +54,52 @@ def embed(results: Results, most_bytes: int = MOST_BYTES) -> Embedded:
     return Embedded(data, _words(results, len(rows), len(questions), rounds, cut))
 
 
+class _Chosen(NamedTuple):
+    number: dict[str, int]
+    """Question → its number in the rows."""
+    rows: list[list[Any]]
+    rounds: int
+    """Samples per question."""
+    cut: int
+    """Responses whose middle is left out."""
+
+
+def _chosen(results: Results, settings: dict[str, int], read: Callable[[Sample], str], most_bytes: int) -> _Chosen:
+    groups: dict[tuple[int, str], list[Sample]] = {}
+    for sample in results.samples:
+        groups.setdefault((sample.index, sample.question), []).append(sample)
+    order = _interleaved(results)
+    number: dict[str, int] = {}
+    rows: list[list[Any]] = []
+    used, cut, rounds = 0, 0, 0
+    for index in sorted({index for index, _ in groups}):
+        wanted = [question for question in order if (index, question) in groups]
+        if rounds and len(number) < len(order):
+            wanted = [question for question in wanted if question in number]
+        added: list[list[Any]] = []
+        cut_here = 0
+        for question in wanted:
+            found = [_row(sample, read(sample), settings) for sample in groups[index, question]]
+            size = sum(len(encode(row)) for row, _ in found)
+            if used + size > most_bytes and (rounds or number):
+                break
+            used += size
+            number.setdefault(question, len(number))
+            added += [[number[question], *row] for row, _ in found]
+            cut_here += sum(was_cut for _, was_cut in found)
+        else:
+            rows, rounds, cut = rows + added, rounds + 1, cut + cut_here
+            continue
+        if not rounds:  # the first round alone is too much: fewer questions
+            rows, rounds, cut = added, 1, cut_here
+        break
+    return _Chosen(number, rows, rounds, cut)
+
+
+def _text(store: RunStore, sample: Sample) -> str:
+    return sample.text or store.text((sample.setting, sample.question, sample.index))
+
+
 def encode(value: Any) -> str:
     """JSON that may stand inside `<script>`: no character in it can end the element or open a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -86,8 +109,8 @@ def encode(value: Any) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _row(sample: Sample, settings: dict[str, int]) -> tuple[list[Any], bool]:
-    split = split_thinking(sample.text, finished=sample.finish == "stop")
+def _row(sample: Sample, text: str, settings: dict[str, int]) -> tuple[list[Any], bool]:
+    split = split_thinking(text, finished=sample.finish == "stop")
     thought, answer = _shortened(split.thought), _shortened(split.answer)
     row = [
         settings[sample.setting],

@@ -35,10 +35,13 @@ class Results:
     """The findings of one run, on one benchmark."""
 
     benchmark: str
+    folder: Path
+    """Of the run, where the texts are."""
     plan: dict[str, Any]
     provenance: dict[str, Any]
     questions: dict[str, dict[str, str]]
     samples: Sequence[Sample]
+    """Without their texts, which may be too many to hold."""
     planned: int
     """Responses in the whole plan; more than `samples` while the run is incomplete."""
     metrics: list[SettingMetrics]
@@ -85,7 +88,7 @@ def results(store: RunStore, k: int | None = None) -> Results:
 
     Raises `MullError` where the run holds no response yet, and for a `k` above the samples per question.
     """
-    samples = store.samples()
+    samples = store.samples(texts=False)
     if not samples:
         raise MullError(f"the run in {store.folder} holds no response yet", "start it with `mull sweep`, then report")
     found = metrics(samples, k)
@@ -95,6 +98,7 @@ def results(store: RunStore, k: int | None = None) -> Results:
     last = sweep[-1] if sweep else None
     return Results(
         benchmark=samples[0].benchmark,
+        folder=store.folder,
         plan=plan,
         provenance=store.provenance,
         questions=questions,

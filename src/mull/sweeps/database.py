@@ -41,7 +41,9 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     failure: sqlite3.DatabaseError | None = None
     for mode in ("mode=ro", "mode=ro&immutable=1"):
         try:
-            connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?{mode}", uri=True, timeout=30)
+            where = f"file:{quote(str(path.resolve()))}?{mode}"
+            # An export may be read by whichever of polars' threads is free, one at a time.
+            connection = sqlite3.connect(where, uri=True, timeout=30, check_same_thread=False)
             connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
             return connection
         except sqlite3.DatabaseError as error:

@@ -44,7 +44,7 @@ def regrade(
     about = {"grader": described, "graded": datetime.now(UTC).isoformat(timespec="seconds")}
     done = store.graded(name)
     batch: list[Regrade] = []
-    for sample in store.samples():
+    for sample in store.each():
         key = (sample.setting, sample.question, sample.index)
         if key not in done:
             question = questions[sample.question]

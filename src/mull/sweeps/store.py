@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,9 @@ _QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
 _LATER = {field.name for field in fields(Sample) if (field.default, field.default_factory) != (MISSING, MISSING)}
 """Columns that runs of earlier versions may lack."""
 _TABLES = {"meta", "samples", "grades"}
+
+_BLOCK = 64
+"""Samples held at once while a run is exported."""
 
 Key = tuple[str, str, int]
 """Setting, question and index of a sample."""
@@ -167,26 +171,63 @@ class RunStore:
         Raises:
             MullError: the run was opened with later grades, and some samples have none.
         """
+        return list(self.each(texts=texts))
+
+    def each(self, *, texts: bool = True) -> Iterator[Sample]:
+        """What `samples` lists, one at a time: the memory for texts does not grow with the run."""
         there = self._columns()
         names = [name for name in _COLUMNS if name in there or name not in _LATER]
         columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in names)
-        rows = self._read(f'SELECT {columns} FROM samples ORDER BY lam IS NULL, lam, setting, question, "index"')
-        samples = []
-        for row in rows:
-            values = dict(zip(names, row, strict=True))
-            scores = {"scores": json.loads(values["scores"])} if values.get("scores") else {"scores": {}}
-            samples.append(Sample(**{**values, **scores, "correct": bool(values["correct"])}))
-        return self._regraded(samples) if self._grading is not None else samples
+        # By λ without a sort of whole rows: a sort would hold, or write to disk, all texts.
+        settings = self._read("SELECT DISTINCT lam, setting FROM samples ORDER BY lam IS NULL, lam, setting")
+        query = f'SELECT {columns} FROM samples WHERE setting = ? ORDER BY question, "index"'
+        regraded = self._regraded() if self._grading is not None else {}
+        for _, setting in list(settings):
+            for row in self._read(query, setting):
+                values = dict(zip(names, row, strict=True))
+                scores = {"scores": json.loads(values["scores"])} if values.get("scores") else {"scores": {}}
+                sample = Sample(**{**values, **scores, "correct": bool(values["correct"])})
+                grade = regraded.get(_key(sample))
+                if grade is not None:
+                    sample = replace(sample, answer=grade.answer, correct=grade.correct, scores=grade.scores)
+                yield sample
+
+    def text(self, key: Key) -> str:
+        """The response of one sample. Raises KeyError where there is none."""
+        row = next(
+            self._read('SELECT text FROM samples WHERE setting = ? AND question = ? AND "index" = ?', *key), None
+        )
+        if row is None:
+            raise KeyError(key)
+        return row[0]
 
     def frame(self) -> polars.DataFrame:
         """All samples as a polars data frame, one row each; scores as JSON."""
-        import polars
+        return self.lazy_frame().collect()
 
-        rows = [
-            {name: getattr(sample, name) for name in _COLUMNS} | {"scores": _to_json(sample.scores)}
-            for sample in self.samples()
-        ]
-        return polars.DataFrame(rows, infer_schema_length=None)
+    def lazy_frame(self) -> polars.LazyFrame:
+        """The same, read in blocks when it is needed."""
+        import polars
+        from polars.io.plugins import register_io_source
+
+        if self._grading is not None:
+            self._regraded()  # what it may raise should not come out of polars
+        kinds = {"REAL": polars.Float64, "INTEGER": polars.Int64}
+        schema = {name: kinds.get(_TYPES.get(name, ""), polars.String) for name in _COLUMNS}
+        schema = polars.Schema({**schema, "correct": polars.Boolean})
+
+        def blocks(
+            columns: list[str] | None, predicate: polars.Expr | None, rows: int | None, size: int | None
+        ) -> Iterator[polars.DataFrame]:
+            with RunStore.open(self.folder, grading=self._grading) as store:  # polars reads in a thread of its own
+                samples = islice(store.each(), rows)
+                while block := list(islice(samples, min(size or _BLOCK, _BLOCK))):
+                    values = [[_cell(sample, name) for name in _COLUMNS] for sample in block]
+                    frame = polars.DataFrame(values, schema=schema, orient="row")
+                    frame = frame.filter(predicate) if predicate is not None else frame
+                    yield frame.select(columns) if columns is not None else frame
+
+        return register_io_source(blocks, schema=schema)
 
     @property
     def gradings(self) -> dict[str, dict[str, Any]]:
@@ -236,22 +277,20 @@ class RunStore:
 
     def export_parquet(self, path: Path) -> None:
         """Write all samples to a Parquet file."""
-        self.frame().write_parquet(path)
+        self.lazy_frame().sink_parquet(path, row_group_size=4 * _BLOCK)
 
-    def _regraded(self, samples: list[Sample]) -> list[Sample]:
+    def _regraded(self) -> dict[Key, Regrade]:
+        """The later grades that are read. Raises MullError where a sample has none."""
         assert self._grading is not None
         grades = self.regrades(self._grading)
-        missing = sum(_key(sample) not in grades for sample in samples)
+        missing = sum(key not in grades for key in self._read('SELECT setting, question, "index" FROM samples'))
         if missing:
             grader = self.gradings[self._grading].get("grader", {}).get("name", self._grading)
             raise MullError(
-                f"{missing:,} of {len(samples):,} responses have no grade of {self._grading}",
+                f"{missing:,} of {self.count():,} responses have no grade of {self._grading}",
                 f"`mull regrade {self.folder} --grader {grader}` goes on",
             )
-        return [
-            replace(sample, answer=grade.answer, correct=grade.correct, scores=grade.scores)
-            for sample, grade in ((sample, grades[_key(sample)]) for sample in samples)
-        ]
+        return grades
 
     def _columns(self) -> set[str]:
         return {row[1] for row in self._read("PRAGMA table_info(samples)")}
@@ -271,7 +310,9 @@ class RunStore:
         return {name for (name,) in self._read("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
     def _begin(self, plan: SweepPlan, provenance: dict[str, Any]) -> None:
-        columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in _COLUMNS)
+        # The text last: where it is long, reading what stands before it leaves it alone.
+        ordered = sorted(_COLUMNS, key=lambda name: name == "text")
+        columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in ordered)
         if self._tables() - _TABLES:
             raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
@@ -300,7 +341,7 @@ class RunStore:
             raise MullError(f"{self.folder / DATABASE} holds no plan", "sweep into a new folder")
         return row[0]
 
-    def _read(self, query: str, *values: str) -> Iterator[tuple]:
+    def _read(self, query: str, *values: str | int) -> Iterator[tuple]:
         try:
             yield from self._connection.execute(query, values)
         except sqlite3.DatabaseError as error:
@@ -310,6 +351,10 @@ class RunStore:
 
 def _key(sample: Sample) -> Key:
     return (sample.setting, sample.question, sample.index)
+
+
+def _cell(sample: Sample, name: str) -> Any:
+    return _to_json(sample.scores) if name == "scores" else getattr(sample, name)
 
 
 def _to_json(scores: Mapping[str, float]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import random
 import time
 from collections.abc import Collection
@@ -92,7 +91,7 @@ def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
         content = message.get("content") or ""
         reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
     except (KeyError, IndexError, TypeError, AttributeError):
-        raise Unanswered(f"a reply without a choice: {_clip(json.dumps(reply))}") from None
+        raise Unanswered("a reply without a choice in it") from None
     if not isinstance(content, str) or not isinstance(reasoning, str):
         raise Unanswered("a reply whose content is no text")
     if reason in (None, "abort", "error"):

@@ -143,6 +143,8 @@ class Pair(Group):
     def __init__(
         self, instruct: Checkpoint, thinking: Checkpoint, base: Checkpoint | None = None, *, donor: Side = "thinking"
     ) -> None:
+        if donor not in ("instruct", "thinking"):
+            raise MullError(f"there is no donor {donor!r}", "it is instruct or thinking")
         super().__init__([instruct, thinking], base, donor=1 if donor == "thinking" else 0)
         self.instruct = instruct
         self.thinking = thinking

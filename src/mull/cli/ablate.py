@@ -10,7 +10,9 @@ import typer
 from mull.cli.options import Donor, DonorOption, InstructOption, ThinkingOption
 from mull.cli.study_options import (
     BenchmarkOption,
+    DataOption,
     DeviceOption,
+    GraderOption,
     LambdaOption,
     MaxTokensOption,
     QuestionsOption,
@@ -58,6 +60,8 @@ def ablate(
         typer.Option(help="backbone: a checkpoint for the Instruct's place. Repeatable.", metavar="NAME=MODEL"),
     ] = None,
     benchmark: BenchmarkOption = "tiny",
+    data: DataOption = None,
+    grader: GraderOption = None,
     k: SamplesOption = 8,
     questions: QuestionsOption = None,
     seed: SeedOption = 0,
@@ -101,7 +105,7 @@ def ablate(
             return studies.decoding_settings(lam, sampling, read_numbers(temperatures), read_numbers(top_ps))
         return studies.backbone_settings(lam, others)
 
-    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device)
+    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
     run_study(study, settings, others)
 
 

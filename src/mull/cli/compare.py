@@ -9,7 +9,9 @@ import typer
 from mull.cli.options import Donor, DonorOption, InstructOption, ThinkingOption
 from mull.cli.study_options import (
     BenchmarkOption,
+    DataOption,
     DeviceOption,
+    GraderOption,
     MaxTokensOption,
     QuestionsOption,
     RunOption,
@@ -39,6 +41,8 @@ def compare(
         str, typer.Option(help="λ of the interpolation, as in `mull sweep`.", metavar="GRID")
     ] = "0,0.2,0.4,0.5,0.6,0.8,1",
     benchmark: BenchmarkOption = "tiny",
+    data: DataOption = None,
+    grader: GraderOption = None,
     k: SamplesOption = 8,
     questions: QuestionsOption = None,
     seed: SeedOption = 0,
@@ -64,6 +68,6 @@ def compare(
         return comparison_settings(parse_lambdas(lambdas), base=base is not None, hybrid=hybrid is not None)
 
     others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
-    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device)
+    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
     ends = [lam for lam in parse_lambdas(lambdas) if lam == 1]
     run_study(study, settings, others, reference="1" if ends else None)

@@ -17,6 +17,7 @@ from mull.cli.benchmarks import benchmarks
 from mull.cli.choose import choose
 from mull.cli.compare import compare
 from mull.cli.demo import demo
+from mull.cli.export import export
 from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
@@ -37,6 +38,7 @@ VERBS: tuple[Callable[..., int | None], ...] = (
     compare,
     benchmarks,
     report,
+    export,
     regrade,
     choose,
     stages,
@@ -51,6 +53,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
 
 
 def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
@@ -71,11 +76,11 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
             print(f"mull: {where}{error.strerror or error}", file=sys.stderr)
             code = 2
         except KeyboardInterrupt:
-            code = _interrupted()
+            code = _interrupted(verb.__name__)
         except Exception:
             if not interrupt.seen():
                 raise
-            code = _interrupted()  # Ctrl-C inside an import comes out as some other error
+            code = _interrupted(verb.__name__)  # Ctrl-C inside an import comes out as some other error
         raise typer.Exit(code or 0)
 
     return run
@@ -92,11 +97,12 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
         raise typer.Exit
 
 
-def _interrupted() -> int:
+def _interrupted(verb: str) -> int:
     # A KeyboardInterrupt that passed through exec() of a string (dataclasses and others use it while they are
     # imported) leaves a mark on which Python, at its very end, dies by SIGINT all the same; a further exec clears it.
     exec("")
-    print("mull: interrupted; the same command goes on from what is done", file=sys.stderr)
+    left = "; the same command goes on from what is done" if verb in _RESUMABLE else ""
+    print(f"mull: interrupted{left}", file=sys.stderr)
     return 130
 
 

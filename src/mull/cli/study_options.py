@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 RunOption = Annotated[Path, typer.Option("--run", help="Run folder: made, or continued.", metavar="DIR")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, as in `mull sweep`.", metavar="NAME")]
 LambdaOption = Annotated[float, typer.Option("--lambda", help="λ of the study.", metavar="λ")]
+DataOption = Annotated[
+    Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
+]
+GraderOption = Annotated[
+    str | None, typer.Option(help="Another grader than the benchmark's own (`mull benchmarks`).", metavar="NAME")
+]
 SamplesOption = Annotated[int, typer.Option("-k", help="Samples per question and setting.", min=1)]
 QuestionsOption = Annotated[int | None, typer.Option(help="Only so many questions.", min=1)]
 SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
@@ -43,6 +49,8 @@ class Study:
     max_tokens: int | None
     donor: Donor
     device: str
+    data: Path | None = None
+    grader: str | None = None
 
 
 def run_study(
@@ -68,7 +76,7 @@ def run_study(
     from mull.sweeps.plan import SweepPlan
 
     stdout, stderr = consoles()
-    benchmark = load_benchmark(study.benchmark, questions=study.questions)
+    benchmark = load_benchmark(study.benchmark, questions=study.questions, data=study.data, grader=study.grader)
     pair = Pair.open(study.instruct, study.thinking, donor=study.donor.value)
     print_warnings(pair.check(), stderr)
     held = {role: Checkpoint.open(name) for role, name in (others or {}).items()}

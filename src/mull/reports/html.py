@@ -93,7 +93,7 @@ def _facts(results: Results) -> Iterable[str]:
     elif stages and stages.found and stages.boundaries:
         a, b = stages.boundaries
         yield fact("Thinking sets in between", f"λ = {a:g} and {b:g}", "as finely as the grid can tell")
-    else:
+    elif results.sweep:
         yield fact("Thinking sets in", "nowhere", "no transition was found")
     k = per_question(results.metrics)
     yield fact(
@@ -208,12 +208,14 @@ def _differences(results: Results) -> tuple[str, str, str] | None:
         "Differences on the same questions, with 95 % intervals (paired by question, Student's t). A tie: the interval "
         "holds 0. Each row is judged by itself; of many comparisons, one in twenty between equals differs by chance."
     )
-    body = comparison_table(results.to_last, f"Each λ minus {setting_name(last)}", results.best)
+    each = "λ" if all(m.lam is not None for m in results.metrics) else "setting"
+    body = comparison_table(results.to_last, f"Each {each} minus {setting_name(last)}", results.best)
     more = comparison_table(results.neighbours, "Each λ minus the next lower one", None)
     return (
         "differences",
         "Differences and ties",
-        f'<p class="note">{escape(note)}</p>{body}<details><summary>Neighbours on the grid</summary>{more}</details>',
+        f'<p class="note">{escape(note)}</p>{body}'
+        + (f"<details><summary>Neighbours on the grid</summary>{more}</details>" if results.neighbours else ""),
     )
 
 

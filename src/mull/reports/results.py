@@ -51,15 +51,15 @@ class Results:
     """None without any setting that has a λ."""
     frontier: Frontier
     to_last: list[Comparison]
-    """Each other λ against the highest one, which is the Thinking model in a full sweep."""
+    """Each other setting against the highest λ, Thinking in a full sweep; of a study against its first setting."""
     neighbours: list[Comparison]
     """Each λ against the next lower one."""
     words: str
 
     @property
     def sweep(self) -> list[SettingMetrics]:
-        """The settings with a λ, by rising λ."""
-        return [m for m in self.metrics if m.lam is not None]
+        """The settings with a λ, by rising λ; none of a study that has but one."""
+        return _sweep(self.metrics)
 
     @property
     def best(self) -> SettingMetrics:
@@ -92,10 +92,10 @@ def results(store: RunStore, k: int | None = None) -> Results:
     if not samples:
         raise MullError(f"the run in {store.folder} holds no response yet", "start it with `mull sweep`, then report")
     found = metrics(samples, k)
-    sweep = [m for m in found if m.lam is not None]
+    sweep = _sweep(found)
     stages = stages_of_samples(samples) if sweep else None
     plan, questions = store.plan, store.questions
-    last = sweep[-1] if sweep else None
+    reference = sweep[-1] if sweep else min(found, key=lambda m: list(plan["settings"]).index(m.setting))
     return Results(
         benchmark=samples[0].benchmark,
         folder=store.folder,
@@ -108,10 +108,21 @@ def results(store: RunStore, k: int | None = None) -> Results:
         strata=_strata(samples, k),
         stages=stages,
         frontier=non_dominated(points_of(found), samples),
-        to_last=_compare(samples, [(m, last) for m in sweep[:-1] if last]),
+        to_last=_compare(samples, [(m, reference) for m in found if m is not reference]),
         neighbours=_compare(samples, list(zip(sweep[1:], sweep[:-1], strict=True))),
-        words=plain_words(found, stages, samples) if stages else "No setting with a λ was measured.",
+        words=plain_words(found, stages, samples) if stages else _study_words(found, reference),
     )
+
+
+def _sweep(found: Sequence[SettingMetrics]) -> list[SettingMetrics]:
+    with_lam = [m for m in found if m.lam is not None]
+    return with_lam if len(with_lam) > 1 or len(found) == 1 else []
+
+
+def _study_words(found: Sequence[SettingMetrics], reference: SettingMetrics) -> str:
+    if len(found) < 2:
+        return "One setting was measured."
+    return f"A study of {len(found)} settings on the same questions; differences are against {reference.setting}."
 
 
 def _strata(samples: Sequence[Sample], k: int | None) -> dict[str, list[SettingMetrics]]:

@@ -82,6 +82,8 @@ def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
     caption = "± one standard error, clustered by question"
     if rivals:
         caption += "; 95 % intervals that hold for all rivals together"
+    if outcome and outcome.dropped:
+        caption += "; dropped on the way (share of resamples that would have chosen it)"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
     heads = ["responses", "Mean %", "Token #N", *([f"p{100 * quantile:g}"] if quantile else []), "meets it"]
     table.add_column("λ", min_width=7, max_width=24, overflow="fold")

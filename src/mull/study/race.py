@@ -39,6 +39,8 @@ KEEP = 0.1
 SURE = 0.95
 SLACK = 0.1
 """A λ between two measured ones may take this share fewer tokens than both, or have so much less wrong."""
+HELD_OUT = 4
+"""Every so many-th question takes no part in choosing."""
 FEWEST_QUESTIONS = 6
 
 
@@ -65,7 +67,7 @@ class Outcome:
     choice: Choice
     """By the choosing questions, among all λ that were measured and not dropped."""
     dropped: Mapping[str, str]
-    """λ that were measured and left behind: why."""
+    """λ that were measured and left behind: why, with the share of resamples that would have chosen it."""
     measured: Sequence[Option]
     """Every λ that was measured, dropped or not, on the choosing questions."""
     fresh: Sequence[Option]
@@ -118,7 +120,7 @@ def _race(lams: dict[str, float], questions: Mapping[str, str], k: int, goal: Go
 
 
 def split(questions: Mapping[str, str], seed: int = 0) -> tuple[list[str], list[str]]:
-    """The questions to choose by and the fourth part held out, both in an order that spreads every stratum evenly."""
+    """The questions to choose by and those held out, both in an order that spreads every stratum evenly."""
 
     def shuffled(question: str) -> bytes:
         return hashlib.blake2b(f"{seed}/{question}".encode(), digest_size=8).digest()
@@ -128,7 +130,7 @@ def split(questions: Mapping[str, str], seed: int = 0) -> tuple[list[str], list[
         strata.setdefault(questions[question], []).append(question)
     place = {q: ((i + 0.5) / len(each), shuffled(q)) for each in strata.values() for i, q in enumerate(each)}
     order = sorted(questions, key=place.__getitem__)
-    held = order[3::4]
+    held = order[HELD_OUT - 1 :: HELD_OUT]
     return [question for question in order if question not in set(held)], held
 
 
@@ -221,7 +223,7 @@ def _drop(field: _Field, *, cap: bool) -> bool:
         if place > 0 and (share_S[s] < HOPELESS or (place >= stay and share_S[s] < KEEP)):
             why = "behind" if options[s].feasible else "misses it"
             share = f"{100 * share_S[s]:.0f}" if share_S[s] >= 0.01 else "< 1"
-            field.dropped[tally.settings[s]] = f"{why} (the choice in {share} % of resamples)"
+            field.dropped[tally.settings[s]] = f"{why} ({share} %)"
     field.alive = [setting for setting in field.alive if setting not in field.dropped]
     return confidence >= SURE
 

@@ -32,7 +32,7 @@ class Setting:
         """λ, where it alone says what the weights are and nothing else sets this row apart."""
         coefficients = self.recipe.coefficients
         plain = self.recipe.is_interpolation and coefficients.is_scalar and self.sampling is None
-        return coefficients.default if plain else None
+        return coefficients.default if plain and self.label == coefficients.label else None
 
     def to_json(self) -> dict[str, Any]:
         weights = self.recipe.to_json()

@@ -2,10 +2,11 @@
 
     python tests/engines/openai_server.py '{"models": ["name@0"], "faults": {"500": 0.2}, "log": "requests.jsonl"}'
 
-It prints its port. Options: `models` listed; `known` (pattern of those that answer, all by default); `key` asked for;
-`faults` (429, 429-later, 500, hang, break, garbage, abort → probability); `die_after` so many answers; `seconds` per
-answer; `poison` (seeds that never work); `split` (name of the field for the thought); `refused` fields; `uncounted`
-(no token counts); `pair` (answer with the built-in models at the λ of the model's name). `log` gets a line per request.
+It prints its port. Options: `models` listed, with their `context`; `known` (pattern of those that answer, all by
+default); `key` asked for; `faults` (429, 429-later, 500, hang, break, garbage, abort → probability); `die_after` so
+many answers; `seconds` per answer; `poison` (seeds that never work); `split` (name of the field for the thought);
+`refused` fields; `uncounted` (no token counts); `pair` (answer with the built-in models at the λ of the model's name).
+`log` gets a line per request.
 """
 
 import json
@@ -28,7 +29,7 @@ STARTED = time.monotonic()
 def invent(request):
     """(text, tokens, finish): a thought above λ = 0.5, an answer drawn by the seed."""
     lam = float(request["model"].split("@")[-1])
-    drawn = random.Random(f"{request['seed']} {request['messages']}").randrange(1000)
+    drawn = random.Random(f"{request.get('seed')} {request['messages']}").randrange(1000)
     text = f"<think>\nSo {drawn}.\n</think>\n\n\\boxed{{{drawn}}}" if lam > 0.5 else f"\\boxed{{{drawn}}}"
     return text, len(text), "stop"
 
@@ -113,7 +114,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/models" or "models" not in OPTIONS:
             self.reply(404, b"<html>not here</html>", [("X-Kind", "html")])
         else:
-            self.reply(200, {"object": "list", "data": [{"id": name} for name in OPTIONS["models"]]})
+            about = {"max_model_len": OPTIONS["context"]} if "context" in OPTIONS else {}
+            self.reply(200, {"object": "list", "data": [{"id": name, **about} for name in OPTIONS["models"]]})
 
     def do_POST(self):
         data = self.rfile.read(int(self.headers["Content-Length"]))

@@ -201,6 +201,13 @@ def test_models_that_are_served_but_not_listed_are_accepted(serve):
     engine_at(serve()).check()  # a server without a list
 
 
+def test_a_limit_beyond_the_context_is_refused(serve):
+    engine = engine_at(serve(models=["name@0", "name@1"], context=4096))
+    engine.check(4000)
+    with pytest.raises(MullError, match=r"8,192 tokens per response do not fit: 'name@0' at .* a context of 4,096"):
+        engine.check(8192)
+
+
 def test_a_server_that_does_not_count_tokens_is_refused(serve):
     engine = engine_at(serve(uncounted=True))
     with pytest.raises(MullError, match=r"no usage.completion_tokens"):

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from mull.engines.base import Sampling
+from mull.cli.main import app
 from mull.sweeps.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -163,18 +164,28 @@ def test_an_endpoint_map_gives_the_lambdas(serve, tmp_path):
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, options, message):
-    done = sweep(tmp_path / "run", "", *options)
-    assert done.returncode == 2
-    assert message in done.stderr and "Traceback" not in done.stderr
+    done = CliRunner().invoke(app, ["sweep", *options, "--run", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert message in done.output and "Traceback" not in done.output
     assert not (tmp_path / "run").exists()
+
+
+def test_an_attempt_without_any_response_does_not_bind(serve, tmp_path):
+    run, url = tmp_path / "run", serve(refused=["top_k"])
+    refused = sweep(run, url, *SIZE)
+    assert not run.exists()
+    assert refused.returncode == 2 and "HTTP 400: Unrecognized request argument supplied: top_k" in refused.stderr
+    done = sweep(run, url, *SIZE, "--omit", "top_k")
+    assert done.returncode == 0, done.stderr
+    with RunStore.open(run) as store:
+        assert store.plan["omitted"] == ["top_k"] and store.count() == 56
 
 
 def test_sampling_and_token_limit_reach_the_server(serve, tmp_path):
     log = tmp_path / "log"
     options = ("--temperature", "0.7", "--top-p", "0.8", "--top-k", "0", "--omit", "seed")
     done = sweep(tmp_path / "run", serve(log=str(log)), *SIZE, *options)
-    assert done.returncode == 2  # the invented answers are drawn by the seed
+    assert done.returncode == 0, done.stderr
     sent = [json.loads(line) for line in log.read_text().splitlines() if json.loads(line)["max_tokens"] > 1]
     assert {(e["temperature"], e["top_p"], e["top_k"], e["max_tokens"]) for e in sent} == {(0.7, 0.8, -1, 600)}
     assert not any("seed" in entry for entry in sent)
-    assert Sampling().max_tokens != 600

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,15 +35,28 @@ def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample
 def record_samples(
     plan: SweepPlan, run: Path, engine: SwitchingEngine, prompts: Prompts, stderr: Console
 ) -> list[Sample]:
-    """Sample what is missing under a live table; returns all samples on record, without their texts."""
+    """Sample what is missing under a live table; returns all samples on record, without their texts.
+
+    An attempt that fails before the first response leaves no folder: its plan should not bind the next one.
+    """
     from mull.cli.live import clock, run_live
+    from mull.errors import MullError
     from mull.sweeps.run import provenance
     from mull.sweeps.store import RunStore
 
-    with RunStore.record(run, plan, provenance(plan)) as store:
-        if store.count():
-            stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
-        done = run_live(plan, engine, store, stderr, prompts)
-        speed = f"{done.tokens_per_second:,.0f} tokens/s"
-        stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
-        return store.samples(texts=False)
+    made, empty = not run.exists(), False
+    try:
+        with RunStore.record(run, plan, provenance(plan)) as store:
+            if store.count():
+                stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
+            try:
+                done = run_live(plan, engine, store, stderr, prompts)
+            except MullError:
+                empty = not store.count()
+                raise
+            speed = f"{done.tokens_per_second:,.0f} tokens/s"
+            stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
+            return store.samples(texts=False)
+    finally:
+        if made and empty:
+            shutil.rmtree(run, ignore_errors=True)

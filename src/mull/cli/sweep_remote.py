@@ -27,7 +27,7 @@ def sample_remote(plan: SweepPlan, run: Path, engine: RemoteEngine) -> list[Samp
     if done is not None:
         return done
     with stderr.status("asking the servers"):
-        engine.check()
+        engine.check(plan.sampling.max_tokens)
     with item_progress("preparing the prompts", len(plan.benchmark.questions()), stderr) as advance:
         prompts = render_prompts(plan, engine, advance)
     return record_samples(plan, run, engine, prompts, stderr)

@@ -70,8 +70,8 @@ class RemoteEngine:
         """The conversation as it will be sent, as the UTF-8 bytes of its JSON: token ids are the server's matter."""
         return tuple(json.dumps(messages, ensure_ascii=False).encode())
 
-    def check(self) -> None:
-        """Ask each server whether it is there, takes the key and has the models.
+    def check(self, limit: int = 1) -> None:
+        """Ask each server whether it is there, takes the key, has the models and room for `limit` tokens.
 
         A model that the server does not list is asked for one token. Raises `MullError` for what is wrong.
         """
@@ -82,7 +82,7 @@ class RemoteEngine:
         with httpx2.Client(headers=self._key.headers(), timeout=timeout) as http:
             for url, targets in by_url.items():
                 try:
-                    self._check_server(http, url, targets)
+                    self._check_server(http, url, targets, limit)
                 except Again:
                     continue  # busy, not wrong
                 except Refused as error:
@@ -94,13 +94,14 @@ class RemoteEngine:
                 except httpx2.RequestError as error:
                     raise MullError(f"{url} does not speak HTTP as expected ({error})", "correct the URL") from None
 
-    def _check_server(self, http: httpx2.Client, url: str, targets: list[Target]) -> None:
+    def _check_server(self, http: httpx2.Client, url: str, targets: list[Target], limit: int) -> None:
         response = http.get(f"{url}/models")
         if response.status_code in (401, 403):
             refuse(response, targets[0], self._key)
         listed = _listed(response)
         for target in targets:
             if target.model in listed:
+                _check_room(target, listed[target.model], limit)
                 continue
             probe = {"model": target.model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1}
             response = http.post(f"{url}/chat/completions", json={**probe, **target.body})
@@ -213,9 +214,18 @@ def _key(variable: str) -> str | None:
     return value or None
 
 
-def _listed(response: httpx2.Response) -> set[str]:
-    """The models that a server names; empty where it does not."""
+def _listed(response: httpx2.Response) -> dict[str, int | None]:
+    """The models that a server names, with their context in tokens where it says so; empty where it names none."""
     try:
-        return {str(model["id"]) for model in response.json()["data"]} if response.is_success else set()
-    except (ValueError, KeyError, TypeError):
-        return set()
+        found = response.json()["data"] if response.is_success else []
+        return {str(model["id"]): model.get("max_model_len") for model in found}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _check_room(target: Target, context: object, limit: int) -> None:
+    if isinstance(context, int) and limit >= context:
+        what = (
+            f"{limit:,} tokens per response do not fit: {target.model!r} at {target.url} has a context of {context:,}"
+        )
+        raise MullError(what, "give a --max-tokens that leaves room for the prompt")

@@ -132,5 +132,5 @@ def test_wrong_prompt_files_are_refused(tmp_path, content, message):
 
 
 def test_a_prompt_beyond_the_context_is_refused(adapter):
-    with pytest.raises(MullError, match="the model has room for 1023"):
+    with pytest.raises(MullError, match="the context leaves 1023"):
         divergences(INSTRUCT, THINKING, adapter, [[{"role": "user", "content": "7 " * 1100}]])

@@ -85,10 +85,11 @@ def report(folder: Path, options: argparse.Namespace) -> None:
 
 
 def export(folder: Path, options: argparse.Namespace) -> None:
+    from mull.sweeps.frames import write_parquet
     from mull.sweeps.store import RunStore
 
     with RunStore.open(folder) as store:
-        store.export_parquet(folder.parent / "samples.parquet")
+        write_parquet(store, folder.parent / "samples.parquet")
 
 
 def peak() -> float:

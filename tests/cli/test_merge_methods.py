@@ -68,7 +68,10 @@ def test_alpha_in_some_layers_leaves_the_base_elsewhere(tmp_path):
     merged, base = weights(tmp_path / "out"), weights(BASE)
     for name, tensor in merged.items():
         inside = name.startswith(("model.layers.0.", "model.layers.1."))
-        assert torch.equal(tensor, base[name]) != (inside and "norm" not in name) or "norm" in name, name
+        if not inside:
+            assert torch.equal(tensor, base[name]), name
+        elif "norm" not in name:  # a norm's α·Σδ may round away
+            assert not torch.equal(tensor, base[name]), name
 
 
 def test_rules_and_their_explanation(tmp_path):
@@ -106,12 +109,12 @@ def test_rules_and_their_explanation(tmp_path):
         (["--lambda", "0.5", "--model", BASE], "--model stands in place of"),
         (["--lambda", "0.5", "--set", "fnn=0.3"], "fnn"),
         (["--lambda", "0.5", "--push", "no name"], "cannot be a name on the hub"),
-        (["--lambda", "0.5", "--push", ""], "hub"),
+        (["--lambda", "0.5", "--push", ""], "on the hub"),
         (["--lambda", "0.5", "--private"], "--private belongs to --push"),
         (["--method", "ta", "--base", BASE, "--alpha", "nan"], "a coefficient (λ, α) must be a finite number"),
         (["--method", "ties", "--base", BASE, "--param", "density=.2", "--param", "density=.3"], "given twice"),
         (["--method", "ties", "--base", BASE, "--param", "weights=1e308,1e308"], "cannot be used"),
-        (["--method", "della", "--base", BASE, "--param", "epsilon=nan"], "epsilon"),
+        (["--method", "della", "--base", BASE, "--param", "epsilon=nan"], "leaves (0, 1]"),
         (["--lambda", "0.5", "--set", "embedding=0.1->0.2"], "reaches only what lies in layers"),
         (["--lambda", "0.5", "--base", ""], "an empty name is no model"),
     ],

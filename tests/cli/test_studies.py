@@ -45,9 +45,9 @@ def test_compare_puts_methods_beside_lambdas(tmp_path):
         (("modules", "--ranges", "0-1"), "--ranges belongs to mull ablate layers"),
         (("backbone",), "no other backbone is named"),
         (("backbone", "--backbone", "base"), "cannot read the backbone 'base'"),
-        (("backbone", "--backbone", "thinking=x"), "x"),
+        (("backbone", "--backbone", "thinking=x"), "cannot be called 'thinking'"),
         (("decoding", "--top-ps", "much"), "cannot read the numbers"),
-        (("decoding", "--top-ps", "2"), "top_p"),
+        (("decoding", "--top-ps", "2"), "top_p must lie in (0, 1]"),
     ],
 )
 def test_wrong_input_is_one_sentence(tmp_path, arguments, message):

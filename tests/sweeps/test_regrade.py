@@ -11,6 +11,7 @@ from mull.checkpoints.pair import Pair
 from mull.engines.base import Completion, Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.sweeps.frames import lazy_frame
 from mull.sweeps.grading import grade_response
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.regrade import regrade
@@ -75,7 +76,7 @@ def test_a_second_grading_stands_beside_the_first(run):
     with RunStore.open(run, grading=name) as store:
         assert store.gradings[name]["grader"] == {"name": "integer", "version": "1"}
         assert store.plan["benchmark"]["grader"]["name"] == "integer"
-        assert store.frame()["answer"].to_list()[:2] == ["7", "7"]
+        assert lazy_frame(store).collect()["answer"].to_list()[:2] == ["7", "7"]
     with RunStore.open(run) as store:
         assert store.plan["benchmark"]["grader"]["name"] == "exact"
 

@@ -13,6 +13,7 @@ from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.study.records import Sample
+from mull.sweeps.frames import lazy_frame
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.run import provenance
 from mull.sweeps.settings import Setting
@@ -44,7 +45,7 @@ def test_samples_come_back_as_they_went_in_and_never_double(plan, tmp_path):
     with RunStore.open(tmp_path / "run") as store:
         assert store.samples() == [sample(), sample(index=1, correct=False)]
         assert store.done("0.5") == {("q1", 0), ("q1", 1)}
-        assert store.frame()["correct"].to_list() == [True, False]
+        assert lazy_frame(store).collect()["correct"].to_list() == [True, False]
         assert set(store.questions) == {q.id for q in plan.benchmark.questions()}
 
 

@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli.options import Donor, DonorOption, InstructOption, ThinkingOption
-from mull.cli.study_options import (
-    BenchmarkOption,
+from mull.cli.options import (
     DataOption,
     DeviceOption,
+    Donor,
+    DonorOption,
     GraderOption,
-    LambdaOption,
+    InstructOption,
     MaxTokensOption,
     QuestionsOption,
+    SeedOption,
+    ThinkingOption,
+)
+from mull.cli.study_options import (
+    BenchmarkOption,
+    LambdaOption,
     RunOption,
     SamplesOption,
-    SeedOption,
     Study,
     run_study,
 )

@@ -8,7 +8,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli.options import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options import (
+    AllowOption,
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    Donor,
+    DonorOption,
+    GraderOption,
+    QuestionSeedOption,
+    QuestionsOption,
+    SeedOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    TrustOption,
+    consoles,
+)
 from mull.errors import MullError
 
 if TYPE_CHECKING:
@@ -22,7 +38,6 @@ if TYPE_CHECKING:
     from mull.study.race import Outcome, Step
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.search import Ready
 
 
 def choose(
@@ -45,31 +60,23 @@ def choose(
         typer.Option("--run", help="Without a run: folder for its samples, made or continued.", metavar="DIR"),
     ] = None,
     benchmark: Annotated[str, typer.Option(help="Benchmark, as in `mull sweep`.", metavar="NAME")] = "tiny",
-    data: Annotated[
-        Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
-    ] = None,
-    grader: Annotated[
-        str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
-    ] = None,
+    data: DataOption = None,
+    grader: GraderOption = None,
     lambdas: Annotated[str, typer.Option(help="λ to choose from.", metavar="GRID")] = "0:1:0.05",
     k: Annotated[int, typer.Option("-k", help="Most samples per question and λ.", min=1)] = 8,
-    questions: Annotated[int | None, typer.Option(help="Only so many questions.", min=1)] = None,
-    question_seed: Annotated[int, typer.Option(help="Which questions, for benchmarks that make them.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6,
-    top_p: Annotated[float, typer.Option("--top-p")] = 0.95,
-    top_k: Annotated[int, typer.Option("--top-k", help="0 = no limit.")] = 20,
+    questions: QuestionsOption = None,
+    question_seed: QuestionSeedOption = 0,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 0.6,
+    top_p: TopPOption = 0.95,
+    top_k: TopKOption = 20,
     limit: Annotated[
         int | None, typer.Option(help="Where a response is cut off, tokens; the benchmark's limit by default.", min=1)
     ] = None,
     donor: DonorOption = Donor.thinking,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Responses generated at once; fitted by default.", min=1)
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
-    ] = False,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = None,
+    trust_remote_code: TrustOption = False,
     allow: AllowOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -181,12 +188,13 @@ def _race(
     *,
     strict: bool,
 ) -> Outcome:
-    from mull.sweeps.run import provenance
+    from mull.cli.recording import load_engine
+    from mull.sweeps.run import Ready, provenance
     from mull.sweeps.search import run_race, start
     from mull.sweeps.store import RunStore
 
     def make_ready() -> Ready:
-        return _load(plan, device, batch_size, trust_remote_code, stderr, strict=strict)
+        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=strict)
 
     with stderr.status("drawing the questions"):
         racing = start(plan, goal)
@@ -198,36 +206,6 @@ def _race(
             return run_race(plan, racing, store, make_ready, shown.step, shown.sample)
         finally:
             shown.stop()
-
-
-def _load(
-    plan: SweepPlan, device: str, batch_size: int | None, trust_remote_code: bool, stderr: Console, *, strict: bool
-) -> Ready:
-    from mull.cli.progress import item_progress
-    from mull.cli.sweep import limit_notice
-    from mull.sweeps.run import render_prompts
-    from mull.sweeps.search import Ready
-
-    pair = plan.pair
-    assert pair is not None
-    with stderr.status("loading the two checkpoints"):
-        from mull.engines.local import LocalEngine
-
-        engine = LocalEngine(
-            pair.instruct.folder,
-            pair.thinking.folder,
-            donor=pair.donor_side,
-            device=device,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-        )
-    with item_progress("preparing the prompts", len(plan.benchmark.questions()), stderr) as advance:
-        prompts = render_prompts(plan, engine, advance)
-    longest = max(len(prompt) for prompt in prompts.values())
-    notice = limit_notice(plan.sampling.max_tokens, engine.context, longest, strict=strict)
-    if notice:
-        stderr.print(notice, highlight=False, soft_wrap=True)
-    return Ready(engine, prompts)
 
 
 class _Shown:

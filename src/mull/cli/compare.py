@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli.options import Donor, DonorOption, InstructOption, ThinkingOption
-from mull.cli.study_options import (
-    BenchmarkOption,
+from mull.cli.options import (
     DataOption,
     DeviceOption,
+    Donor,
+    DonorOption,
     GraderOption,
+    InstructOption,
     MaxTokensOption,
     QuestionsOption,
+    SeedOption,
+    ThinkingOption,
+)
+from mull.cli.study_options import (
+    BenchmarkOption,
     RunOption,
     SamplesOption,
-    SeedOption,
     Study,
     run_study,
 )
@@ -62,12 +67,13 @@ def compare(
 
     from mull.merging.coefficients import parse_lambdas
 
+    lams = parse_lambdas(lambdas)
+
     def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
         from mull.sweeps.studies import comparison_settings
 
-        return comparison_settings(parse_lambdas(lambdas), base=base is not None, hybrid=hybrid is not None)
+        return comparison_settings(lams, base=base is not None, hybrid=hybrid is not None)
 
     others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
     study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
-    ends = [lam for lam in parse_lambdas(lambdas) if lam == 1]
-    run_study(study, settings, others, reference="1" if ends else None)
+    run_study(study, settings, others, reference="1" if 1 in lams else None)

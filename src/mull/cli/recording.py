@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.run import Prompts, SwitchingEngine
+    from mull.sweeps.run import Prompts, Ready, SwitchingEngine
 
 
 def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample] | None:
@@ -30,6 +30,45 @@ def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample
         complete = f"{run} is complete: {plan.total} responses on record"
         stderr.print(complete, highlight=False, markup=False, soft_wrap=True)
         return store.samples(texts=False)
+
+
+def load_engine(
+    plan: SweepPlan,
+    stderr: Console,
+    device: str = "auto",
+    batch_size: int | None = None,
+    trust_remote_code: bool = False,
+    *,
+    strict: bool = False,
+) -> Ready:
+    """The plan's checkpoints in an engine of this process, and its prompts.
+
+    `strict`: refuse a token limit that the context cannot hold, instead of saying what holds instead.
+    """
+    from mull.cli.progress import item_progress
+    from mull.sweeps.run import Ready, render_prompts
+
+    pair = plan.pair
+    assert pair is not None
+    with stderr.status("loading the checkpoints"):
+        from mull.engines.local import LocalEngine
+
+        engine = LocalEngine(
+            pair.instruct.folder,
+            pair.thinking.folder,
+            donor=pair.donor_side,
+            device=device,
+            batch_size=batch_size,
+            trust_remote_code=trust_remote_code,
+            others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
+        )
+    with item_progress("preparing the prompts", len(plan.benchmark.questions()), stderr) as advance:
+        prompts = render_prompts(plan, engine, advance)
+    longest = max(len(prompt) for prompt in prompts.values())
+    notice = limit_notice(plan.sampling.max_tokens, engine.context, longest, strict=strict)
+    if notice:
+        stderr.print(notice, highlight=False, soft_wrap=True)
+    return Ready(engine, prompts)
 
 
 def record_samples(
@@ -60,3 +99,21 @@ def record_samples(
     finally:
         if made and empty:
             shutil.rmtree(run, ignore_errors=True)
+
+
+def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:
+    """What to say of a limit of `limit` tokens per response when the longest prompt takes `longest` of the context.
+
+    Nothing where it fits. Raises `MullError` where it does not and `strict`, and where no room is left at all.
+    """
+    from mull.errors import MullError
+
+    room = context - longest
+    if limit <= room:
+        return ""
+    why = f"the model's context is {context:,} tokens, of which the longest prompt takes {longest:,}"
+    if room < 1:
+        raise MullError(f"a question leaves no room for an answer: {why}", "choose a model with a longer context")
+    if strict:
+        raise MullError(f"--max-tokens {limit} does not fit: {why}", f"give --max-tokens {room} or less")
+    return f"limit per response: {room:,} tokens, not the benchmark's {limit:,}: {why}"

@@ -96,8 +96,9 @@ def print_summary(
 
 def _export(store: RunStore, path: Path) -> None:
     from mull.errors import MullError
+    from mull.sweeps.frames import write_parquet
 
     try:
-        store.export_parquet(path)
+        write_parquet(store, path)
     except OSError as error:
         raise MullError(f"cannot write {path}: {error.strerror or error}", "choose another file") from None

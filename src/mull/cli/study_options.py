@@ -20,19 +20,7 @@ if TYPE_CHECKING:
 RunOption = Annotated[Path, typer.Option("--run", help="Run folder: made, or continued.", metavar="DIR")]
 BenchmarkOption = Annotated[str, typer.Option(help="Benchmark, as in `mull sweep`.", metavar="NAME")]
 LambdaOption = Annotated[float, typer.Option("--lambda", help="λ of the study.", metavar="λ")]
-DataOption = Annotated[
-    Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
-]
-GraderOption = Annotated[
-    str | None, typer.Option(help="Another grader than the benchmark's own (`mull benchmarks`).", metavar="NAME")
-]
 SamplesOption = Annotated[int, typer.Option("-k", help="Samples per question and setting.", min=1)]
-QuestionsOption = Annotated[int | None, typer.Option(help="Only so many questions.", min=1)]
-SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
-MaxTokensOption = Annotated[
-    int | None, typer.Option(help="Tokens per response; the benchmark's limit by default.", min=1)
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
 
 
 @dataclass(frozen=True)
@@ -79,10 +67,11 @@ def run_study(
     benchmark = load_benchmark(study.benchmark, questions=study.questions, data=study.data, grader=study.grader)
     pair = Pair.open(study.instruct, study.thinking, donor=study.donor.value)
     print_warnings(pair.check(), stderr)
-    held = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
-    for role, checkpoint in held.items():
+    for role in others or {}:
         if role in ("instruct", "thinking"):
             raise MullError(f"a further checkpoint cannot be called {role!r}", "give it another name")
+    held = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
+    for checkpoint in held.values():
         Pair(checkpoint, pair.thinking).check(("config", "tokens", "rope", "vocabulary"))
     sampling = Sampling(max_tokens=study.max_tokens or benchmark.max_tokens)
     settings = settings_of(pair, sampling)

@@ -20,7 +20,25 @@ from mull.cli.endpoint_options import (
     TimeoutOption,
     endpoints_from,
 )
-from mull.cli.options import AllowOption, Donor, DonorOption, ExtrapolateOption, consoles
+from mull.cli.options import (
+    AllowOption,
+    BatchSizeOption,
+    DataOption,
+    DeviceOption,
+    Donor,
+    DonorOption,
+    ExtrapolateOption,
+    GraderOption,
+    MaxTokensOption,
+    QuestionSeedOption,
+    QuestionsOption,
+    SeedOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    TrustOption,
+    consoles,
+)
 
 if TYPE_CHECKING:
     from mull.merging.coefficients import Coefficients
@@ -39,12 +57,8 @@ def sweep(
     benchmark: Annotated[
         str, typer.Option(help="Benchmark (see `mull benchmarks`), or a file of your own.", metavar="NAME")
     ] = "tiny",
-    data: Annotated[
-        Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
-    ] = None,
-    grader: Annotated[
-        str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
-    ] = None,
+    data: DataOption = None,
+    grader: GraderOption = None,
     lambdas: Annotated[
         str | None,
         typer.Option(
@@ -53,15 +67,13 @@ def sweep(
         ),
     ] = None,
     k: Annotated[int, typer.Option("-k", help="Samples per question and λ.", min=1)] = 8,
-    questions: Annotated[int | None, typer.Option(help="Only so many questions.", min=1)] = None,
-    question_seed: Annotated[int, typer.Option(help="Which questions, for benchmarks that make them.")] = 0,
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6,
-    top_p: Annotated[float, typer.Option("--top-p")] = 0.95,
-    top_k: Annotated[int, typer.Option("--top-k", help="0 = no limit.")] = 20,
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Tokens per response; the benchmark's limit by default.", min=1)
-    ] = None,
+    questions: QuestionsOption = None,
+    question_seed: QuestionSeedOption = 0,
+    seed: SeedOption = 0,
+    temperature: TemperatureOption = 0.6,
+    top_p: TopPOption = 0.95,
+    top_k: TopKOption = 20,
+    max_tokens: MaxTokensOption = None,
     donor: DonorOption = Donor.thinking,
     layers: Annotated[
         str | None,
@@ -70,13 +82,9 @@ def sweep(
     modules: Annotated[
         str | None, typer.Option(help="λ in these module kinds only, comma-separated.", metavar="KINDS")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    batch_size: Annotated[
-        int | None, typer.Option(help="Responses generated at once; fitted by default.", min=1)
-    ] = None,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
-    ] = False,
+    device: DeviceOption = "auto",
+    batch_size: BatchSizeOption = None,
+    trust_remote_code: TrustOption = False,
     allow: AllowOption = None,
     extrapolate: ExtrapolateOption = False,
     endpoint: EndpointOption = None,
@@ -180,52 +188,13 @@ def sample(
 
     `strict`: refuse a token limit that the context cannot hold, instead of saying what holds instead.
     """
-    from mull.cli.progress import item_progress
-    from mull.cli.recording import complete_samples, record_samples
-    from mull.sweeps.run import render_prompts
+    from mull.cli.recording import complete_samples, load_engine, record_samples
 
     _, stderr = consoles()
-    pair = plan.pair
-    assert pair is not None
     with stderr.status("drawing the questions"):
-        questions = len(plan.benchmark.questions())
+        plan.benchmark.questions()
     done = complete_samples(plan, run, stderr)
     if done is not None:
         return done
-    with stderr.status("loading the two checkpoints"):
-        from mull.engines.local import LocalEngine
-
-        engine = LocalEngine(
-            pair.instruct.folder,
-            pair.thinking.folder,
-            donor=pair.donor_side,
-            device=device,
-            batch_size=batch_size,
-            trust_remote_code=trust_remote_code,
-            others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
-        )
-    with item_progress("preparing the prompts", questions, stderr) as advance:
-        prompts = render_prompts(plan, engine, advance)
-    longest = max(len(prompt) for prompt in prompts.values())
-    notice = limit_notice(plan.sampling.max_tokens, engine.context, longest, strict=strict)
-    if notice:
-        stderr.print(notice, highlight=False, soft_wrap=True)
-    return record_samples(plan, run, engine, prompts, stderr)
-
-
-def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:
-    """What to say of a limit of `limit` tokens per response when the longest prompt takes `longest` of the context.
-
-    Nothing where it fits. Raises `MullError` where it does not and `strict`, and where no room is left at all.
-    """
-    from mull.errors import MullError
-
-    room = context - longest
-    if limit <= room:
-        return ""
-    why = f"the model's context is {context:,} tokens, of which the longest prompt takes {longest:,}"
-    if room < 1:
-        raise MullError(f"a question leaves no room for an answer: {why}", "choose a model with a longer context")
-    if strict:
-        raise MullError(f"--max-tokens {limit} does not fit: {why}", f"give --max-tokens {room} or less")
-    return f"limit per response: {room:,} tokens, not the benchmark's {limit:,}: {why}"
+    ready = load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=strict)
+    return record_samples(plan, run, ready.engine, ready.prompts, stderr)

@@ -43,7 +43,6 @@ from mull.merging.plan import DTYPES
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
-MANIFEST = "mull.json"
 SMALL_MATRIX = 1 << 18
 """Elements up to which an SVD costs more to share between threads than it takes."""
 PREFIX = "base_model.model."
@@ -192,7 +191,7 @@ def _fill(
     written = manifest(plan, fidelity)
     for name, text in (describe(partial, fidelity, written) if describe else {}).items():
         output.write_text(partial / name, text)
-    output.write_text(partial / MANIFEST, json.dumps(written, indent=2) + "\n")
+    output.write_text(partial / output.MANIFEST, json.dumps(written, indent=2) + "\n")
     return fidelity
 
 

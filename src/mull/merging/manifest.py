@@ -12,8 +12,6 @@ from mull.checkpoints.fingerprint import fingerprint
 from mull.errors import MullError
 from mull.merging.plan import MergePlan
 
-MANIFEST = "mull.json"
-
 
 def shared_manifest(plan: MergePlan, hashes: dict[str, dict[str, str]]) -> dict[str, object]:
     """What all results of a run share; each one's own description comes beside it."""

@@ -7,8 +7,7 @@ sample have misled, the bracket moves and another pass follows, so that the resu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging import compiled
-from mull.merging.source import BLOCK, Source
+from mull.merging.source import BLOCK, Each, Source, in_turn
 
 ROOM = 1 << 22
 """Sizes that are collected at most, 16 MB."""
@@ -27,14 +26,8 @@ _SAMPLED_BLOCKS = 16
 _WIDTHS = (6, 30, 150)
 """Half the widths of the brackets in standard errors of the sample's quantile, were its elements independent."""
 
-Each = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
-"""`list(map(function, sources))`, perhaps on several threads."""
 Collect = Callable[[float, float], tuple[NDArray[np.float32], int, int]]
 """Of all sizes: (those in [low, high], as far as there is room; how many lie there; how many lie above)."""
-
-
-def in_turn(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
-    return [function(source) for source in sources]
 
 
 def largest_kept(count: int, density: float) -> int:

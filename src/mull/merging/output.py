@@ -17,6 +17,7 @@ from pathlib import Path
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
 
+MANIFEST = "mull.json"
 # A checkpoint's companions never begin with a dot, so these cannot meet one of the same name.
 _JOURNAL = ".journal.json"
 _LOCK = ".lock"
@@ -58,7 +59,7 @@ def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool, co
 def is_finished(out: Path, digest: str) -> bool:
     """Whether `out` is the complete result of the plan with this digest."""
     try:
-        return json.loads((out / "mull.json").read_text())["plan"] == digest
+        return json.loads((out / MANIFEST).read_text())["plan"] == digest
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

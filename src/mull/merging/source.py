@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,15 @@ class Source(Protocol):
         With `every` = n the first of n blocks; with `only` that model alone is read.
         """
         ...
+
+
+Each = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
+"""`list(map(function, sources))`, perhaps on several threads."""
+
+
+def in_turn(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
+    """An `Each` on one thread."""
+    return [function(source) for source in sources]
 
 
 @dataclass(frozen=True)

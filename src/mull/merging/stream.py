@@ -28,7 +28,7 @@ from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 from mull.merging import output
 from mull.merging.jobs import Job, inputs_of, prepare_all
-from mull.merging.manifest import MANIFEST, check_hashes, content_hashes, shared_manifest
+from mull.merging.manifest import check_hashes, content_hashes, shared_manifest
 from mull.merging.plan import MergePlan, OutputShard, OutputTensor, in_words
 from mull.merging.verify import verify
 
@@ -203,7 +203,7 @@ def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, objec
         output.write_text(partial / name, text)
     if len(plan.shards) > 1:
         output.write_text(partial / INDEX, json.dumps(plan.index(), indent=2) + "\n")
-    output.write_text(partial / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+    output.write_text(partial / output.MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
 
 def _reserve(path: Path, shard: OutputShard) -> None:

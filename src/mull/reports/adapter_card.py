@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mull.merging.adapter import MANIFEST
 from mull.merging.lowrank import Fidelity, LowRankPlan
+from mull.merging.output import MANIFEST
 
 
 def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str, Any] | None = None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from mull import __version__
 from mull.benchmarks import Benchmark, Question
@@ -27,6 +27,13 @@ class SwitchingEngine(Engine, Protocol):
 
 Prompts = dict[str, tuple[int, ...]]
 """Question id → token ids, the template included."""
+
+
+class Ready(NamedTuple):
+    """An engine that holds the plan's checkpoints, and the prompts rendered under its template."""
+
+    engine: SwitchingEngine
+    prompts: Prompts
 
 
 def render_prompts(plan: SweepPlan, engine: Engine, advance: Callable[[int], object] | None = None) -> Prompts:
@@ -51,29 +58,35 @@ def run_sweep(
     `prompts` are those of `render_prompts`, where a caller has them already. May be stopped at any moment, by Ctrl-C or
     kill: what is in the store stays, and a further call goes on from there.
     """
-    questions = {question.id: question for question in plan.benchmark.questions()}
+    keys = [question.id for question in plan.benchmark.questions()]
     prompts = prompts or render_prompts(plan, engine)
     for setting in plan.settings:
         done = store.done(setting.label)
-        wanted = [(key, i) for key in questions for i in range(plan.k) if (key, i) not in done]
+        wanted = [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
         if not wanted:
             continue
-        engine.set_weights(setting.recipe)
-        # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
-        wanted.sort(key=lambda item: -len(prompts[item[0]]))
-        sampling = setting.sampling or plan.sampling
-        requests = (
-            Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
-            for key, i in wanted
-        )
-        for completion in engine.generate(requests):
-            key, index = completion.id.rsplit("\n", 1)
-            sample = grade(
-                plan.benchmark, questions[key], completion, setting, int(index), plan.sample_seed(key, int(index))
-            )
+        for sample in responses(plan, engine, setting, wanted, prompts):
             store.add(sample)
             if on_sample:
                 on_sample(sample)
+
+
+def responses(
+    plan: SweepPlan, engine: SwitchingEngine, setting: Setting, wanted: Sequence[tuple[str, int]], prompts: Prompts
+) -> Iterator[Sample]:
+    """Graded samples of `setting` for each (question, index), in the order in which they finish; sets the weights."""
+    questions = {question.id: question for question in plan.benchmark.questions()}
+    engine.set_weights(setting.recipe)
+    sampling = setting.sampling or plan.sampling
+    # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
+    requests = (
+        Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
+        for key, i in sorted(wanted, key=lambda item: -len(prompts[item[0]]))
+    )
+    for completion in engine.generate(requests):
+        key, index = completion.id.rsplit("\n", 1)
+        seed = plan.sample_seed(key, int(index))
+        yield grade(plan.benchmark, questions[key], completion, setting, int(index), seed)
 
 
 def grade(

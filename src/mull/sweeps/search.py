@@ -8,22 +8,13 @@ folder, and with a race that goes on: it is run again from its start, and finds 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
-from mull.engines.base import Request
 from mull.study.options import Goal
 from mull.study.race import Ask, Outcome, Race, Step, race
 from mull.study.records import Sample
 from mull.sweeps.plan import SweepPlan
-from mull.sweeps.run import Prompts, SwitchingEngine, grade
+from mull.sweeps.run import Ready, responses
 from mull.sweeps.store import RunStore
-
-
-class Ready(NamedTuple):
-    """An engine that holds the pair of the plan, and the prompts rendered under its template."""
-
-    engine: SwitchingEngine
-    prompts: Prompts
 
 
 def start(plan: SweepPlan, goal: Goal) -> Race:
@@ -74,25 +65,7 @@ def run_race(
 
 def _sample(plan: SweepPlan, ready: Ready, asks: Sequence[Ask]) -> Iterator[Sample]:
     """The samples that `asks` names, setting by setting, in the order in which they finish."""
-    engine, prompts = ready
-    questions = {question.id: question for question in plan.benchmark.questions()}
     for setting in plan.settings:
-        wanted = [ask for ask in asks if ask.setting == setting.label]
-        if not wanted:
-            continue
-        engine.set_weights(setting.recipe)
-        # Long prompts first, as in a sweep: a long answer begun last keeps a batch waiting.
-        wanted.sort(key=lambda ask: -len(prompts[ask.question]))
-        requests = [
-            Request(
-                id=f"{ask.question}\n{ask.number}",
-                prompt_ids=prompts[ask.question],
-                seed=plan.sample_seed(ask.question, ask.number),
-                sampling=setting.sampling or plan.sampling,
-            )
-            for ask in wanted
-        ]
-        for completion in engine.generate(requests):
-            question, index = completion.id.rsplit("\n", 1)
-            seed = plan.sample_seed(question, int(index))
-            yield grade(plan.benchmark, questions[question], completion, setting, int(index), seed)
+        wanted = [(ask.question, ask.number) for ask in asks if ask.setting == setting.label]
+        if wanted:
+            yield from responses(plan, ready.engine, setting, wanted, ready.prompts)

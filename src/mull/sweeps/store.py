@@ -10,21 +10,17 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields, replace
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from mull.errors import MullError
 from mull.study.records import Sample
 from mull.sweeps.database import connect, connect_to_read, locked
 from mull.sweeps.plan import SweepPlan, differences
 
-if TYPE_CHECKING:
-    import polars
-
 DATABASE = "run.sqlite"
-_COLUMNS = [field.name for field in fields(Sample)]
-_TYPES = {
+COLUMNS = [field.name for field in fields(Sample)]
+TYPES = {
     "lam": "REAL",
     "index": "INTEGER",
     "seed": "INTEGER",
@@ -32,13 +28,10 @@ _TYPES = {
     "correct": "INTEGER",
     "seconds": "REAL",
 }
-_QUOTED = ", ".join(f'"{name}"' for name in _COLUMNS)
+_QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
 _LATER = {field.name for field in fields(Sample) if (field.default, field.default_factory) != (MISSING, MISSING)}
 """Columns that runs of earlier versions may lack."""
 _TABLES = {"meta", "samples", "grades"}
-
-_BLOCK = 64
-"""Samples held at once while a run is exported."""
 
 Key = tuple[str, str, int]
 """Setting, question and index of a sample."""
@@ -64,7 +57,8 @@ class RunStore:
     def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
         self.folder = folder
         self._connection = connection
-        self._grading: str | None = None
+        self.grading: str | None = None
+        """The later grading whose grades are read in place of the original ones."""
 
     @classmethod
     def open(cls, folder: Path, *, grading: str | None = None) -> RunStore:
@@ -79,7 +73,7 @@ class RunStore:
         store = cls(folder, connect_to_read(path))
         if not store._tables() >= {"meta", "samples"}:
             raise MullError(f"{path} holds no run", "give the folder of `mull sweep --run`")
-        store._grading = store.find_grading(grading) if grading is not None else None
+        store.grading = store.find_grading(grading) if grading is not None else None
         return store
 
     @classmethod
@@ -130,8 +124,8 @@ class RunStore:
     def plan(self) -> dict[str, Any]:
         """The plan's record (see `SweepPlan.record`), with the grader whose grades are read."""
         record = json.loads(self._meta("plan"))
-        if self._grading is not None:
-            record["benchmark"]["grader"] = self.gradings[self._grading].get("grader")
+        if self.grading is not None:
+            record["benchmark"]["grader"] = self.gradings[self.grading].get("grader")
         return record
 
     @property
@@ -150,16 +144,11 @@ class RunStore:
 
     def add(self, sample: Sample) -> None:
         """Put one sample on record, at once and for good."""
-        marks = ", ".join("?" * len(_COLUMNS))
-        values = [getattr(sample, name) for name in _COLUMNS]
-        values[_COLUMNS.index("scores")] = _to_json(sample.scores)
-        try:
-            with self._connection:
-                self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
-        except sqlite3.OperationalError as error:  # a full disk, say
-            raise MullError(
-                f"cannot write to {self.folder / DATABASE} ({error})", "mend that and run it again"
-            ) from None
+        marks = ", ".join("?" * len(COLUMNS))
+        values = [getattr(sample, name) for name in COLUMNS]
+        values[COLUMNS.index("scores")] = scores_to_json(sample.scores)
+        with self._writing():
+            self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
 
     def count(self) -> int:
         """How many samples are on record."""
@@ -176,12 +165,12 @@ class RunStore:
     def each(self, *, texts: bool = True) -> Iterator[Sample]:
         """What `samples` lists, one at a time: the memory for texts does not grow with the run."""
         there = self._columns()
-        names = [name for name in _COLUMNS if name in there or name not in _LATER]
+        names = [name for name in COLUMNS if name in there or name not in _LATER]
         columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in names)
         # By λ without a sort of whole rows: a sort would hold, or write to disk, all texts.
         settings = self._read("SELECT DISTINCT lam, setting FROM samples ORDER BY lam IS NULL, lam, setting")
         query = f'SELECT {columns} FROM samples WHERE setting = ? ORDER BY question, "index"'
-        regraded = self._regraded() if self._grading is not None else {}
+        regraded = self.regraded() if self.grading is not None else {}
         for _, setting in list(settings):
             for row in self._read(query, setting):
                 values = dict(zip(names, row, strict=True))
@@ -200,34 +189,6 @@ class RunStore:
         if row is None:
             raise KeyError(key)
         return row[0]
-
-    def frame(self) -> polars.DataFrame:
-        """All samples as a polars data frame, one row each; scores as JSON."""
-        return self.lazy_frame().collect()
-
-    def lazy_frame(self) -> polars.LazyFrame:
-        """The same, read in blocks when it is needed."""
-        import polars
-        from polars.io.plugins import register_io_source
-
-        if self._grading is not None:
-            self._regraded()  # what it may raise should not come out of polars
-        kinds = {"REAL": polars.Float64, "INTEGER": polars.Int64}
-        schema = {name: kinds.get(_TYPES.get(name, ""), polars.String) for name in _COLUMNS}
-        schema = polars.Schema({**schema, "correct": polars.Boolean})
-
-        def blocks(
-            columns: list[str] | None, predicate: polars.Expr | None, rows: int | None, size: int | None
-        ) -> Iterator[polars.DataFrame]:
-            with RunStore.open(self.folder, grading=self._grading) as store:  # polars reads in a thread of its own
-                samples = islice(store.each(), rows)
-                while block := list(islice(samples, min(size or _BLOCK, _BLOCK))):
-                    values = [[_cell(sample, name) for name in _COLUMNS] for sample in block]
-                    frame = polars.DataFrame(values, schema=schema, orient="row")
-                    frame = frame.filter(predicate) if predicate is not None else frame
-                    yield frame.select(columns) if columns is not None else frame
-
-        return register_io_source(blocks, schema=schema)
 
     @property
     def gradings(self) -> dict[str, dict[str, Any]]:
@@ -255,16 +216,11 @@ class RunStore:
 
     def add_grades(self, grading: str, record: Mapping[str, Any], grades: Collection[Regrade]) -> None:
         """Put later grades on record beside the original ones; `record` describes the grading."""
-        rows = [(grading, *grade.key, grade.answer, grade.correct, _to_json(grade.scores)) for grade in grades]
-        try:
-            with self._connection:
-                known = (f"grading:{grading}", json.dumps(record))
-                self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", known)
-                self._connection.executemany("INSERT OR REPLACE INTO grades VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:
-            raise MullError(
-                f"cannot write to {self.folder / DATABASE} ({error})", "mend that and run it again"
-            ) from None
+        rows = [(grading, *grade.key, grade.answer, grade.correct, scores_to_json(grade.scores)) for grade in grades]
+        with self._writing():
+            known = (f"grading:{grading}", json.dumps(record))
+            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", known)
+            self._connection.executemany("INSERT OR REPLACE INTO grades VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def regrades(self, grading: str) -> dict[Key, Regrade]:
         """All grades of `grading`."""
@@ -275,19 +231,15 @@ class RunStore:
             found[key] = Regrade(key, answer, bool(correct), json.loads(scores or "{}"))
         return found
 
-    def export_parquet(self, path: Path) -> None:
-        """Write all samples to a Parquet file."""
-        self.lazy_frame().sink_parquet(path, row_group_size=4 * _BLOCK)
-
-    def _regraded(self) -> dict[Key, Regrade]:
+    def regraded(self) -> dict[Key, Regrade]:
         """The later grades that are read. Raises MullError where a sample has none."""
-        assert self._grading is not None
-        grades = self.regrades(self._grading)
+        assert self.grading is not None
+        grades = self.regrades(self.grading)
         missing = sum(key not in grades for key in self._read('SELECT setting, question, "index" FROM samples'))
         if missing:
-            grader = self.gradings[self._grading].get("grader", {}).get("name", self._grading)
+            grader = self.gradings[self.grading].get("grader", {}).get("name", self.grading)
             raise MullError(
-                f"{missing:,} of {self.count():,} responses have no grade of {self._grading}",
+                f"{missing:,} of {self.count():,} responses have no grade of {self.grading}",
                 f"`mull regrade {self.folder} --grader {grader}` goes on",
             )
         return grades
@@ -300,19 +252,16 @@ class RunStore:
             'grading TEXT, setting TEXT, question TEXT, "index" INTEGER, answer TEXT, correct INTEGER, scores TEXT'
         )
         key = 'PRIMARY KEY (grading, setting, question, "index")'
-        try:
-            with self._connection:
-                self._connection.execute(f"CREATE TABLE IF NOT EXISTS grades ({columns}, {key})")
-        except sqlite3.OperationalError as error:
-            raise MullError(f"cannot write to {self.folder / DATABASE} ({error})", "work on a copy") from None
+        with self._writing("work on a copy"):
+            self._connection.execute(f"CREATE TABLE IF NOT EXISTS grades ({columns}, {key})")
 
     def _tables(self) -> set[str]:
         return {name for (name,) in self._read("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
     def _begin(self, plan: SweepPlan, provenance: dict[str, Any]) -> None:
         # The text last: where it is long, reading what stands before it leaves it alone.
-        ordered = sorted(_COLUMNS, key=lambda name: name == "text")
-        columns = ", ".join(f'"{name}" {_TYPES.get(name, "TEXT")}' for name in ordered)
+        ordered = sorted(COLUMNS, key=lambda name: name == "text")
+        columns = ", ".join(f'"{name}" {TYPES.get(name, "TEXT")}' for name in ordered)
         if self._tables() - _TABLES:
             raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
@@ -322,7 +271,7 @@ class RunStore:
             self._connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
             self._connection.execute(f"CREATE TABLE IF NOT EXISTS samples ({columns}, {key})")
             for name in _LATER - self._columns():
-                self._connection.execute(f'ALTER TABLE samples ADD COLUMN "{name}" {_TYPES.get(name, "TEXT")}')
+                self._connection.execute(f'ALTER TABLE samples ADD COLUMN "{name}" {TYPES.get(name, "TEXT")}')
             if self._connection.execute("SELECT 1 FROM meta WHERE key = 'plan'").fetchone() is None:
                 meta = {"plan": plan.record, "provenance": provenance, "questions": questions}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
@@ -334,6 +283,15 @@ class RunStore:
                 f"{self.folder} holds a run of another plan ({'; '.join(changed)})",
                 "go on with the old settings, or choose a new folder",
             )
+
+    @contextmanager
+    def _writing(self, remedy: str = "mend that and run it again") -> Iterator[None]:
+        """One transaction; what the database refuses (a full disk, say) becomes a `MullError`."""
+        try:
+            with self._connection:
+                yield
+        except sqlite3.OperationalError as error:
+            raise MullError(f"cannot write to {self.folder / DATABASE} ({error})", remedy) from None
 
     def _meta(self, key: str) -> str:
         row = next(self._read("SELECT value FROM meta WHERE key = ?", key), None)
@@ -353,9 +311,5 @@ def _key(sample: Sample) -> Key:
     return (sample.setting, sample.question, sample.index)
 
 
-def _cell(sample: Sample, name: str) -> Any:
-    return _to_json(sample.scores) if name == "scores" else getattr(sample, name)
-
-
-def _to_json(scores: Mapping[str, float]) -> str:
+def scores_to_json(scores: Mapping[str, float]) -> str:
     return json.dumps(dict(scores)) if scores else ""

@@ -79,8 +79,7 @@ def comparison_settings(lams: Iterable[float], *, base: bool, hybrid: bool, dens
     baselines' α and densities are those of the paper's presets; DARE takes TA's α and keeps `density` of the elements.
     """
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in lams]
-    between = [lam for lam in (0.5, 0.8) if lam not in (0, 1)]
-    settings += [Setting(f"slerp {lam:g}", Recipe(Coefficients.scalar(lam), make("slerp"))) for lam in between]
+    settings += [Setting(f"slerp {lam:g}", Recipe(Coefficients.scalar(lam), make("slerp"))) for lam in (0.5, 0.8)]
     roles = {"hybrid": ""} if hybrid else {}
     roles |= {"base": "-base"} if base else {}
     for role, suffix in roles.items():

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
 from mull.errors import MullError, nearest
 from mull.merging.operations import Operation
-from mull.merging.source import InMemory, Source
+from mull.merging.source import Each, InMemory, Source, in_turn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 METHODS: dict[str, type[Method]] = {}
-Each = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
-"""`list(map(function, sources))`, perhaps on several threads."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +88,7 @@ class Method(ABC):
         if copied is not None:
             return models[copied].to(models[0].dtype, copy=True)
         source = InMemory("tensor", models, base)
-        survey = self.survey([source], lambda function, sources: [function(each) for each in sources])
+        survey = self.survey([source], in_turn)
         operation = self.operation(source, coefficient, self.measure(source, survey))
         out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
         flat = [model.reshape(-1).contiguous() for model in models]

@@ -42,8 +42,6 @@ class Slerp(Method):
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         from mull.merging.angles import arc
 
-        if coefficient in (0, 1):
-            return Interpolation(coefficient)
         factors = arc(measured, coefficient, self.linear_above)
         return Interpolation(coefficient) if factors is None else Combination(factors)
 
@@ -83,8 +81,6 @@ class NuSlerp(Method):
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         from mull.merging.angles import arc
 
-        if coefficient in (0, 1):
-            return Interpolation(coefficient)
         if measured is None:
             return RowArcs(coefficient, self.linear_above, row_length(source.shape))
         factors = arc(measured, coefficient, self.linear_above)

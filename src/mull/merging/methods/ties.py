@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mull.merging.methods.base import Each, Method, check_share, check_weights
+from mull.merging.methods.base import Method, check_share, check_weights
 from mull.merging.operations import Combination, Operation
-from mull.merging.source import Source
+from mull.merging.source import Each, Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,24 @@ def test_the_place_of_lambda_in_the_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a-0.25-b"]
 
 
+def test_a_hub_that_cannot_be_reached_leaves_complete_folders_and_is_told_of_all_of_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    done = mull("merge", *PAIR, "--lambda", "0,1", "-o", tmp_path / "mixed", "--push", "me/mixed")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"{tmp_path}/mixed-0 is complete, but the hub did not take it as me/mixed-0" in done.stderr
+    assert f"not tried: {tmp_path}/mixed-1 as me/mixed-1" in done.stderr
+    assert weights(tmp_path / "mixed-1")
+
+
+def test_an_explanation_calls_the_coefficient_by_its_name(tmp_path):
+    for options, symbol in ((["--method", "ta", "--base", BASE], "α"), (["--lambda", "0.5"], "λ")):
+        done = mull("merge", *PAIR, *options, "--explain", "-o", tmp_path / "out")
+        assert done.returncode == 0, done.stderr
+        (head,) = (line for line in done.stdout.splitlines() if "decided by" in line)
+        assert head.split()[0] == symbol
+
+
 def test_a_preset_says_how_it_reads_the_paper(tmp_path):
     done = mull("merge", *PAIR, "--base", BASE, "--preset", "mi-paper:ties-base", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr

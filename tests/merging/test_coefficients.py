@@ -108,7 +108,7 @@ def test_labels_read_well() -> None:
         "0",
     ]
     assert Coefficients.only(0.8, layers=(12, 35), modules=["ffn"]).label == "0.8 on modules ffn of layers 12-35"
-    assert Coefficients.only(0.8, layers=(7, 7)).label == "0.8 on layers 7-7"
+    assert Coefficients.only(0.8, layers=(7, 7)).label == "0.8 on layers 7"
     assert Coefficients.only(0.8, layers=((24, 35), (0, 11))).label == "0.8 on layers 0-11,24-35"
     rules = (Rule(Gradient(0.2, 0.9)), Rule(1, name="*.mlp.*"), Rule(0.5, (0, 3), name="re:.*norm.*"))
     assert Coefficients(0.0, rules).label == (
@@ -154,3 +154,21 @@ def test_layer_ranges() -> None:
     for text in ("", "a", "-3", "1-2-3", "1.5", "1-2,", "1,,2"):
         with pytest.raises(MullError, match="FIRST-LAST"):
             parse_layers(text)
+
+
+def test_coefficients_that_would_overflow_weights_are_refused() -> None:
+    for lam in (1e308, -2e6, 10**400):
+        with pytest.raises(MullError, match="weights would overflow"):
+            Coefficients.scalar(lam, extrapolate=True)
+    assert Coefficients.scalar(-1e6, extrapolate=True).default == -1e6
+
+
+def test_of_several_rules_the_faulty_one_is_named() -> None:
+    good, beyond = Rule(0.5, layers=(0, 1)), Rule(0.5, layers=(9, 9))
+    names = ["model.layers.0.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"]
+    with pytest.raises(MullError, match=r"^rule 2: layers 9 reach beyond"):
+        Coefficients(0.0, (good, beyond)).decisions(names)
+    with pytest.raises(MullError, match=r"^layers 9 reach beyond"):
+        Coefficients(0.0, (beyond,)).decisions(names)
+    with pytest.raises(MullError, match=r"^rule 2: lambda must lie"):
+        Coefficients(0.0, (good, Rule(1.5, layers=(0, 1))))

@@ -30,7 +30,7 @@ def left_behind(folder: Path) -> set[str]:
 
 def interrupted(plan: Any, out: Path, monkeypatch: pytest.MonkeyPatch, *, after: int) -> Path:
     """The partial folder of a merge that is stopped when `after` shards are finished, as a kill would leave it."""
-    write, count = stream._write_shard, 0
+    write, count = stream.write_shard, 0
 
     def stop(*args: Any) -> None:
         nonlocal count
@@ -40,7 +40,7 @@ def interrupted(plan: Any, out: Path, monkeypatch: pytest.MonkeyPatch, *, after:
         write(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stream, "_write_shard", stop)
+        patch.setattr(stream, "write_shard", stop)
         with pytest.raises(KeyboardInterrupt):
             merge(plan, out)
     return output.partial_folder(out)

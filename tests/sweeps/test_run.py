@@ -168,7 +168,7 @@ def test_what_comes_before_the_first_response_is_shown(tmp_path, monkeypatch):
     plan = SweepPlan(pair, [Setting.of(Coefficients.scalar(0.0))], benchmark, 1, Sampling(max_tokens=32))
     assert len(verb.sample(plan, tmp_path / "run")) == 7
     shown = console.file.getvalue()
-    labels = ("drawing the questions", "loading the two checkpoints", "preparing the prompts")
+    labels = ("drawing the questions", "loading the checkpoints", "preparing the prompts")
     assert [label for label in labels if label in shown] == list(labels)
 
 

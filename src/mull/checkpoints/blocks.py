@@ -9,6 +9,7 @@ import mmap
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,15 +25,19 @@ TORCH_DTYPES = {
 
 
 class Buffer:
-    """Page-aligned memory for one piece of a tensor, reused from piece to piece."""
+    """Page-aligned memory for one piece of a tensor, reused from piece to piece.
 
-    def __init__(self, nbytes: int) -> None:
-        self.memory = mmap.mmap(-1, max(nbytes, 1))
-        self.bytes = memoryview(self.memory)
+    `pinned`: the system keeps it in place, so that a CUDA device reads and writes it by itself.
+    """
+
+    def __init__(self, nbytes: int, *, pinned: bool = False) -> None:
+        nbytes = max(nbytes, 1)
+        held: Any = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy() if pinned else mmap.mmap(-1, nbytes)
+        self.bytes = memoryview(held)
 
     def view(self, dtype: str, count: int) -> Tensor:
         """The first `count` elements as a tensor `[count]` over this memory."""
-        return torch.frombuffer(self.memory, dtype=TORCH_DTYPES[dtype], count=count)
+        return torch.frombuffer(self.bytes, dtype=TORCH_DTYPES[dtype], count=count)
 
 
 class Files:

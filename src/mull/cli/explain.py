@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from mull.merging.coefficients import Coefficients
 
 
-def print_explanation(coefficients: Coefficients, names: Iterable[str], stdout: Console, stderr: Console) -> None:
-    """A table of the λ that parameters get, with the rule that decided; a warning for each rule that decides nothing.
+def print_explanation(
+    coefficients: Coefficients, names: Iterable[str], stdout: Console, stderr: Console, *, symbol: str = "λ"
+) -> None:
+    """A table of the coefficients (`symbol`) of the parameters, with the rule that decided; a warning for idle rules.
 
     Raises:
         MullError: a rule reaches beyond the model or matches no parameter.
@@ -27,7 +29,7 @@ def print_explanation(coefficients: Coefficients, names: Iterable[str], stdout: 
 
     rows = explain(coefficients, names)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for head in ("λ", "decided by", "tensors", "layers", "kinds"):
+    for head in (symbol, "decided by", "tensors", "layers", "kinds"):
         table.add_column(head, justify="right" if head == "tensors" else "left", overflow="fold")
     last: int | None = -1
     for row in rows:

@@ -70,12 +70,12 @@ def inspect(
         print(json_module.dumps(report, indent=2))
         return int(refused)
     _print_findings(pair, findings, stdout)
-    for title, similarity in measured.items():
+    for i, (title, similarity) in enumerate(measured.items()):
         if similarity.overall != similarity.overall:
             stderr.print("[yellow]warning[/] the weights hold NaN or infinity")
         stdout.print(f"\nσ({title}) = [bold]{similarity.overall:.4f}[/]  (0 = equal weights)", highlight=False)
-    if measured:
-        _print_heatmap(next(iter(measured.values())), stdout)
+        if i == 0:
+            _print_heatmap(similarity, stdout)
     if png and measured:
         stdout.print(f"heat map: {png}", highlight=False, markup=False)
     stdout.print("\n[bold red]These two cannot be mixed.[/]" if refused else "\n[bold green]These two can be mixed.[/]")

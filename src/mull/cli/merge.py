@@ -97,6 +97,9 @@ def merge(
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="With --push: a private repository.")] = False,
     threads: Annotated[int, typer.Option(help="Threads that move data.", min=1, max=64)] = 2,
+    device: Annotated[
+        str, typer.Option(help="Where to compute: cpu, cuda or cuda:N; the bytes are the same.", metavar="DEVICE")
+    ] = "cpu",
     allow: AllowOption = None,
     extrapolate: ExtrapolateOption = False,
 ) -> None:
@@ -141,6 +144,10 @@ def merge(
     repositories = named(push, labels) if push is not None else []
     for repository in repositories:
         check_repo_id(repository)
+    if device != "cpu":
+        from mull.merging.devices import check as check_device
+
+        check_device(device)
     print_warnings(warnings, stderr)
     if note:
         stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
@@ -149,8 +156,9 @@ def merge(
         from mull.cli.explain import print_explanation
 
         names = [tensor.name for tensor in group.tensors]
+        symbol = "α" if how.takes == "alpha" else "λ"
         for plan in plans:
-            print_explanation(plan.coefficients, names, stdout, stderr)
+            print_explanation(plan.coefficients, names, stdout, stderr, symbol=symbol)
         return
     if dry_run:
         for target, plan in zip(outs, plans, strict=True):
@@ -172,6 +180,7 @@ def merge(
             outs,
             overwrite=overwrite,
             threads=threads,
+            device=device,
             hash_inputs=hash_inputs,
             extra_files=[
                 {"README.md": model_card(plan, target.name)} for plan, target in zip(plans, outs, strict=True)
@@ -180,9 +189,15 @@ def merge(
         )
     for target in outs:
         stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
-    for target, plan, repository in zip(outs, plans, repositories, strict=bool(repositories)):
-        message = f"Merge with mull: {method_in_words(plan.method)}"
-        url = push_to_hub(target, repository, private=private, message=message)
+    message = f"Merge with mull: {method_in_words(how)}"
+    for i, repository in enumerate(repositories):
+        try:
+            url = push_to_hub(outs[i], repository, private=private, message=message)
+        except MullError as error:
+            waiting = ", ".join(
+                f"{target} as {name}" for target, name in list(zip(outs, repositories, strict=True))[i + 1 :]
+            )
+            raise MullError(error.what + (f"; not tried: {waiting}" if waiting else ""), error.remedy) from None
         stdout.print(f"pushed {url}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,10 @@ from mull.errors import MullError
 from mull.merging.rules import Gradient, Layers, Range, Rule, canonical, shortest
 
 __all__ = ["Coefficients", "Decision", "Gradient", "Layers", "Rule", "check_lambda", "parse_lambdas", "parse_layers"]
+
+
+LARGEST = 1e6
+"""Coefficients beyond this would overflow weights, or drown them in rounding errors."""
 
 
 class Decision(NamedTuple):
@@ -36,8 +41,11 @@ class Coefficients:
     """Allow λ outside [0, 1]."""
 
     def __post_init__(self) -> None:
-        for lam in self.values():
-            check_lambda(lam, extrapolate=self.extrapolate)
+        check_lambda(self.default, extrapolate=self.extrapolate)
+        for number, rule in enumerate(self.rules, start=1):
+            with naming_rule(number, len(self.rules)):
+                for lam in rule.values:
+                    check_lambda(lam, extrapolate=self.extrapolate)
 
     @classmethod
     def scalar(cls, lam: float, *, extrapolate: bool = False) -> Coefficients:
@@ -99,7 +107,8 @@ class Coefficients:
         layers = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
         decided = dict.fromkeys(names, Decision(float(self.default), None))
         for i, rule in enumerate(self.rules):
-            decided.update({name: Decision(lam, i) for name, lam in rule.apply(names, layers).items()})
+            with naming_rule(i + 1, len(self.rules)):
+                decided.update({name: Decision(lam, i) for name, lam in rule.apply(names, layers).items()})
         return decided
 
     def resolve(self, names: Iterable[str]) -> dict[str, float]:
@@ -117,6 +126,17 @@ class Coefficients:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Coefficients:
         return cls(data["default"], tuple(map(_rule_from_json, data["rules"])), data["extrapolate"])
+
+
+@contextmanager
+def naming_rule(number: int, many: int = 2) -> Iterator[None]:
+    """What goes wrong within speaks of rule `number`, unless it is the only one of `many`."""
+    try:
+        yield
+    except MullError as error:
+        if many == 1:
+            raise
+        raise MullError(f"rule {number}: {error.what}", error.remedy) from None
 
 
 def _rule_to_json(rule: Rule) -> dict[str, Any]:
@@ -141,13 +161,11 @@ def _rule_from_json(data: dict[str, Any]) -> Rule:
 
 
 def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
-    """Raise MullError unless λ is a finite number, within [0, 1] or extrapolating on purpose."""
-    try:
-        finite = math.isfinite(lam)
-    except OverflowError:  # a whole number of hundreds of digits
-        raise MullError("a coefficient is too large", "give a number below 1e308") from None
-    if not finite:
-        raise MullError(f"a coefficient (λ, α) must be a finite number, got {lam}")
+    """Raise MullError unless λ is a finite number below `LARGEST`, within [0, 1] or extrapolating on purpose."""
+    if not -LARGEST <= lam <= LARGEST:  # compares whole numbers of hundreds of digits too, which math.isfinite does not
+        if lam in (math.inf, -math.inf) or lam != lam:
+            raise MullError(f"a coefficient (λ, α) must be a finite number, got {lam}")
+        raise MullError("a coefficient (λ, α) is too large: weights would overflow", f"stay within ±{LARGEST:,.0f}")
     if not extrapolate and not 0 <= lam <= 1:
         raise MullError(
             f"lambda must lie in [0, 1], got {lam:g} (1 = the Thinking checkpoint)",

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from mull.errors import MullError, nearest
-from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients import Coefficients, naming_rule
 from mull.merging.rules import Gradient, Rule
 from mull.merging.selectors import make_rule, parse_value
 
@@ -55,7 +55,7 @@ def load_coefficients(path: Path, *, extrapolate: bool = False) -> Coefficients:
 
 
 def _rule(table: dict[str, Any], number: int) -> Rule:
-    try:
+    with naming_rule(number):
         _check_keys(table, ("lambda", "layers", "modules", "name"))
         if "lambda" not in table:
             raise MullError("lambda is missing", 'give a λ, a list of them, or a gradient as in "0.2->0.9"')
@@ -71,8 +71,6 @@ def _rule(table: dict[str, Any], number: int) -> Rule:
             _text(modules, "modules", 'modules = ["ffn", "norm"]'),
             _text(table.get("name"), "name", 'name = "model.layers.*.mlp.*"'),
         )
-    except MullError as error:
-        raise MullError(f"rule {number}: {error.what}", error.remedy) from None
 
 
 def _value(value: Any) -> float | tuple[float, ...] | Gradient:

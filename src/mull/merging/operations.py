@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from mull.merging.random_numbers import random_numbers
+from mull.merging.random_numbers import numbers_like
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,9 @@ _COMPILED_MODELS = 16
 
 class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
+
+    anywhere: ClassVar[bool]
+    """Whether every device gives the same bits; sums over many elements do not."""
 
     @property
     def align(self) -> int:
@@ -42,11 +45,12 @@ class Interpolation:
 
     lam: float
     align: int = 1
+    anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.interpolation import interpolate
 
-        interpolate(models[0], models[1], self.lam, out, block=1 << 16)
+        interpolate(models[0], models[1], self.lam, out, block=_block(out))
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,7 @@ class Combination:
     elect: bool = False
     mean: bool = False
     align: int = 4
+    anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled
@@ -86,7 +91,7 @@ class Combination:
             )
             compiled.kernels.combine(*buffers, *self._arguments(first))
             return
-        block = 1 << 16
+        block = _block(out)
         for start in range(0, out.numel(), block):
             part = slice(start, start + block)
             out[part].copy_(
@@ -106,8 +111,7 @@ class Combination:
                 size = delta.abs().float()
                 delta = torch.where((size < low) | (size > high), 0.0, delta)  # NaN stays
             if self.keep:
-                numbers = torch.from_numpy(random_numbers(self.key, m, first, delta.numel()).astype("int64"))
-                delta = torch.where(numbers.to(delta.device) < self.keep, delta, 0.0)
+                delta = torch.where(numbers_like(delta, self.key, m, first) < self.keep, delta, 0.0)
             deltas.append(delta * self.factors[m])
         weights = self.weights or self.factors
         if self.elect:
@@ -138,6 +142,11 @@ class Combination:
             self.elect,
             self.mean,
         )
+
+
+def _block(out: Tensor) -> int:
+    """Elements to take at a time: what the CPU's cache holds, but all at once on a device."""
+    return 1 << 16 if out.device.type == "cpu" else max(out.numel(), 1)
 
 
 def merge_agreeing(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
+    from torch import Tensor
 
 _LOW = 0xFFFFFFFF
 
@@ -37,6 +39,34 @@ def random_numbers(key: int, stream: int, first: int, count: int) -> NDArray[np.
         k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
     numbers = np.stack([x0, x1, x2, x3], axis=1).astype(np.uint32).reshape(-1)
     return numbers[first - 4 * start :][:count]
+
+
+def numbers_like(values: Tensor, key: int, stream: int, first: int) -> Tensor:
+    """Numbers `[first, first + n)` of a stream for the n elements of `values`: int64, on their device."""
+    import torch
+
+    count = values.numel()
+    if values.device.type == "cpu":
+        return torch.from_numpy(random_numbers(key, stream, first, count).astype("int64"))
+    return _computed_on(values.device, key, stream, first, count)
+
+
+def _computed_on(device: torch.device, key: int, stream: int, first: int, count: int) -> Tensor:
+    """`random_numbers` in torch's int64, whose products wrap to the right bits."""
+    import torch
+
+    start, stop = first // 4, -(-(first + count) // 4)
+    counters = torch.arange(start, stop, dtype=torch.int64, device=device)
+    x0, x1 = counters & _LOW, (counters >> 32) & _LOW
+    x2, x3 = torch.full_like(counters, stream), torch.zeros_like(counters)
+    k0, k1 = key & _LOW, key >> 32
+    for _ in range(10):
+        a, b = x0 * 0xD2511F53, x2 * 0xCD9E8D57
+        x0 = ((b >> 32) & _LOW) ^ x1 ^ k0
+        x2 = ((a >> 32) & _LOW) ^ x3 ^ k1
+        x1, x3 = b & _LOW, a & _LOW
+        k0, k1 = (k0 + 0x9E3779B9) & _LOW, (k1 + 0xBB67AE85) & _LOW
+    return torch.stack([x0, x1, x2, x3], dim=1).view(-1)[first - 4 * start :][:count]
 
 
 def threshold(probability: float) -> int:

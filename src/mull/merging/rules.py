@@ -155,8 +155,7 @@ class Rule:
 
     @property
     def _where(self) -> str:
-        single = len(self.ranges) == 1
-        return "layers " + ("-".join(map(str, self.ranges[0])) if single else format_ranges(self.ranges))
+        return "layers " + format_ranges(self.ranges)
 
     def __str__(self) -> str:
         text = " of ".join(

@@ -8,41 +8,24 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import INDEX
-from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
-from mull.merging import output
-from mull.merging.jobs import Job, inputs_of, prepare_all
+from mull.merging import devices, output
+from mull.merging.jobs import Job, prepare_all
 from mull.merging.manifest import check_hashes, content_hashes, shared_manifest
-from mull.merging.plan import MergePlan, OutputShard, OutputTensor, in_words
+from mull.merging.plan import MergePlan, OutputShard, in_words
+from mull.merging.shards import write_shard
 from mull.merging.verify import verify
-
-PIECE = 1 << 19
-"""Elements per piece: large enough for the disk, small enough for the cache."""
-
-
-class Piece(NamedTuple):
-    """A range of elements of one output tensor that comes from the same sources throughout."""
-
-    tensor: int
-    """Its place in the shard."""
-    first: int
-    length: int
 
 
 def merge(plan: MergePlan, out: Path, *, extra_files: dict[str, str] | None = None, **options: Any) -> Path:
@@ -56,6 +39,7 @@ def merge_all(
     *,
     overwrite: bool = False,
     threads: int = 2,
+    device: str = "cpu",
     hash_inputs: bool = False,
     extra_files: list[dict[str, str]] | None = None,
     progress: Callable[[int], object] | None = None,
@@ -66,8 +50,9 @@ def merge_all(
 
     `progress` is told bytes of `work` as they are done (increments; the first ones count what an earlier, killed run
     had finished), by one thread at a time. `extra_files` (name → text, for each plan) are written beside the weights.
-    `hash_inputs` puts the SHA-256 of every input file into mull.json and makes sure that it is the same at the end, at
-    the price of two more passes over them.
+    On a CUDA `device` ("cuda", "cuda:1") the same arithmetic gives the same bytes; measuring and what sums over rows
+    stay on the CPU. `hash_inputs` puts the SHA-256 of every input file into mull.json and makes sure that it is the
+    same at the end, at the price of two more passes over them.
 
     Raises:
         MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
@@ -75,6 +60,7 @@ def merge_all(
     """
     if threads < 1:
         raise MullError(f"a merge needs at least one thread, got {threads}")
+    devices.check(device)
     plans, outs = list(plans), [Path(out) for out in outs]
     _check_alike(plans, outs)
     extras = extra_files or [{}] * len(plans)
@@ -103,7 +89,7 @@ def merge_all(
                 output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
             out = outs[0]
             jobs = [_resumed(plan, partial) for plan, partial in zip(plans, partials, strict=True)]
-            _fill(jobs, threads, hash_inputs, extras, progress)
+            _fill(jobs, threads, device, hash_inputs, extras, progress)
             for partial, out in zip(partials, outs, strict=True):
                 output.swap_in(partial, out.resolve())
     except OSError as error:
@@ -143,6 +129,7 @@ def _resumed(plan: MergePlan, partial: Path) -> Job:
 def _fill(
     jobs: list[Job],
     threads: int,
+    device: str,
     hash_inputs: bool,
     extra_files: list[dict[str, str]],
     progress: Callable[[int], object] | None,
@@ -165,7 +152,7 @@ def _fill(
         for place, shard in enumerate(jobs[0].plan.shards):
             waiting = [job for job in jobs if shard.file not in job.done]
             if waiting:
-                _write_shard(waiting, place, threads, tell)
+                write_shard(waiting, place, threads, device, tell)
             for job in jobs:
                 if job not in waiting:
                     tell(shard.nbytes)
@@ -212,118 +199,3 @@ def _reserve(path: Path, shard: OutputShard) -> None:
         if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk shows only while writing
             os.posix_fallocate(file.fileno(), 0, shard.nbytes)
         os.truncate(file.fileno(), shard.nbytes)
-
-
-def _write_shard(jobs: list[Job], place: int, threads: int, tell: Callable[[int], None]) -> None:
-    """Write one shard of every job; pieces are the parallelism."""
-    shards = [job.plan.shards[place] for job in jobs]
-    pieces, longest = _pieces(jobs, place)
-    taking, stop = Lock(), threading.Event()
-    wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
-    many = 1 + max((len(inputs_of(tensor.source)) for tensor in shards[0].tensors), default=0)
-
-    def worker() -> None:
-        torch.set_num_threads(1)  # of this thread: more would only contend
-        reader = _Reader(files, [Buffer(longest * 8) for _ in range(many)])
-        mixed = Buffer(longest * wide)
-        while not stop.is_set():
-            with taking:
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            reader.begin(piece)
-            for job, shard, target in zip(jobs, shards, targets, strict=True):
-                tensor = shard.tensors[piece.tensor]
-                data = _compute(reader, job, tensor, piece, mixed)
-                _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
-                tell(len(data))
-
-    with Files() as files, ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
-        for tensor in shards[0].tensors:
-            for info in (*inputs_of(tensor.source), tensor.source.donor):
-                files.open(info.file)
-        targets = [os.open(job.partial / shard.file, os.O_WRONLY) for job, shard in zip(jobs, shards, strict=True)]
-        for target in targets:
-            stack.callback(os.close, target)
-        stack.callback(pool.shutdown, wait=True)
-        stack.callback(stop.set)
-        for target, shard in zip(targets, shards, strict=True):
-            _pwrite(target, memoryview(shard.header), 0)
-            tell(len(shard.header))
-        futures = [pool.submit(worker) for _ in range(threads)]
-        wait(futures, return_when=FIRST_EXCEPTION)
-        stop.set()
-        for future in futures:
-            future.result()
-        for target in targets:
-            os.fsync(target)
-
-
-def _pieces(jobs: list[Job], place: int) -> tuple[Iterator[Piece], int]:
-    """The shard's pieces and the longest one's elements."""
-
-    def steps(tensor: OutputTensor) -> int:
-        operations = [job.operations.get(tensor.source.name) for job in jobs]
-        align = math.lcm(*(operation.align for operation in operations if operation))
-        return max(PIECE // align, 1) * align
-
-    def pieces() -> Iterator[Piece]:
-        for i, (tensor, step) in enumerate(zip(tensors, lengths, strict=True)):
-            shared, total = tensor.source.shared, tensor.source.donor.numel
-            for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
-                for first in range(begin, end, step):
-                    yield Piece(i, first, min(step, end - first))
-
-    tensors = jobs[0].plan.shards[place].tensors
-    lengths = [steps(tensor) for tensor in tensors]
-    longest = (min(step, tensor.source.donor.numel) for tensor, step in zip(tensors, lengths, strict=True))
-    return pieces(), max(longest, default=1)
-
-
-class _Reader:
-    """The inputs of one piece, each read once whoever asks for it."""
-
-    def __init__(self, files: Files, buffers: list[Buffer]) -> None:
-        self._files = files
-        self._buffers = buffers
-        self._read: dict[TensorInfo, Buffer] = {}
-
-    def begin(self, piece: Piece) -> None:
-        self._piece = piece
-        self._read.clear()
-
-    def bytes(self, info: TensorInfo) -> memoryview:
-        """The piece of that tensor as it lies in the file."""
-        size = ITEM_BYTES[info.dtype]
-        if info not in self._read:
-            self._read[info] = self._buffers[len(self._read)]
-            into = self._read[info].bytes[: self._piece.length * size]
-            self._files.read(info.file, info.start + self._piece.first * size, into)
-        return self._read[info].bytes[: self._piece.length * size]
-
-    def values(self, info: TensorInfo) -> Tensor:
-        """The piece of that tensor, flattened."""
-        self.bytes(info)
-        return self._read[info].view(info.dtype, self._piece.length)
-
-
-def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixed: Buffer) -> memoryview:
-    """The bytes of one piece of the result."""
-    source = tensor.source
-    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
-    if only is not None and only.dtype == tensor.dtype:
-        return reader.bytes(only)
-    result = mixed.view(tensor.dtype, piece.length)
-    if only is not None:
-        result.copy_(reader.values(only))
-    else:
-        models = [reader.values(info) for info in source.models]
-        base = reader.values(source.base) if source.base else None
-        job.operations[source.name].into(models, base, result, piece.first)
-    return mixed.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]
-
-
-def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], offset + done)

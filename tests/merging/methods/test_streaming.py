@@ -19,7 +19,7 @@ from torch import Tensor
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Group
-from mull.merging import output, stream
+from mull.merging import devices, output
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import METHODS, make
 from mull.merging.plan import MergePlan, plan_merge
@@ -97,7 +97,7 @@ def test_threads_and_pieces_and_memory(
     plan = planned(folders, name, parameters)
     wanted = weights(digests(merge(plan, tmp_path / "wanted", threads=1)))
     for threads, piece in ((2, 1 << 12), (4, 1001), (3, 1 << 30)):
-        monkeypatch.setattr(stream, "PIECE", piece)
+        monkeypatch.setattr(devices.Host, "piece", piece)
         assert weights(digests(merge(plan, tmp_path / str(piece), threads=threads))) == wanted
     inputs = [loaded(model.folder) for model in plan.group.models]
     base = loaded(plan.group.base.folder) if plan.group.base else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share, check_weights
@@ -58,6 +58,7 @@ class _MagPrune:
     scale: float
     key: int
     align: int
+    anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share
@@ -65,6 +65,7 @@ class _Fuse:
     least: float
     scale: float
     align: int = 1
+    anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.operations import merge_agreeing

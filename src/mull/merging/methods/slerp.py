@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method
@@ -94,6 +94,7 @@ class RowArcs:
     lam: float
     linear_above: float
     align: int
+    anywhere: ClassVar[bool] = False
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch

@@ -1,0 +1,164 @@
+"""Writes one shard of a merge: its pieces, in parallel, through reused buffers."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from threading import Lock
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mull.checkpoints.blocks import Buffer, Files
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
+from mull.merging import devices
+from mull.merging.devices import Host
+from mull.merging.jobs import Job, inputs_of
+from mull.merging.plan import OutputTensor
+
+
+class Piece(NamedTuple):
+    """A range of elements of one output tensor that comes from the same sources throughout."""
+
+    tensor: int
+    """Its place in the shard."""
+    first: int
+    length: int
+
+
+def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Callable[[int], None]) -> None:
+    """Write one shard of every job; pieces are the parallelism."""
+    shards = [job.plan.shards[place] for job in jobs]
+    pieces, longest = _pieces(jobs, place, devices.stage(device).piece)
+    taking, stop = Lock(), threading.Event()
+    wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
+    read = [[*inputs_of(tensor.source), tensor.source.donor] for tensor in shards[0].tensors]
+    many = max(map(len, read), default=0)
+    wide_read = max((ITEM_BYTES[info.dtype] for infos in read for info in infos), default=1)
+
+    def worker() -> None:
+        torch.set_num_threads(1)  # of this thread: more would only contend
+        with devices.stage(device) as stage:
+            reader = _Reader(files, [stage.buffer(longest * wide_read) for _ in range(many)], stage)
+            mixed = stage.buffer(longest * wide)
+            while not stop.is_set():
+                with taking:
+                    piece = next(pieces, None)
+                if piece is None:
+                    return
+                reader.begin(piece)
+                for job, shard, target in zip(jobs, shards, targets, strict=True):
+                    tensor = shard.tensors[piece.tensor]
+                    data = _compute(reader, job, tensor, piece, mixed, stage)
+                    _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
+                    tell(len(data))
+
+    with Files() as files, ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
+        for info in (info for infos in read for info in infos):
+            files.open(info.file)
+        targets = [os.open(job.partial / shard.file, os.O_WRONLY) for job, shard in zip(jobs, shards, strict=True)]
+        for target in targets:
+            stack.callback(os.close, target)
+        stack.callback(pool.shutdown, wait=True)
+        stack.callback(stop.set)
+        for target, shard in zip(targets, shards, strict=True):
+            _pwrite(target, memoryview(shard.header), 0)
+            tell(len(shard.header))
+        futures = [pool.submit(worker) for _ in range(threads)]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        stop.set()
+        for future in futures:
+            future.result()
+        for target in targets:
+            os.fsync(target)
+
+
+def _pieces(jobs: list[Job], place: int, wanted: int) -> tuple[Iterator[Piece], int]:
+    """The shard's pieces, of about `wanted` elements, and the longest one's elements."""
+
+    def steps(tensor: OutputTensor) -> int:
+        operations = [job.operations.get(tensor.source.name) for job in jobs]
+        align = math.lcm(*(operation.align for operation in operations if operation))
+        return max(wanted // align, 1) * align
+
+    def pieces() -> Iterator[Piece]:
+        for i, (tensor, step) in enumerate(zip(tensors, lengths, strict=True)):
+            shared, total = tensor.source.shared, tensor.source.donor.numel
+            for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
+                for first in range(begin, end, step):
+                    yield Piece(i, first, min(step, end - first))
+
+    tensors = jobs[0].plan.shards[place].tensors
+    lengths = [steps(tensor) for tensor in tensors]
+    longest = (min(step, tensor.source.donor.numel) for tensor, step in zip(tensors, lengths, strict=True))
+    return pieces(), max(longest, default=1)
+
+
+class _Reader:
+    """The inputs of one piece, each read once whoever asks for it."""
+
+    def __init__(self, files: Files, buffers: list[Buffer], stage: Host) -> None:
+        self._files = files
+        self._buffers = buffers
+        self._stage = stage
+        self._read: dict[TensorInfo, Buffer] = {}
+        self._sent: dict[TensorInfo, Tensor] = {}
+
+    def begin(self, piece: Piece) -> None:
+        self._piece = piece
+        self._read.clear()
+        self._sent.clear()
+
+    def bytes(self, info: TensorInfo) -> memoryview:
+        """The piece of that tensor as it lies in the file."""
+        size = ITEM_BYTES[info.dtype]
+        if info not in self._read:
+            self._read[info] = self._buffers[len(self._read)]
+            into = self._read[info].bytes[: self._piece.length * size]
+            self._files.read(info.file, info.start + self._piece.first * size, into)
+        return self._read[info].bytes[: self._piece.length * size]
+
+    def values(self, info: TensorInfo) -> Tensor:
+        """The piece of that tensor, flattened."""
+        self.bytes(info)
+        return self._read[info].view(info.dtype, self._piece.length)
+
+    def sent(self, info: TensorInfo) -> Tensor:
+        """The same where the arithmetic runs."""
+        if info not in self._sent:
+            self._sent[info] = self._stage.send(self.values(info))
+        return self._sent[info]
+
+
+def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixed: Buffer, stage: Host) -> memoryview:
+    """The bytes of one piece of the result."""
+    source = tensor.source
+    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
+    if only is not None and only.dtype == tensor.dtype:
+        return reader.bytes(only)
+    result = mixed.view(tensor.dtype, piece.length)
+    if only is not None:
+        result.copy_(reader.values(only))
+    else:
+        operation = job.operations[source.name]
+        values = reader.sent if operation.anywhere else reader.values
+        models = [values(info) for info in source.models]
+        base = values(source.base) if source.base else None
+        if operation.anywhere:
+            computed = stage.room(result)
+            operation.into(models, base, computed, piece.first)
+            stage.fetch(computed, result)
+        else:
+            operation.into(models, base, result, piece.first)
+    return mixed.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]
+
+
+def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(data):
+        done += os.pwrite(descriptor, data[done:], offset + done)

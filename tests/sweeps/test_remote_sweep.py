@@ -189,3 +189,39 @@ def test_sampling_and_token_limit_reach_the_server(serve, tmp_path):
     sent = [json.loads(line) for line in log.read_text().splitlines() if json.loads(line)["max_tokens"] > 1]
     assert {(e["temperature"], e["top_p"], e["top_k"], e["max_tokens"]) for e in sent} == {(0.7, 0.8, -1, 600)}
     assert not any("seed" in entry for entry in sent)
+
+
+def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
+    """Greedily, so that seeds do not matter. It goes on from its record without asking the server again."""
+    asked = ("--lambdas", "0,0.4,0.6,1", "--questions", "14", "-k", "2", "--max-tokens", "90", "--temperature", "0")
+    url = serve(pair=True)
+    where = ("--endpoint", url, "--model-map", "name@{lambda}", "--concurrency", "28")
+
+    def choose(*options):
+        command = [sys.executable, "-m", "mull.cli.main", "choose", *options, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+    remote = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    assert remote.returncode == 0, remote.stderr
+    local = choose(*ENDS, *asked, "--limit", "600", "--run", str(tmp_path / "local"))
+    assert local.returncode == 0, local.stderr
+    found, wanted = json.loads(remote.stdout), json.loads(local.stdout)
+    assert found["pick"] == wanted["pick"] and found["responses"] == wanted["responses"]
+    again = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    assert json.loads(again.stdout) == found and "asking the servers" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--endpoint", "http://h/v1", "--model-map", "m@{lambda}"], "--run is missing"),
+        (["--endpoint", "http://h/v1", "--run", "r"], "--model-map is missing"),
+        (["--endpoint", "http://h/v1", "--model-map", "m@{lambda}", "--run", "r", *ENDS], "cannot be had from servers"),
+        (["x", "--endpoint", "http://h/v1"], "--endpoint asks for a new one"),
+    ],
+)
+def test_choosing_from_servers_with_options_that_do_not_fit(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["choose", "--max-tokens", "90", *options])
+    assert result.exit_code == 2 and said in result.output
+    assert not any(tmp_path.iterdir())

@@ -8,6 +8,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mull.cli.endpoint_options import (
+    ConcurrencyOption,
+    EndpointMapOption,
+    EndpointOption,
+    KeyVariableOption,
+    ModelMapOption,
+    OmitOption,
+    PerMinuteOption,
+    RetriesOption,
+    Servers,
+    TimeoutOption,
+    refuse_local,
+)
 from mull.cli.options import (
     AllowOption,
     BatchSizeOption,
@@ -31,13 +44,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
-    from rich.progress import Progress, TaskID
 
+    from mull.benchmarks import Benchmark
+    from mull.engines.base import Sampling
     from mull.study.choose import Choice
     from mull.study.options import Goal
-    from mull.study.race import Outcome, Step
+    from mull.study.race import Outcome
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
+    from mull.sweeps.run import Ready
+    from mull.sweeps.settings import Setting
+
+_GRID = "0:1:0.05"
 
 
 def choose(
@@ -62,7 +80,10 @@ def choose(
     benchmark: Annotated[str, typer.Option(help="Benchmark, as in `mull sweep`.", metavar="NAME")] = "tiny",
     data: DataOption = None,
     grader: GraderOption = None,
-    lambdas: Annotated[str, typer.Option(help="λ to choose from.", metavar="GRID")] = "0:1:0.05",
+    lambdas: Annotated[
+        str | None,
+        typer.Option(help=f"λ to choose from (default: {_GRID}, or those of --endpoint-map).", metavar="GRID"),
+    ] = None,
     k: Annotated[int, typer.Option("-k", help="Most samples per question and λ.", min=1)] = 8,
     questions: QuestionsOption = None,
     question_seed: QuestionSeedOption = 0,
@@ -78,6 +99,15 @@ def choose(
     batch_size: BatchSizeOption = None,
     trust_remote_code: TrustOption = False,
     allow: AllowOption = None,
+    endpoint: EndpointOption = None,
+    model_map: ModelMapOption = None,
+    endpoint_map: EndpointMapOption = None,
+    key_variable: KeyVariableOption = None,
+    concurrency: ConcurrencyOption = 16,
+    per_minute: PerMinuteOption = None,
+    retries: RetriesOption = 6,
+    timeout: TimeoutOption = 3600.0,
+    omit: OmitOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Choose λ: the most accurate within a budget of tokens, or the cheapest above a floor of accuracy.
@@ -89,28 +119,41 @@ def choose(
     in which the better half is sampled twice as much. A quarter of the questions is kept to report on. After Ctrl-C the
     same command goes on; another goal in the same folder uses what is there.
 
-    Example:
+    Examples:
 
     `mull choose --instruct A --thinking B --benchmark tiny --max-tokens 60 --run chosen`
+
+    Models that servers hold already need no checkpoints here:
+
+    `mull choose --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --max-tokens 60 --run chosen`
     """
     from mull.study.options import Goal
 
     goal = Goal(max_tokens=max_tokens, quantile=quantile, min_accuracy=min_accuracy)
+    servers = Servers(endpoint, model_map, endpoint_map, key_variable, concurrency, per_minute, retries, timeout, omit)
     sampling = {"--instruct": instruct, "--thinking": thinking, "--run": run}
     if folder is not None:
         given = [option for option, value in sampling.items() if value is not None]
+        given += ["--endpoint"] if servers.given else []
         if given:
             raise MullError(
                 f"{folder} is a run to choose from, and {given[0]} asks for a new one", "give one of the two"
             )
         _from_run(folder, goal, json=json)
         return
+    if servers.given:
+        local = {
+            "--instruct": instruct, "--thinking": thinking, "--allow": allow, "--donor": donor != Donor.thinking,
+            "--device": device != "auto", "--batch-size": batch_size, "--trust-remote-code": trust_remote_code,
+        }  # fmt: skip
+        refuse_local(local)
+        sampling = {"--run": run}
     missing = [option for option, value in sampling.items() if value is None]
-    if instruct is None or thinking is None or run is None:
-        raise MullError(f"{missing[0]} is missing", "give the folder of a run, or --instruct, --thinking and --run")
+    if run is None or missing:
+        needed = "--run" if servers.given else "--instruct, --thinking and --run"
+        raise MullError(f"{missing[0]} is missing", f"give the folder of a run, or {needed}")
     from mull.benchmarks import load_benchmark
-    from mull.checkpoints.pair import Pair
-    from mull.cli.merge import print_warnings
+    from mull.cli.racing import race_in
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients, parse_lambdas
     from mull.sweeps.plan import SweepPlan
@@ -122,21 +165,31 @@ def choose(
         drawn = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=limit or chosen.max_tokens)
     except ValueError as error:
         raise MullError(str(error)) from None
-    settings = [Setting.of(Coefficients.scalar(lam)) for lam in parse_lambdas(lambdas)]
-    pair = Pair.open(instruct, thinking, donor=donor.value)
-    print_warnings(pair.check(allow or ()), stderr)
-    with stderr.status("starting torch"):
-        from mull.engines.local import arithmetic
+    endpoints = servers.endpoints(lambdas, grid=_GRID) if servers.given else None
+    lams = endpoints.lambdas if endpoints else parse_lambdas(lambdas or _GRID)
+    settings = [Setting.of(Coefficients.scalar(lam)) for lam in lams]
+    if endpoints:
+        remote = servers.engine(endpoints)
+        plan = SweepPlan(None, settings, chosen, k, drawn, seed, "remote", endpoints=endpoints)
+    else:
+        remote = None
+        assert instruct is not None and thinking is not None
+        plan = _local_plan(instruct, thinking, donor, allow, device, settings, chosen, k, drawn, seed, stderr)
 
-        engine = arithmetic(pair.donor.folder, device)
-    plan = SweepPlan(pair, settings, chosen, k, drawn, seed, engine)
-    outcome = _race(plan, goal, run, device, batch_size, trust_remote_code, stderr, strict=limit is not None)
+    def make_ready() -> Ready:
+        from mull.cli.recording import load_engine, prepare_remote
+
+        if remote:
+            return prepare_remote(plan, stderr, remote)
+        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=limit is not None)
+
+    outcome = race_in(run, plan, goal, make_ready, stderr)
     _show(outcome.choice, outcome.deciding, stdout, json=json, outcome=outcome)
     if not json:
         share = outcome.asked / outcome.full
         spent = f"{outcome.asked:,} responses, {share:.0%} of the {outcome.full:,} of the whole grid"
         stdout.print(f"\n{spent}; run: {run}", highlight=False, markup=False, soft_wrap=True)
-        if outcome.choice.pick is not None:
+        if outcome.choice.pick is not None and endpoints is None:
             command = (
                 f"mull merge --instruct {instruct} --thinking {thinking} --lambda {outcome.choice.pick.setting} -o out"
             )
@@ -145,23 +198,22 @@ def choose(
 
 def _from_run(folder: Path, goal: Goal, *, json: bool) -> None:
     from mull.study.choose import choose as choose_from
+    from mull.study.comparable import comparable
     from mull.sweeps.store import RunStore
 
     stdout, stderr = consoles()
     with RunStore.open(folder) as store:
         samples = store.samples(texts=False)
-        planned = len(store.questions) * store.plan["k"]
-    counts: dict[str, int] = {}
-    for sample in samples:
-        counts[sample.setting] = counts.get(sample.setting, 0) + 1
-    unfinished = [setting for setting, count in counts.items() if count < planned]
-    if unfinished and len(unfinished) < len(counts):
-        samples = [sample for sample in samples if sample.setting not in unfinished]
-        said = f"not finished, so left out: λ = {', '.join(unfinished)}"
-        stderr.print(said, highlight=False, markup=False)
-    elif unfinished:
+        planned = len(store.questions)
+    found = comparable(samples, planned)
+    if len(found.left_out) == len({sample.setting for sample in samples}):
         stderr.print("no λ is finished: short answers come first, so the figures may change", highlight=False)
-    _show(choose_from(samples, goal), samples, stdout, json=json)
+    elif found.left_out:
+        said = f"not finished, so left out: λ = {', '.join(found.left_out)}"
+        stderr.print(said, highlight=False, markup=False)
+    if found.samples and found.questions < planned:
+        stderr.print(f"on the {found.questions} of {planned} questions that all λ were asked", highlight=False)
+    _show(choose_from(found.samples, goal), found.samples, stdout, json=json)
 
 
 def _show(
@@ -177,69 +229,27 @@ def _show(
         print_choice(choice, still, stdout, outcome)
 
 
-def _race(
-    plan: SweepPlan,
-    goal: Goal,
-    run: Path,
+def _local_plan(
+    instruct: str,
+    thinking: str,
+    donor: Donor,
+    allow: list[str] | None,
     device: str,
-    batch_size: int | None,
-    trust_remote_code: bool,
+    settings: list[Setting],
+    benchmark: Benchmark,
+    k: int,
+    sampling: Sampling,
+    seed: int,
     stderr: Console,
-    *,
-    strict: bool,
-) -> Outcome:
-    from mull.cli.recording import load_engine
-    from mull.sweeps.run import Ready, provenance
-    from mull.sweeps.search import run_race, start
-    from mull.sweeps.store import RunStore
+) -> SweepPlan:
+    from mull.checkpoints.pair import Pair
+    from mull.cli.merge import print_warnings
+    from mull.sweeps.plan import SweepPlan
 
-    def make_ready() -> Ready:
-        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=strict)
+    pair = Pair.open(instruct, thinking, donor=donor.value)
+    print_warnings(pair.check(allow or ()), stderr)
+    with stderr.status("starting torch"):
+        from mull.engines.local import arithmetic
 
-    with stderr.status("drawing the questions"):
-        racing = start(plan, goal)
-    shown = _Shown(stderr)
-    with RunStore.record(run, plan, provenance(plan)) as store:
-        if store.count():
-            stderr.print(f"{store.count():,} responses are on record", highlight=False)
-        try:
-            return run_race(plan, racing, store, make_ready, shown.step, shown.sample)
-        finally:
-            shown.stop()
-
-
-class _Shown:
-    """Says what each step of the race is for; on a terminal a bar over its responses, with the time left."""
-
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.title, self.total = "", 0
-        self.progress: Progress | None = None
-        self.task: TaskID | None = None
-
-    def step(self, step: Step, missing: int) -> None:
-        self.stop()
-        self.title, self.total = step.why, missing
-        known = len(step.asks) - missing
-        self.console.print(step.why + (f" ({known:,} on record)" if known else ""), highlight=False, markup=False)
-
-    def sample(self, sample: Sample) -> None:
-        from mull.cli import interrupt
-
-        interrupt.check()
-        if not self.console.is_terminal:
-            return
-        if self.progress is None:  # not before: loading the weights shows a status of its own
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("λ = {task.fields[setting]}, ETA"))
-            self.progress = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
-            self.progress.start()
-            self.task = self.progress.add_task(self.title, total=self.total, setting=sample.setting)
-        assert self.task is not None
-        self.progress.update(self.task, advance=1, setting=sample.setting)
-
-    def stop(self) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-        self.progress = self.task = None
+        engine = arithmetic(pair.donor.folder, device)
+    return SweepPlan(pair, settings, benchmark, k, sampling, seed, engine)

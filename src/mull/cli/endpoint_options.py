@@ -1,16 +1,20 @@
-"""Options of `mull sweep` for responses from servers, and the endpoints they stand for."""
+"""Options for responses from servers, and the endpoints they stand for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mull.errors import MullError
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mull.engines.endpoints import Endpoints
+    from mull.engines.remote import RemoteEngine
 
 _PANEL = "Responses from servers, instead of checkpoints"
 GRID = "0:1:0.1"
@@ -69,26 +73,65 @@ OmitOption = Annotated[
 ]
 
 
-def endpoints_from(
-    endpoint: str | None,
-    model_map: str | None,
-    endpoint_map: Path | None,
-    lambdas: str | None,
-    omit: Sequence[str],
-    *,
-    extrapolate: bool,
-) -> Endpoints:
-    """The target of each λ. Raises `MullError` where the options do not fit together."""
-    from mull.engines.endpoints import Endpoints
-    from mull.errors import MullError
-    from mull.merging.coefficients import parse_lambdas
+@dataclass(frozen=True)
+class Servers:
+    """Those options, as given."""
 
-    if endpoint_map is None:
-        if endpoint is None or model_map is None:
-            missing = "--endpoint" if endpoint is None else "--model-map"
-            raise MullError(f"{missing} is missing", "give --endpoint URL --model-map 'name@{lambda}'")
-        return Endpoints.pattern(endpoint, model_map, parse_lambdas(lambdas or GRID, extrapolate=extrapolate), omit)
-    if endpoint is not None or model_map is not None:
-        raise MullError("--endpoint-map holds URLs and models already", "leave --endpoint and --model-map out")
-    found = Endpoints.read(endpoint_map, extrapolate=extrapolate, omit=omit)
-    return found if lambdas is None else found.only(parse_lambdas(lambdas, extrapolate=extrapolate))
+    endpoint: str | None
+    model_map: str | None
+    endpoint_map: Path | None
+    key_variable: str | None
+    concurrency: int
+    per_minute: float | None
+    retries: int
+    timeout: float
+    omit: Sequence[str] | None
+
+    @property
+    def given(self) -> bool:
+        """Whether servers are to answer."""
+        return bool(self.endpoint or self.model_map or self.endpoint_map)
+
+    def endpoints(self, lambdas: str | None, *, extrapolate: bool = False, grid: str = GRID) -> Endpoints:
+        """The target of each λ, of `grid` where neither `lambdas` nor a file names them.
+
+        Raises `MullError` where the options do not fit together.
+        """
+        from mull.engines.endpoints import Endpoints
+        from mull.merging.coefficients import parse_lambdas
+
+        omit = self.omit or ()
+        if self.endpoint_map is None:
+            if self.endpoint is None or self.model_map is None:
+                missing = "--endpoint" if self.endpoint is None else "--model-map"
+                raise MullError(f"{missing} is missing", "give --endpoint URL --model-map 'name@{lambda}'")
+            lams = parse_lambdas(lambdas or grid, extrapolate=extrapolate)
+            return Endpoints.pattern(self.endpoint, self.model_map, lams, omit)
+        if self.endpoint is not None or self.model_map is not None:
+            raise MullError("--endpoint-map holds URLs and models already", "leave --endpoint and --model-map out")
+        found = Endpoints.read(self.endpoint_map, extrapolate=extrapolate, omit=omit)
+        return found if lambdas is None else found.only(parse_lambdas(lambdas, extrapolate=extrapolate))
+
+    def engine(self, endpoints: Endpoints) -> RemoteEngine:
+        """Raises `MullError` where the variable that should hold the key is not set."""
+        import os
+
+        from mull.engines.remote import KEY_VARIABLE, RemoteEngine
+
+        if self.key_variable and not os.environ.get(self.key_variable):
+            raise MullError(f"the environment variable {self.key_variable} is not set", "put the API key into it")
+        return RemoteEngine(
+            endpoints,
+            concurrency=self.concurrency,
+            retries=self.retries,
+            timeout=self.timeout,
+            per_minute=self.per_minute,
+            key_variable=self.key_variable or KEY_VARIABLE,
+        )
+
+
+def refuse_local(given: Mapping[str, object]) -> None:
+    """Raise `MullError` for options (name → whether it is set) that only checkpoints can obey."""
+    named = ", ".join(option for option, is_set in given.items() if is_set)
+    if named:
+        raise MullError(f"{named} cannot be had from servers", "leave it out, or the endpoints")

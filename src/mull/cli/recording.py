@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mull.engines.remote import RemoteEngine
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
     from mull.sweeps.run import Prompts, Ready, SwitchingEngine
@@ -69,6 +70,17 @@ def load_engine(
     if notice:
         stderr.print(notice, highlight=False, soft_wrap=True)
     return Ready(engine, prompts)
+
+
+def prepare_remote(plan: SweepPlan, stderr: Console, engine: RemoteEngine) -> Ready:
+    """The servers, once they have said that they can answer, and the prompts as they will be sent."""
+    from mull.cli.progress import item_progress
+    from mull.sweeps.run import Ready, render_prompts
+
+    with stderr.status("asking the servers"):
+        engine.check(plan.sampling.max_tokens)
+    with item_progress("preparing the prompts", len(plan.benchmark.questions()), stderr) as advance:
+        return Ready(engine, render_prompts(plan, engine, advance))
 
 
 def record_samples(

@@ -17,8 +17,9 @@ from mull.cli.endpoint_options import (
     OmitOption,
     PerMinuteOption,
     RetriesOption,
+    Servers,
     TimeoutOption,
-    endpoints_from,
+    refuse_local,
 )
 from mull.cli.options import (
     AllowOption,
@@ -41,6 +42,7 @@ from mull.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from mull.engines.remote import RemoteEngine
     from mull.merging.coefficients import Coefficients
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
@@ -113,7 +115,6 @@ def sweep(
     from mull.benchmarks import load_benchmark
     from mull.checkpoints.pair import Pair
     from mull.cli.merge import print_warnings
-    from mull.cli.sweep_remote import refuse_local, remote_engine, sample_remote
     from mull.engines.base import Sampling
     from mull.errors import MullError
     from mull.merging.coefficients import Coefficients
@@ -128,18 +129,17 @@ def sweep(
         )
     except ValueError as error:
         raise MullError(str(error)) from None
-    if endpoint or model_map or endpoint_map:
-        local = {
+    servers = Servers(endpoint, model_map, endpoint_map, key_variable, concurrency, per_minute, retries, timeout, omit)
+    if servers.given:
+        refuse_local({
             "--instruct": instruct, "--thinking": thinking, "--layers": layers, "--modules": modules, "--allow": allow,
             "--donor": donor != Donor.thinking, "--device": device != "auto", "--batch-size": batch_size,
             "--trust-remote-code": trust_remote_code,
-        }  # fmt: skip
-        refuse_local(option for option, value in local.items() if value)
-        endpoints = endpoints_from(endpoint, model_map, endpoint_map, lambdas, omit or (), extrapolate=extrapolate)
+        })  # fmt: skip
+        endpoints = servers.endpoints(lambdas, extrapolate=extrapolate)
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]
         plan = SweepPlan(None, settings, chosen, k, sampling, seed, "remote", endpoints=endpoints)
-        engine = remote_engine(endpoints, key_variable, concurrency, retries, timeout, per_minute)
-        samples = sample_remote(plan, run, engine)
+        samples = sample_remote(plan, run, servers.engine(endpoints))
     else:
         if instruct is None or thinking is None:
             missing = "--instruct" if instruct is None else "--thinking"
@@ -173,6 +173,18 @@ def _weights(lambdas: str, layers: str | None, modules: str | None, *, extrapola
         Coefficients.only(lam, layers=span, modules=kinds, extrapolate=extrapolate)
         for lam in parse_lambdas(lambdas, extrapolate=extrapolate)
     ]
+
+
+def sample_remote(plan: SweepPlan, run: Path, engine: RemoteEngine) -> list[Sample]:
+    """Run `plan` in the folder `run` under a live table; returns all samples on record."""
+    from mull.cli.recording import complete_samples, prepare_remote, record_samples
+
+    _, stderr = consoles()
+    done = complete_samples(plan, run, stderr)
+    if done is not None:
+        return done
+    ready = prepare_remote(plan, stderr, engine)
+    return record_samples(plan, run, ready.engine, ready.prompts, stderr)
 
 
 def sample(

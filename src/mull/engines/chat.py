@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 import time
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Self
 import httpx2
 
 from mull.engines.base import Sampling
-from mull.engines.endpoints import Target
+from mull.engines.endpoints import OMITTABLE, Target
 from mull.errors import MullError, nearest
 from mull.thinking import CLOSE, OPEN
 
@@ -100,7 +101,15 @@ def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
     if not isinstance(tokens, int):
         raise MullError("the server's replies hold no usage.completion_tokens", "turn its token counts on")
     finish = "length" if reason in ("length", "max_tokens") else "stop"
+    if finish == "stop":
+        reasoning, content = (_END.sub("", text) for text in (reasoning, content))
     return Reply(joined(reasoning, content, finish), tokens, finish, seconds)
+
+
+_END = re.compile(
+    r"(?:<\|(?:im_end|endoftext|eot_id|end_of_text|end|return)\|>|<end_of_turn>|</s>|<｜end▁of▁sentence｜>)\s*\Z"
+)
+"""Marks of a turn's end that some servers (transformers serve) leave in the text; not part of any answer."""
 
 
 def joined(reasoning: str, content: str, finish: str) -> str:
@@ -222,7 +231,9 @@ def refuse(response: httpx2.Response, target: Target, key: Key, models: Collecti
     if code in (301, 302, 303, 307, 308, 404, 405):
         what = f"{target.url}/chat/completions does not exist (HTTP {code})"
         raise MullError(what, "give the base URL of the API, as in http://host:8000/v1")
-    raise Refused(f"{target.url} refuses a request (HTTP {code}{said})")
+    named = [name for name in OMITTABLE if re.search(rf"\b{name}\b", said)]
+    hint = f" (--omit {' --omit '.join(named)} leaves it out)" if named else ""
+    raise Refused(f"{target.url} refuses a request (HTTP {code}{said}){hint}")
 
 
 def _said(response: httpx2.Response) -> str:

@@ -82,7 +82,10 @@ class RemoteEngine:
         with httpx2.Client(headers=self._key.headers(), timeout=timeout) as http:
             for url, targets in by_url.items():
                 try:
-                    self._check_server(http, url, targets, limit)
+                    try:
+                        self._check_server(http, url, targets, limit)
+                    except (httpx2.ReadError, httpx2.RemoteProtocolError):  # some servers hang up after an error
+                        self._check_server(http, url, targets, limit)
                 except Again:
                     continue  # busy, not wrong
                 except Refused as error:

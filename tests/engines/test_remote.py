@@ -223,7 +223,7 @@ def test_thoughts_that_a_server_splits_off_come_back(serve, field):
 
 def test_fields_that_a_server_refuses_can_be_left_out(serve):
     url = serve(refused=["top_k"])
-    with pytest.raises(MullError, match="HTTP 400: Unrecognized request argument supplied: top_k.*--omit top_k leaves it out"):
+    with pytest.raises(MullError, match=r"HTTP 400: .* supplied: top_k.*--omit top_k leaves it out"):
         engine = engine_at(url)
         list(engine.generate(requests_of(engine, 1)))
     engine = engine_at(url, omit=["top_k"])

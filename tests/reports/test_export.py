@@ -3,6 +3,7 @@
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 
 import polars
 import pytest
@@ -34,6 +35,16 @@ def test_the_numbers_are_those_of_the_metrics(samples):
     assert first["accuracy"] == pytest.approx(100 * difference.difference)
     assert first["tokens_low"] == pytest.approx(paired_difference(samples, first["setting"], "1", "tokens").low)
     assert first["p_holm"] >= difference.p_value
+
+
+def test_what_graders_say_beyond_right_and_wrong_is_a_table(samples):
+    assert "scores" not in tables(samples)
+    scored = [replace(s, scores={"as_it_stands": float(s.index == 0)} if s.lam == 1 else {}) for s in samples]
+    first, *_, last = tables(scored)["scores"].iter_rows(named=True)
+    assert first["setting"] == "0" and first["unclosed_as_it_stands"] is None
+    assert last["setting"] == "1" and last["unclosed_as_it_stands"] == 50.0
+    mean = next(m.mean_at_k.value for m in metrics([s for s in scored if s.finish == "stop"]) if m.setting == "1")
+    assert last["completed_only"] == pytest.approx(100 * mean)
 
 
 def test_cost_adds_up(samples):

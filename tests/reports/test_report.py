@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -12,6 +13,7 @@ import pytest
 
 from mull.errors import MullError
 from mull.reports.build import write_report
+from mull.reports.html import page
 from mull.reports.responses import LONGEST, embed, encode
 from mull.reports.results import results
 from mull.study.stages import stages_of_table
@@ -196,6 +198,16 @@ def test_small_runs_are_reported(make, tmp_path, lambdas, others, questions, k):
     assert "Accuracy over tokens" in page.words
     assert ("The three stages" in page.words) == bool(lambdas)
     assert "nan" not in page.words.lower().replace("provenance", "")
+
+
+def test_further_scores_have_a_table_of_their_own(run_folder, report, tmp_path):
+    assert "Further scores" not in report[2].words
+    with RunStore.open(run_folder) as store:
+        found = results(store)
+    scored = [replace(s, scores={"as_it_stands": 1.0} if s.setting == "1" else {}) for s in found.samples]
+    words = Page(page(replace(found, samples=scored))).words
+    assert "Further scores setting completed only, % unclosed as it stands, %" in words
+    assert re.search(r"unclosed as it stands, % λ 0 [\d.]+ ± [\d.]+ –", words) and "100.0 ± 0.0" in words
 
 
 def test_no_transition_is_said(make, tmp_path):

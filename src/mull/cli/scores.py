@@ -18,17 +18,14 @@ def scores_table(samples: Sequence[Sample]) -> Table | None:
     from rich.table import Table
 
     from mull.reports.format import percent
-    from mull.study.scores import further_scores
+    from mull.study.scores import names_of_scores, scores_by_setting
 
-    groups: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: (s.lam is None, s.lam or 0.0, s.setting)):
-        groups.setdefault(sample.setting, []).append(sample)
-    if not any(sample.scores for sample in samples):
+    found = scores_by_setting(samples)
+    if not found:
         return None
-    found = {setting: further_scores(rows) for setting, rows in groups.items()}
-    heads = list(dict.fromkeys(name for scores in found.values() for name in scores))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, title="further scores, %", title_justify="left")
-    table.add_column("λ" if all(rows[0].lam is not None for rows in groups.values()) else "setting", overflow="fold")
+    table.add_column("λ" if all(sample.lam is not None for sample in samples) else "setting", overflow="fold")
+    heads = names_of_scores(found)
     for head in heads:
         table.add_column(head, justify="right")
     for setting, scores in found.items():

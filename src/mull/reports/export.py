@@ -14,14 +14,16 @@ from typing import Any, Literal
 import polars
 
 from mull.errors import MullError
-from mull.study.metrics import SettingMetrics, by_stratum, metrics
+from mull.study.metrics import Estimate, SettingMetrics, by_stratum, metrics
 from mull.study.paired import PairedDifference, contrasts
 from mull.study.records import Sample
+from mull.study.scores import names_of_scores, scores_by_setting
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
 _SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation")
 _ESTIMATES = (*_SHARES, "tokens", "tokens_p95")
+_NONE = Estimate(math.nan, math.nan)
 _HEADS = {
     "mean_at_k": "Mean@$k$", "pass_at_k": "Pass@$k$", "vote_at_k": "Vote@$k$", "think_ratio": r"Think \#R",
     "truncation": "cut off", "tokens": r"Token \#N", "tokens_p95": "Token p95",
@@ -29,13 +31,18 @@ _HEADS = {
 
 
 def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str, polars.DataFrame]:
-    """Every table of a run by name: `metrics`, `strata` where there are several, `cost`, and `contrasts`.
+    """Every table of a run by name: `metrics`, `scores` where graders say more than right or wrong,
+    `strata` where there are several, `cost`, and `contrasts`.
 
     Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ.
     Raises `MullError` for an unknown reference.
     """
     found = metrics(samples)
     result = {"metrics": polars.DataFrame([_row(m) for m in found])}
+    scores = scores_by_setting(samples)
+    if scores:
+        names = names_of_scores(scores)
+        result["scores"] = polars.DataFrame([_scores(setting, own, names) for setting, own in scores.items()])
     strata = by_stratum(samples)
     if len(strata) > 1:
         rows = [{"stratum": name} | _row(m) for name, each in strata.items() for m in each]
@@ -91,6 +98,14 @@ def _row(m: SettingMetrics) -> dict[str, Any]:
     for field in _ESTIMATES:
         estimate, scale = getattr(m, field), 100 if field in _SHARES else 1
         row[field], row[f"{field}_error"] = _number(estimate.value * scale), _number(estimate.error * scale)
+    return row
+
+
+def _scores(setting: str, scores: dict[str, Estimate], names: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"setting": setting}
+    for name in names:
+        found, column = scores.get(name, _NONE), name.replace(",", "").replace(" ", "_")
+        row[column], row[f"{column}_error"] = _number(found.value * 100), _number(found.error * 100)
     return row
 
 

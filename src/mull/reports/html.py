@@ -16,6 +16,7 @@ from mull.reports.html_tables import (
     frontier_table,
     metrics_table,
     pairs_table,
+    scores_table,
     stages_table,
     strata_table,
 )
@@ -33,7 +34,7 @@ _BAND = "Bands: ±1.96 standard errors (95 %), clustered by question."
 def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int = MOST_BYTES) -> str:
     """The whole page as text. `overlay` are published rows for the Think #R figure; `most_bytes` caps the responses."""
     sections = list(filter(None, (_stages(results, overlay), _frontier(results), _metrics(results))))
-    sections += list(filter(None, (_differences(results), _strata(results))))
+    sections += list(filter(None, (_scores(results), _differences(results), _strata(results))))
     links = [(key, title) for key, title, _ in sections] + [("responses", "Responses"), ("record", "Plan")]
     embedded = embed(results, most_bytes)
     return Template(_resource("page.html")).substitute(
@@ -63,8 +64,9 @@ def _section(key: str, title: str, body: str) -> str:
 
 
 def _scope(results: Results) -> str:
-    n, settings = len(results.questions), len(results.plan["settings"])
-    return f"{results.benchmark} · {n:,} questions × {results.plan['k']} samples × {settings} settings"
+    n, k, settings = len(results.questions), results.plan["k"], len(results.plan["settings"])
+    samples = "sample" if k == 1 else "samples"
+    return f"{results.benchmark} · {n:,} questions × {k} {samples} × {settings} settings"
 
 
 def _banner(results: Results) -> str:
@@ -198,6 +200,16 @@ def _metrics(results: Results) -> tuple[str, str, str]:
         "generated tokens per response, thought included. ● marks the frontier."
     )
     return "metrics", "All metrics", f'{metrics_table(results)}<p class="note">{escape(note)}</p>'
+
+
+def _scores(results: Results) -> tuple[str, str, str] | None:
+    table = scores_table(results)
+    note = (
+        "Values ± one standard error, clustered by question. Completed only: Mean@k over the responses that ended by "
+        "themselves, which are other ones at each setting. Unclosed as it stands: a thought that was cut off counts as "
+        "right where the right answer stands in it."
+    )
+    return ("scores", "Further scores", f'{table}<p class="note">{note}</p>') if table else None
 
 
 def _differences(results: Results) -> tuple[str, str, str] | None:

@@ -19,6 +19,7 @@ from mull.reports.format import (
 )
 from mull.reports.results import Comparison, Results
 from mull.study.metrics import SettingMetrics
+from mull.study.scores import names_of_scores, scores_by_setting
 from mull.study.stages import Stages
 from mull.thinking import ThinkingKind
 
@@ -45,6 +46,18 @@ def metrics_table(results: Results) -> str:
         for m in results.metrics
     ]
     return _table(head, rows, "Metrics of every setting")
+
+
+def scores_table(results: Results) -> str:
+    """What the graders say beyond right and wrong, one row per setting; empty where they say nothing."""
+    found = scores_by_setting(results.samples)
+    heads = names_of_scores(found)
+    rows = [
+        _row(setting_name(m), *(_error(percent(own[head])) if head in own else NONE for head in heads))
+        for m in results.metrics
+        if (own := found.get(m.setting))
+    ]
+    return _table(["setting", *(f"{head}, %" for head in heads)], rows, "Further scores") if rows else ""
 
 
 def strata_table(results: Results) -> str:

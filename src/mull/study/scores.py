@@ -8,7 +8,7 @@ grader failed on the response); IFEval: `prompt_loose`, `instructions`, `followe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -89,6 +89,21 @@ def further_scores(samples: Sequence[Sample]) -> dict[str, Estimate]:
     if "ungraded" in names:
         found["ungraded"] = mean_score(samples, "ungraded", 0.0)
     return found
+
+
+def scores_by_setting(samples: Iterable[Sample]) -> dict[str, dict[str, Estimate]]:
+    """`further_scores` of each setting, by rising λ; empty where the graders said no more than right or wrong."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda s: (s.lam is None, s.lam or 0.0, s.setting)):
+        groups.setdefault(sample.setting, []).append(sample)
+    if not any(sample.scores for own in groups.values() for sample in own):
+        return {}
+    return {setting: further_scores(own) for setting, own in groups.items()}
+
+
+def names_of_scores(found: Mapping[str, Mapping[str, Estimate]]) -> list[str]:
+    """Every score that some setting has, in the order of `further_scores`."""
+    return list(dict.fromkeys(name for scores in found.values() for name in scores))
 
 
 def _complement(estimate: Estimate) -> Estimate:

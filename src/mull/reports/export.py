@@ -20,11 +20,11 @@ from mull.study.records import Sample
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
-_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation")
+_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation", "unanswered")
 _ESTIMATES = (*_SHARES, "tokens", "tokens_p95")
 _HEADS = {
     "mean_at_k": "Mean@$k$", "pass_at_k": "Pass@$k$", "vote_at_k": "Vote@$k$", "think_ratio": r"Think \#R",
-    "truncation": "cut off", "tokens": r"Token \#N", "tokens_p95": "Token p95",
+    "truncation": "cut off", "unanswered": "no answer", "tokens": r"Token \#N", "tokens_p95": "Token p95",
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from mull.thinking import ThinkingKind
 
 def metrics_table(results: Results) -> str:
     """One row per setting with every metric."""
-    head = ["setting", *_performance_head(results.metrics), "Think #R, %", "Token #N", "95th percentile", "cut off, %"]
+    head = ["setting", *_performance_head(results.metrics), "Think #R, %", "Token #N", "95th percentile"]
+    head += ["cut off, %", "no answer, %"]
     # What no response did needs no column.
     kinds: list[ThinkingKind] = [kind for kind in _ODD_KINDS if any(m.thinking[kind].value for m in results.metrics)]
     head += [f"{kind}, %" for kind in kinds] + ["responses"]
@@ -38,6 +39,7 @@ def metrics_table(results: Results) -> str:
             _error(count(m.tokens)),
             _error(count(m.tokens_p95)),
             _error(percent(m.truncation)),
+            _error(percent(m.unanswered)),
             *(_error(percent(m.thinking[kind])) for kind in kinds),
             f"{m.samples:,}",
             css="frontier" if m.setting in best else "",

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mull.study.by_question import bootstrapped, by_question, differences
+from mull.study.by_question import Scored, bootstrapped, by_question, differences, leaders
 from mull.study.paired import paired_mean
 
 
@@ -53,3 +53,26 @@ def test_what_cannot_be_resampled():
     alike = bootstrapped(np.array([0.5, 0.5, 0.5]))
     assert alike.difference == 0.5 and math.isnan(alike.p_value), "no resample can question it"
     assert bootstrapped(np.zeros(3)).p_value == 1.0
+
+
+def scored(**means):
+    """Setting → question → values, of the same value in every metric."""
+    return {s: {f"q{i}": Scored(v, v, v, v, v) for i, v in enumerate(values)} for s, values in means.items()}
+
+
+@pytest.mark.parametrize(
+    "values, marks",
+    [
+        # Differences of 1, 1, 1 and of 1, 0, 1 (mean 2/3, error 1/3).
+        ({"a": [1, 1, 1], "b": [0, 1, 0], "c": [0, 0, 0]}, ["best", "near-second", "near-second"]),
+        ({"a": [1, 1, 1], "b": [0.5, 0.5, 0.5], "c": [0, 0, 0]}, ["best", "second", ""]),
+        # a − b is 1, 0, 0: mean 1/3, error 1/3.
+        ({"a": [1, 1, 1], "b": [0, 1, 1], "c": [0, 0, 0]}, ["near-best", "near-best", ""]),
+        ({"c": [0, 0], "a": [1, 1], "b": [1, 1]}, ["", "near-best", "near-best"]),
+        ({"a": [1], "b": [0]}, ["near-best", "near-best"]),  # one question has no error
+        ({"a": [1, 1]}, ["best"]),
+        ({"a": [math.nan] * 2, "b": [0, 0]}, ["", "best"]),
+    ],
+)
+def test_leaders_are_marked_where_the_data_can_tell(values, marks):
+    assert list(leaders(scored(**values), "pass_at_k").values()) == marks

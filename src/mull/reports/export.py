@@ -71,7 +71,7 @@ def encode(table: polars.DataFrame, form: Format, name: str) -> bytes:
 def latex(table: polars.DataFrame, name: str) -> str:
     """A booktabs table with values ± their errors, for `\\input`."""
     columns = [column for column in table.columns if not column.endswith(("_error", "_low", "_high"))]
-    heads = [_HEADS.get(column, _escaped(column.replace("_", " "))) for column in columns]
+    heads = [_HEADS.get(column, escaped(column.replace("_", " "))) for column in columns]
     align = "".join("l" if table[column].dtype == polars.String else "r" for column in columns)
     lines = [f"% {name}: ± one standard error clustered by question; differences with 95 % intervals"]
     lines += [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(heads) + " \\\\", "\\midrule"]
@@ -125,7 +125,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if value is None:
         return "--"
     if isinstance(value, str):
-        return _escaped(value)
+        return escaped(value)
     if isinstance(value, int):
         return str(value)
     if column.startswith(("lambda", "p_")):
@@ -138,6 +138,14 @@ def _cell(row: dict[str, Any], column: str) -> str:
     return text
 
 
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "λ": r"$\lambda$"}
-    return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+def escaped(text: str) -> str:
+    """LaTeX that shows `text` as it is, under any engine and encoding."""
+    return "".join(_SPECIAL.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "λ": r"$\lambda$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
+    "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "–": "--", "·": r"$\cdot$", "’": "'",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "\u00a0": "~",
+}  # fmt: skip

@@ -195,8 +195,8 @@ def _metrics(results: Results) -> tuple[str, str, str]:
         f"Values ± one standard error, clustered by question. {at('Mean', each)}: mean correctness of all samples. "
         f"{at('Pass', k)}: chance that one of k samples is right (unbiased estimate). {at('Vote', each)}: the majority "
         "answer is right, ties counted by their expected value. Think #R: share of responses with </think>. Token #N: "
-        "generated tokens per response, thought included. Cut off: the response hit the token limit. No answer: the grader "
-        "found none in it. ● marks the frontier."
+        "generated tokens per response, thought included. Cut off: the response hit the token limit. No answer: the "
+        "grader found none in it. ● marks the frontier."
     )
     return "metrics", "All metrics", f'{metrics_table(results)}<p class="note">{escape(note)}</p>'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from mull.study.records import Sample
 
 RESAMPLES = 10_000
 _BLOCK = 500
-"""Resamples drawn at once: their counts of 541 questions take 2 MB."""
+"""Resamples held at once as whole numbers: of 541 questions they take 2 MB."""
 
+Mark = Literal["", "best", "second", "near-best", "near-second"]
+"""What `leaders` says of a setting."""
 Metric = Literal["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "think_ratio"]
 
 
@@ -70,16 +73,52 @@ def bootstrapped(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) 
     Davison & Hinkley 1997, eq. 4.11). All are NaN with fewer than two questions; p is NaN also where every question
     shows the same difference, which no resample can question.
     """
-    plain = paired_mean(values) if values.size else PairedDifference(*[float("nan")] * 5, 0)
+    nan = float("nan")
+    plain = paired_mean(values) if values.size else PairedDifference(nan, nan, nan, nan, nan, 0)
     if values.size < 2:
         return plain
+    drawn_RQ = _drawn(values.size, resamples, seed)
     blocks = range(0, resamples, _BLOCK)
-    drawn = [bootstrap(values.size, min(_BLOCK, resamples - at), seed + at) @ values for at in blocks]
-    means = np.concatenate(drawn) / values.size
+    means = np.concatenate([drawn_RQ[at : at + _BLOCK] @ values for at in blocks]) / values.size
     low, high = np.quantile(means, [0.025, 0.975])
     # Sums of the same numbers in another order differ in their last digits.
     reach = abs(plain.difference) - 1e-12
     p_value = float((1 + np.sum(np.abs(means - plain.difference) >= reach)) / (resamples + 1))
     if plain.alike and abs(plain.difference) > 1e-12:
-        p_value = float("nan")
+        p_value = nan
     return plain._replace(error=float(means.std(ddof=1)), low=float(low), high=float(high), p_value=p_value)
+
+
+@lru_cache(maxsize=1)
+def _drawn(questions: int, resamples: int, seed: int) -> np.ndarray:
+    """`bootstrap` [R, Q] in single bytes, kept for the next pair: drawing takes longer than all that follows."""
+    blocks = range(0, resamples, _BLOCK)
+    drawn = [bootstrap(questions, min(_BLOCK, resamples - at), seed + at) for at in blocks]
+    return np.concatenate([np.minimum(counts, 255).astype(np.uint8) for counts in drawn])
+
+
+def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[str, Mark]:
+    """Which settings have the highest mean over questions, as far as the data can tell.
+
+    "best" and "second" only where every lower setting is further off than one paired standard error; those within it
+    are all "near-best" (then none is best or second) or "near-second", the leader among them.
+    """
+    marks: dict[str, Mark] = dict.fromkeys(found, "")
+    means = {s: float(np.mean([getattr(v, metric) for v in q.values()])) for s, q in found.items() if q}
+    ranked = sorted((s for s in means if not np.isnan(means[s])), key=lambda s: -means[s])
+    ranks: tuple[tuple[Mark, Mark], ...] = (("best", "near-best"), ("second", "near-second"))
+    for mark, near in ranks:
+        left = [setting for setting in ranked if not marks[setting]]
+        if not left:
+            break
+        tied = [other for other in left[1:] if not _clearly(differences(found, left[0], other, metric))]
+        for setting in [left[0], *tied]:
+            marks[setting] = near if tied else mark
+        if tied:
+            break
+    return marks
+
+
+def _clearly(values: np.ndarray) -> bool:
+    """Whether a difference exceeds its paired standard error; not where that is unknown."""
+    return bool(values.size) and paired_mean(values).difference > paired_mean(values).error

@@ -26,17 +26,19 @@ NAMES = [
 ]
 
 
-def write_run(folder, settings, samples, *, benchmark="sums", questions=3, k=2, sampling=None, **more):
-    """A run folder with a plan of `settings` and the given samples, put in at once."""
+def write_run(
+    folder, settings, samples, *, benchmark="sums", questions=3, k=2, sampling_record=None, questions_hash=None, **more
+):
+    """A run folder with a plan of `settings` and the given samples, put in at once; `more` are entries of the plan."""
     record = {
         "instruct": "a" * 16,
         "thinking": "b" * 16,
         "donor": "thinking",
         "settings": {setting.label: setting.to_json() for setting in settings},
         "benchmark": {"name": benchmark, "questions": questions},
-        "questions": "c" * 16,
+        "questions": questions_hash or "c" * 16,
         "k": k,
-        "sampling": asdict(sampling or Sampling(max_tokens=512)),
+        "sampling": sampling_record or asdict(Sampling(max_tokens=512)),
         "seed": 0,
         "engine": "local/float32",
     } | more

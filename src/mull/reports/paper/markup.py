@@ -11,35 +11,55 @@ from mull.reports.export import escaped
 from mull.reports.format import NONE
 from mull.reports.paper.table import NEAR, Cell, Column, Row, Table
 
+END = " \\\\"
+"""Of a row in LaTeX."""
+_PAGE = 45
+"""More rows than this do not fit a page."""
 _MANY = 8
 """More columns than this are set closer."""
 
 
 def latex(table: Table) -> str:
-    """A floating table for `\\input`; it needs the package booktabs."""
+    """A floating table for `\\input`; one too long for a page breaks over pages instead (not in two columns)."""
     columns = table.columns
     align = "l" + "".join("l" if column.decimals is None else "r" for column in columns)
-    lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}[t]", "\\centering\\footnotesize"]
-    lines += ["\\setlength{\\tabcolsep}{3pt}", f"\\caption{{{escaped(table.title)}. {escaped(table.legend)}}}"]
-    lines += [f"\\label{{tab:{table.name}}}", f"\\begin{{tabular}}{{{align}}}", "\\toprule"]
-    groups = _groups(columns)
-    if any(name for name, _ in groups):
-        cells = [f"\\multicolumn{{{n}}}{{c}}{{{escaped(name)}}}" if name else " & " * (n - 1) for name, n in groups]
-        lines.append(" & ".join(["", *cells]) + " \\\\")
-        at, rules = 2, ""
-        for name, n in groups:
-            rules += f"\\cmidrule(lr){{{at}-{at + n - 1}}}" if name else ""
-            at += n
-        lines.append(rules)
-    lines += [" & ".join(escaped(head) for head in (table.head, *(c.head for c in columns))) + " \\\\", "\\midrule"]
+    caption = f"\\caption{{{escaped(table.title)}. {escaped(table.legend)}}}"
+    label = f"\\label{{tab:{table.name}}}"
+    heads = [
+        *_latex_groups(columns),
+        " & ".join(escaped(head) for head in (table.head, *(c.head for c in columns))) + END,
+    ]
+    body = []
     for i, (section, rows) in enumerate(_sections(table.rows)):
         if section:
-            lines += ["\\midrule"] if i else []
-            lines.append(f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{escaped(section)}}}}} \\\\")
+            body += ["\\midrule"] if i else []
+            body.append(f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{escaped(section)}}}}}" + END)
         for row in rows:
             cells = [_latex_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True)]
-            lines.append(" & ".join([escaped(row.name), *cells]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table*}", ""])
+            # Bare brackets at the start of a row would be an argument of the row's end before it.
+            body.append(" & ".join([f"{{{escaped(row.name)}}}", *cells]) + END)
+    if len(table.rows) > _PAGE:
+        lines = ["% needs \\usepackage{booktabs,longtable}", "{\\footnotesize\\setlength{\\tabcolsep}{3pt}"]
+        lines += [f"\\begin{{longtable}}{{{align}}}", caption + label + END, "\\toprule", *heads, "\\midrule"]
+        lines += ["\\endhead", *body, "\\bottomrule", "\\end{longtable}", "}", ""]
+    else:
+        lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}[t]", "\\centering\\footnotesize"]
+        lines += ["\\setlength{\\tabcolsep}{3pt}", caption, label, f"\\begin{{tabular}}{{{align}}}", "\\toprule"]
+        lines += [*heads, "\\midrule", *body, "\\bottomrule", "\\end{tabular}", "\\end{table*}", ""]
+    return "\n".join(lines)
+
+
+def _latex_groups(columns: Sequence[Column]) -> list[str]:
+    """The line of groups above the heads, and its rules."""
+    groups = _groups(columns)
+    if not any(name for name, _ in groups):
+        return []
+    cells, rules, at = [""], "", 2
+    for name, n in groups:
+        cells += [f"\\multicolumn{{{n}}}{{c}}{{{escaped(name)}}}"] if name else [""] * n
+        rules += f"\\cmidrule(lr){{{at}-{at + n - 1}}}" if name else ""
+        at += n
+    return [" & ".join(cells) + END, rules]
 
 
 def markdown(table: Table) -> str:

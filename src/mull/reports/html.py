@@ -16,6 +16,7 @@ from mull.reports.html_tables import (
     frontier_table,
     metrics_table,
     pairs_table,
+    published_table,
     stages_table,
     strata_table,
 )
@@ -33,7 +34,7 @@ _BAND = "Bands: ±1.96 standard errors (95 %), clustered by question."
 def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int = MOST_BYTES) -> str:
     """The whole page as text. `overlay` are published rows for the Think #R figure; `most_bytes` caps the responses."""
     sections = list(filter(None, (_stages(results, overlay), _frontier(results), _metrics(results))))
-    sections += list(filter(None, (_differences(results), _strata(results))))
+    sections += list(filter(None, (_published(results, overlay), _differences(results), _strata(results))))
     links = [(key, title) for key, title, _ in sections] + [("responses", "Responses"), ("record", "Plan")]
     embedded = embed(results, most_bytes)
     return Template(_resource("page.html")).substitute(
@@ -199,6 +200,12 @@ def _metrics(results: Results) -> tuple[str, str, str]:
         "grader found none in it. ● marks the frontier."
     )
     return "metrics", "All metrics", f'{metrics_table(results)}<p class="note">{escape(note)}</p>'
+
+
+def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, str, str] | None:
+    table = published_table(results) if overlay else ""
+    note = "Published: Qwen3-4B on AIME’25 (Wu et al. 2025), at this λ; of layers, the same share of its 36."
+    return ("published", "Beside the published ablation", f'{table}<p class="note">{note}</p>') if table else None
 
 
 def _differences(results: Results) -> tuple[str, str, str] | None:

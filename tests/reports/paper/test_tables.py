@@ -7,6 +7,7 @@ import pytest
 from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.reports.build import write_report
 from mull.reports.paper import names
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.runs import open_runs
@@ -14,6 +15,7 @@ from mull.reports.paper.table import Cell
 from mull.reports.paper.tables import comparison, decoding, paper_tables
 from mull.sweeps import studies
 from mull.sweeps.settings import Setting
+from mull.sweeps.store import RunStore
 
 from .conftest import NAMES
 
@@ -66,9 +68,11 @@ def test_benchmarks_without_a_setting_have_empty_cells(run, answers, tmp_path):
 
 @pytest.fixture
 def layers(run, answers, tmp_path):
-    """A layer study of so many layers, all at one accuracy."""
+    """A layer study of so many layers, all at one accuracy; the same folder is there for the asking."""
 
     def write(count, lam=0.8):
+        if (tmp_path / f"layers{count}{lam}").exists():
+            return tmp_path / f"layers{count}{lam}"
         held = [name for name in NAMES if int(name.split(".")[2]) < count]
         settings = studies.layer_settings(lam, held)
         samples = [s for x in settings for s in answers(x.label, None, [2, 1, 0], 2, think=0.5)]
@@ -91,10 +95,26 @@ def test_the_same_share_of_the_layers_is_published(layers, count):
     assert values(table.rows[0])[:4] == pytest.approx([50, 200 / 3, 50, 100])
 
 
+def test_other_ranges_have_no_published_values(run, answers, tmp_path):
+    # Of a model of 6 layers, say: 0-1 is no two thirds of it.
+    settings = studies.layer_settings(0.8, NAMES, [(0, 1), (2, 2)])
+    samples = [s for x in settings for s in answers(x.label, None, [2, 1, 0], 2)]
+    (table,) = paper_tables(open_runs([run(tmp_path / "own", settings, samples)]), overlay=True)
+    assert {column.group for column in table.columns} == {"sums"}
+
+
 def test_published_rows_have_the_same_lambda_and_can_be_left_out(layers):
     for folder, overlay in ((layers(36, 0.5), True), (layers(36), False)):
         (table,) = paper_tables(open_runs([folder]), overlay=overlay)
         assert {column.group for column in table.columns} == {"sums"}
+
+
+def test_the_report_of_one_run_shows_the_published_ablation_too(layers, tmp_path):
+    for overlay in (True, False):
+        with RunStore.open(layers(6)) as store:
+            pages = write_report(store, tmp_path / f"{overlay}", formats=("html",), overlay=overlay)
+        text = pages[0].read_text()
+        assert ("<td>54.69</td>" in text and "published Think #R, %" in text) == overlay
 
 
 def test_modules_and_backbones(run, answers, tmp_path):

@@ -152,7 +152,7 @@ def ablation_figure(run: Run, variant: Variant = "light", *, overlay: bool = Tru
     """
     theme = THEMES[variant]
     titles = {setting: names.setting_title(run, setting) for setting in run.metrics}
-    theirs = {setting: names.published_setting(run, setting) for setting in run.metrics} if overlay else {}
+    theirs = {setting: names.published_setting(run.plan, setting) for setting in run.metrics} if overlay else {}
     known = [row for row in theirs.values() if row]
     metrics = (("mean_at_k", "Mean@k (%)"), ("think_ratio", "Think #R (%)"), ("tokens", "Token #N"))
     panels = []

@@ -10,7 +10,7 @@ from mull.reports.paper.runs import OWN_INSTRUCT, Run
 from mull.study.by_question import Metric
 from mull.study.metrics import SettingMetrics
 from mull.study.tables import PublishedRow, published, published_ablations
-from mull.sweeps.kinds import StudyKind, lambda_of
+from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
 
 SOURCE = "Wu et al. 2025"
 PUBLISHED = f"Qwen3-4B, {SOURCE}"
@@ -79,16 +79,21 @@ def published_sweep(benchmark: str) -> list[PublishedRow]:
     return [row for row in published() if row.benchmark == name]
 
 
-def published_setting(run: Run, setting: str) -> PublishedRow | None:
-    """The published row that stands beside a setting of an ablation, None where there is none.
+def published_setting(plan: Mapping[str, Any], setting: str) -> PublishedRow | None:
+    """The published row that stands beside a setting of an ablation's plan, None where there is none.
 
-    It has the same λ. Ranges of layers count as shares: the first third stands beside the first third.
+    It has the same λ. Ranges of layers count as shares: the first third stands beside the first third, in a study that
+    has all of the published ranges (a plan does not say how many layers there are).
     """
-    rows = [row for row in published_ablations() if row.study == run.kind and row.lam == lambda_of(run.plan)]
-    if run.kind != StudyKind.layers:
+    kind, lam = kind_of(plan), lambda_of(plan)
+    rows = [row for row in published_ablations() if row.study == kind and row.lam == lam]
+    if kind != StudyKind.layers:
         return next((row for row in rows if row.method == setting), None)
-    count = layer_count(run.plan)
-    return next((row for row in rows if _part(row.method, LAYERS, count) == _part(setting, count, count)), None)
+    count = layer_count(plan)
+    published_parts = {_part(row.method, LAYERS, count): row for row in rows}
+    if not published_parts.keys() <= {_part(label, count, count) for label in plan["settings"]}:
+        return None
+    return published_parts.get(_part(setting, count, count))
 
 
 def layer_count(plan: Mapping[str, Any]) -> int:

@@ -72,7 +72,7 @@ def ablation(run: Run, *, overlay: bool) -> Table:
     found = list(run.metrics.values())
     shown: list[Metric] = [m for m in ("mean_at_k", "pass_at_k", "think_ratio", "tokens") if _worth(m, found)]
     columns = _columns("own", found, shown, names.title(run.benchmark))
-    published = {setting: names.published_setting(run, setting) if overlay else None for setting in run.metrics}
+    published = {setting: names.published_setting(run.plan, setting) if overlay else None for setting in run.metrics}
     rows = [row for row in published.values() if row]
     theirs: list[Metric] = [m for m in shown if any(not math.isnan(getattr(row, m)) for row in rows)]
     if rows:

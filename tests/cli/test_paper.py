@@ -30,9 +30,16 @@ def test_one_command(run, tmp_path):
     assert done.returncode == 0, done.stderr
     paths = [Path(line) for line in done.stdout.splitlines()]
     assert paths[0] == tmp_path / "out" / "index.html" and all(path.is_file() for path in paths)
-    assert "not in these runs:" in done.stderr
+    assert "not in these runs:" in done.stderr and "incomplete" not in done.stderr
     assert "mull ablate layers --instruct org/instruct" in done.stderr
     assert "Thinking − MI-0.6" in (tmp_path / "out" / "tables" / "significance.md").read_text()
+
+
+def test_an_incomplete_run_is_named(tmp_path):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+    runs.write_run(tmp_path / "half", grid, runs.responses("0", 0.0, [2, 1, 0], 2))
+    done = mull("paper", tmp_path / "half", "--out", tmp_path / "out")
+    assert done.returncode == 0 and "warning: half (incomplete: 50 %)" in done.stderr
 
 
 @pytest.mark.parametrize(

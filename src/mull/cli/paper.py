@@ -43,6 +43,8 @@ def paper(
         made = write_paper(runs, out, overlay=overlay, reference=reference)
     for path in made.paths:
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
+    for name in made.incomplete:
+        stderr.print(f"warning: {name}", style="yellow", highlight=False, soft_wrap=True, markup=False)
     if made.missing:
         stderr.print("\nnot in these runs:", highlight=False)
     for each in made.missing:

@@ -35,6 +35,8 @@ class Paper(NamedTuple):
 
     paths: list[Path]
     missing: list[Missing]
+    incomplete: list[str]
+    """Runs that have not all of their responses, by name."""
 
 
 def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, reference: str | None = None) -> Paper:
@@ -51,6 +53,7 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
     tables = paper_tables(studies, overlay=overlay) + further_tables(studies, reference)
     figures = list(paper_figures(studies, overlay=overlay))
     lacking = missing(studies)
+    incomplete = [run.name for run in studies.runs if not run.complete]
     with whole_folder(out) as partial:
         for sub in SUFFIXES:
             (partial / sub).mkdir()
@@ -62,7 +65,7 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
         for table in tables:
             for suffix in SUFFIXES["tables"]:
                 paths.append(_write(partial / "tables" / f"{table.name}{suffix}", _encoded(table, suffix)))
-    return Paper([out / path.relative_to(partial) for path in paths], lacking)
+    return Paper([out / path.relative_to(partial) for path in paths], lacking, incomplete)
 
 
 def _write(path: Path, data: bytes) -> Path:

@@ -27,6 +27,7 @@ def plan(settings):
         (studies.layer_settings(0.8, NAMES), StudyKind.layers, 0.8),
         (studies.module_settings(0.7, NAMES), StudyKind.modules, 0.7),
         (studies.decoding_settings(0.4, Sampling(), [0.6, 0.7], [0.8]), StudyKind.decoding, 0.4),
+        (studies.decoding_settings(0, Sampling(), [0.6, 0.7], [0.8]), StudyKind.decoding, 0.0),
         (studies.backbone_settings(0.8, ["base", "hybrid"]), StudyKind.backbone, 0.8),
         (studies.comparison_settings([0, 1], base=True, hybrid=False), StudyKind.compare, None),
         (studies.comparison_settings([0.5], base=False, hybrid=False), StudyKind.compare, None),

@@ -42,12 +42,14 @@ def kind_of(plan: Mapping[str, Any]) -> StudyKind:
 
 
 def lambda_of(plan: Mapping[str, Any]) -> float | None:
-    """The λ of an ablation; None where its settings have several."""
-    found = set()
+    """The λ of an ablation, whose settings have it or 0; None where they have several, or one by layer."""
+    found: set[float | None] = set()
     for setting in plan["settings"].values():
-        coefficients = setting.get("coefficients", setting)
-        found |= {value for value in (coefficients.get("default"), *map(_value, rules_of(setting))) if value}
-    return found.pop() if len(found) == 1 else None
+        found |= {setting.get("coefficients", setting).get("default"), *map(_value, rules_of(setting))}
+    found -= {0}
+    if None in found or len(found) > 1:
+        return None
+    return found.pop() if found else 0.0
 
 
 def rules_of(setting: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -107,6 +107,10 @@ def test_what_is_no_study(sweep, run, answers, tmp_path):
     odd = [Setting.of(Coefficients.only(0.8, layers=(0, 1), modules=["ffn"]), "odd")]
     with pytest.raises(MullError, match=r"none of the paper's studies \(its settings: odd\). Leave it out"):
         open_runs([run(tmp_path / "odd", odd, answers("odd", None, [1, 1, 1], 2))])
+    two = [Setting.of(Coefficients.only(lam, layers=(0, 1)), f"at {lam}") for lam in (0.5, 0.8)]
+    samples = [s for x in two for s in answers(x.label, None, [1, 1, 1], 2)]
+    with pytest.raises(MullError, match="none of the paper's studies"):
+        open_runs([run(tmp_path / "two", two, samples)])
 
 
 def test_an_incomplete_run_is_called_so(run, answers, tmp_path):

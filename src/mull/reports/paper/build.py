@@ -136,11 +136,13 @@ def _frontier(arena: Arena) -> Drawn:
 
 
 def _ablation(run: Run, overlay: bool) -> Drawn:
-    words = {StudyKind.layers: "some layers", StudyKind.modules: "some kinds of module"}[run.kind]
+    layers = run.kind == StudyKind.layers
+    words = "some layers" if layers else "some kinds of module"
+    around = "" if layers else " (w/o: the other way round)"
     return Drawn(
         f"{run.kind}-{run.benchmark}",
         f"λ in {words}, {names.title(run.benchmark)}",
-        f"λ = {lambda_of(run.plan):g} in what is named, Instruct’s parameters elsewhere (w/o: the other way round); "
+        f"λ = {lambda_of(run.plan):g} in the {run.kind} named, Instruct’s parameters elsewhere{around}; "
         f"{scope(run)}. Dashed: λ everywhere. Bars: {_INTERVALS}.",
         lambda variant: ablation_figure(run, variant, overlay=overlay),
     )

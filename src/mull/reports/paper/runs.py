@@ -13,7 +13,7 @@ from mull.errors import MullError
 from mull.study.by_question import Scored, by_question
 from mull.study.metrics import SettingMetrics, metrics
 from mull.study.records import Sample
-from mull.sweeps.kinds import StudyKind, kind_of
+from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
 from mull.sweeps.plan import differences
 from mull.sweeps.store import RunStore
 
@@ -152,7 +152,7 @@ def _read(folder: Path) -> Run:
     if not samples:
         raise MullError(f"the run in {folder} holds no response yet", "finish it with the command that began it")
     kind = kind_of(plan)
-    if kind == StudyKind.other:
+    if kind == StudyKind.other or (kind not in _COMPARED and lambda_of(plan) is None):
         labels = ", ".join(list(plan["settings"])[:4])
         raise MullError(
             f"the run in {folder} is none of the paper's studies (its settings: {labels})",

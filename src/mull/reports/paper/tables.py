@@ -80,22 +80,20 @@ def ablation(run: Run, *, overlay: bool) -> Table:
         heads = [Column(key=f"published_{m}", head=_head(m, rows[0].k), group=group, decimals=2) for m in theirs]
         columns += [_decimals(head, [getattr(row, m) for row in rows]) for head, m in zip(heads, theirs, strict=True)]
     lam = lambda_of(run.plan)
-    kind = {
-        StudyKind.layers: "Layers",
-        StudyKind.modules: "Modules",
-        StudyKind.backbone: "Backbones",
+    head = {StudyKind.layers: "Layer", StudyKind.modules: "Module", StudyKind.backbone: "Backbone"}[run.kind]
+    where = {
+        StudyKind.layers: "in the layers named (both included), Instruct’s parameters elsewhere",
+        StudyKind.modules: "in the modules named, Instruct’s parameters elsewhere (w/o: the other way round)",
+        StudyKind.backbone: "between each backbone and Thinking",
     }[run.kind]
-    where = "between each backbone and Thinking"
-    if run.kind != StudyKind.backbone:
-        where = "in what is named, Instruct’s parameters elsewhere (w/o: the other way round)"
     beside = ""
     if rows and run.kind == StudyKind.layers and names.layer_count(run.plan) != names.LAYERS:
         beside = f" Published: the same share of {names.LAYERS} layers."
     return Table(
         name=f"{run.kind}-{run.benchmark}",
-        title=f"{kind}, {names.title(run.benchmark)}",
+        title=f"{head}s, {names.title(run.benchmark)}",
         caption=f"λ = {lam:g} {where}; {scope(run)}. {UNITS}{beside}",
-        head={"layers": "Layers", "modules": "Modules", "backbone": "Backbone"}[run.kind],
+        head=head,
         columns=columns,
         rows=[
             Row(

@@ -84,7 +84,7 @@ def layers(run, answers, tmp_path):
 @pytest.mark.parametrize("count", [36, 6, 7])
 def test_the_same_share_of_the_layers_is_published(layers, count):
     (table,) = paper_tables(open_runs([layers(count)]), overlay=True)
-    assert table.columns[-1].group == "Qwen3-4B, Wu et al. 2025, AIME’25"
+    assert table.columns[-1].group == "Published: Qwen3-4B, Wu et al. 2025, AIME’25"
     # Of 6 layers, [2, 3] are the middle third: 54.69 / 10.57 / 20679 of [12, 23].
     rows = {row.name: values(row)[-3:] for row in table.rows}
     middle = {36: "[12, 23]", 6: "[2, 3]", 7: "[2, 4]"}[count]

@@ -76,7 +76,7 @@ def ablation(run: Run, *, overlay: bool) -> Table:
     rows = [row for row in published.values() if row]
     theirs: list[Metric] = [m for m in shown if any(not math.isnan(getattr(row, m)) for row in rows)]
     if rows:
-        group = f"{names.PUBLISHED}, {names.title(rows[0].benchmark)}"
+        group = f"Published: {names.PUBLISHED}, {names.title(rows[0].benchmark)}"
         heads = [Column(key=f"published_{m}", head=_head(m, rows[0].k), group=group, decimals=2) for m in theirs]
         columns += [_decimals(head, [getattr(row, m) for row in rows]) for head, m in zip(heads, theirs, strict=True)]
     lam = lambda_of(run.plan)

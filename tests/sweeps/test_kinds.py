@@ -4,6 +4,7 @@ import pytest
 
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
+from mull.merging.rules import Rule
 from mull.sweeps import studies
 from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
 from mull.sweeps.settings import Setting
@@ -33,6 +34,7 @@ def plan(settings):
         (studies.comparison_settings([0.5], base=False, hybrid=False), StudyKind.compare, None),
         ([Setting.of(Coefficients.only(0.8, layers=(0, 2), modules=["ffn"]))], StudyKind.other, 0.8),
         ([Setting.of(Coefficients.per_layer([0.1, 0.2]))], StudyKind.other, None),
+        ([Setting.of(Coefficients(0.0, (Rule(0.8, (0, 1)), Rule(0.8, (4, 5)))))], StudyKind.other, 0.8),
         (
             [*studies.layer_settings(0.8, NAMES), *studies.module_settings(0.8, NAMES)],
             StudyKind.other,

@@ -87,6 +87,21 @@ def test_elsewhere_only_the_published_think_ratio_is_shown(run, answers, tmp_pat
     }
 
 
+def test_published_values_lie_within_the_axes(run, answers, tmp_path):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+    samples = [s for lam in (0.0, 1.0) for s in answers(f"{lam:g}", lam, [0, 0, 0], 2, benchmark="aime25")]
+    (arena,) = open_runs([run(tmp_path / "run", grid, samples, benchmark="aime25")]).arenas
+    chart = dynamics_figure([Swept(arena, None, published_sweep("aime25"))])
+    domains = {
+        tuple(layer["encoding"]["y"]["scale"]["domain"])
+        for panel in chart.to_dict()["vconcat"][1]["hconcat"][0]["vconcat"]
+        for layer in panel["layer"]
+        if layer["mark"]["type"] == "line"
+    }
+    accuracy, think, tokens = sorted(domains, key=lambda domain: domain[1])
+    assert 93.3 <= accuracy[1] < 100 and think == (0, 100) and tokens[1] >= 22813
+
+
 @pytest.fixture
 def layers(run, answers, tmp_path):
     def write(benchmark):

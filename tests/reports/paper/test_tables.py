@@ -125,6 +125,7 @@ def test_modules_and_backbones(run, answers, tmp_path):
         for name, settings in (("m", modules), ("b", backbones))
     ]
     tables = by_name(paper_tables(open_runs(folders), overlay=True))
+    assert not any("36 layers" in table.caption for table in tables.values())
     rows = {row.name: values(row) for row in tables["modules-sums"].rows}
     assert rows["w/o FFN"][-3:-1] == pytest.approx([51.88, 0.68]) and math.isnan(rows["w/o FFN"][-1])
     assert all(map(math.isnan, rows["only norm"][-3:]))

@@ -128,6 +128,7 @@ def test_page_says_what_was_found(report, found):
     assert "Mean@4" in words and "Pass@4" in words
     low, high = found.stages.intervals["midpoint"]
     assert f"{low:.3f} to {high:.3f}" in words
+    assert "cut off, %" in words and "no answer, %" in words
     assert "Incomplete" not in words
     assert "sampling.temperature" in words and "2.13.0" in words
 
@@ -242,7 +243,7 @@ def test_metrics_csv_is_exact_and_stages_reads_it(report, found):
     assert [row["setting"] for row in rows] == [m.setting for m in found.metrics]
     for row, m in zip(rows, found.metrics, strict=True):
         assert row["lambda"] == ("" if m.lam is None else str(m.lam))
-        for name in ("mean_at_k", "pass_at_k", "vote_at_k", "tokens", "think_ratio", "truncation"):
+        for name in ("mean_at_k", "pass_at_k", "vote_at_k", "tokens", "think_ratio", "truncation", "unanswered"):
             assert float(row[name]) == pytest.approx(getattr(m, name).value, rel=1e-5)
             assert float(row[f"{name}_se"]) == pytest.approx(getattr(m, name).error, rel=1e-5)
         for kind in m.thinking:

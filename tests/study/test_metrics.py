@@ -80,7 +80,7 @@ def test_metrics_by_hand(sample):
         sample("q1", correct=True, tokens=10, thinking="closed", index=0),
         sample("q1", correct=False, tokens=30, thinking="closed", index=1),
         sample("q2", correct=True, tokens=20, thinking="none", index=0),
-        sample("q2", correct=True, tokens=40, thinking="unclosed", finish="length", index=1),
+        sample("q2", correct=True, tokens=40, thinking="unclosed", finish="length", answer=" ", index=1),
         sample("q2", correct=True, tokens=50, thinking="pseudo-closed", index=2),
     ]
     (m,) = metrics(rows)
@@ -96,6 +96,7 @@ def test_metrics_by_hand(sample):
         {"none": 0.2, "closed": 0.4, "pseudo-closed": 0.2, "unclosed": 0.2}
     )
     assert m.truncation.value == pytest.approx(0.2)
+    assert m.unanswered.value == pytest.approx(0.2), "a blank is no answer"
     assert metrics(rows, k=1)[0].pass_at_k.value == pytest.approx((0.5 + 1) / 2)
     assert math.isnan(metrics(rows, k=3)[0].pass_at_k.value), "q1 has two samples only"
 

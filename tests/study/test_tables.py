@@ -5,7 +5,7 @@ import math
 import pytest
 
 from mull.errors import MullError
-from mull.study.tables import parse_table, published, read_table
+from mull.study.tables import parse_table, published, published_ablations, read_table
 
 
 def test_published_figures():
@@ -16,6 +16,20 @@ def test_published_figures():
     assert (row.mean_at_k, row.pass_at_k, row.think_ratio) == pytest.approx((0.805, 0.933, 0.999))
     assert math.isnan(row.vote_at_k)
     assert sum(row.lam is None for row in rows) == 12
+
+
+def test_published_ablations():
+    rows = {(row.study, row.method): row for row in published_ablations()}
+    assert [study for study, _ in rows].count("layers") == 6
+    row = rows["layers", "layers 12-35"]
+    assert (row.lam, row.benchmark, row.k, row.tokens) == (0.8, "aime25", 64, 13159)
+    assert (row.mean_at_k, row.think_ratio) == pytest.approx((0.6948, 1.0))
+    assert rows["modules", "without ffn"].think_ratio == pytest.approx(0.0068)
+    assert math.isnan(rows["backbone", "hybrid"].think_ratio)
+    # The one full interpolation, as the sweep's table has it.
+    (swept,) = [row for row in published() if row.method == "MI-0.8" and row.benchmark == "aime25"]
+    assert rows["layers", "all layers"].mean_at_k == pytest.approx(swept.mean_at_k, abs=5e-4)
+    assert rows["decoding", "largest less smallest"].mean_at_k == pytest.approx(0.016)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mull.cli.extract_delta import extract_delta
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
 from mull.cli.methods import methods
+from mull.cli.paper import paper
 from mull.cli.regrade import regrade
 from mull.cli.report import report
 from mull.cli.stages import stages
@@ -39,6 +40,7 @@ VERBS: tuple[Callable[..., int | None], ...] = (
     benchmarks,
     report,
     export,
+    paper,
     regrade,
     choose,
     stages,

@@ -83,7 +83,7 @@ def metrics_csv(benchmark: str, groups: dict[str, list[SettingMetrics]]) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = ["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "tokens_p95", "think_ratio", "truncation"]
+    names = ["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "tokens_p95", "think_ratio", "truncation", "unanswered"]
     kinds = ["none", "closed", "pseudo-closed", "unclosed"]
     head = ["benchmark", "stratum", "setting", "lambda", "questions", "samples", "k"]
     for name in [*names, *(f"thinking_{kind}" for kind in kinds)]:

@@ -21,12 +21,12 @@ from mull.study.scores import names_of_scores, scores_by_setting
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
-_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation")
+_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation", "unanswered")
 _ESTIMATES = (*_SHARES, "tokens", "tokens_p95")
 _NONE = Estimate(math.nan, math.nan)
 _HEADS = {
     "mean_at_k": "Mean@$k$", "pass_at_k": "Pass@$k$", "vote_at_k": "Vote@$k$", "think_ratio": r"Think \#R",
-    "truncation": "cut off", "tokens": r"Token \#N", "tokens_p95": "Token p95",
+    "truncation": "cut off", "unanswered": "no answer", "tokens": r"Token \#N", "tokens_p95": "Token p95",
 }  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def encode(table: polars.DataFrame, form: Format, name: str) -> bytes:
 def latex(table: polars.DataFrame, name: str) -> str:
     """A booktabs table with values ± their errors, for `\\input`."""
     columns = [column for column in table.columns if not column.endswith(("_error", "_low", "_high"))]
-    heads = [_HEADS.get(column, _escaped(column.replace("_", " "))) for column in columns]
+    heads = [_HEADS.get(column, escaped(column.replace("_", " "))) for column in columns]
     align = "".join("l" if table[column].dtype == polars.String else "r" for column in columns)
     lines = [f"% {name}: ± one standard error clustered by question; differences with 95 % intervals"]
     lines += [f"\\begin{{tabular}}{{{align}}}", "\\toprule", " & ".join(heads) + " \\\\", "\\midrule"]
@@ -140,7 +140,7 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if value is None:
         return "--"
     if isinstance(value, str):
-        return _escaped(value)
+        return escaped(value)
     if isinstance(value, int):
         return str(value)
     if column.startswith(("lambda", "p_")):
@@ -153,6 +153,14 @@ def _cell(row: dict[str, Any], column: str) -> str:
     return text
 
 
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "λ": r"$\lambda$"}
-    return "".join(special.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+def escaped(text: str) -> str:
+    """LaTeX that shows `text` as it is, under any engine and encoding."""
+    return "".join(_SPECIAL.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+    ">": r"\textgreater{}", "|": r"\textbar{}", "λ": r"$\lambda$", "−": "$-$", "±": r"$\pm$", "×": r"$\times$",
+    "→": r"$\rightarrow$", "≤": r"$\leq$", "≥": r"$\geq$", "–": "--", "·": r"$\cdot$", "’": "'",
+    "†": r"$\dagger$", "‡": r"$\ddagger$", "\u00a0": "~",
+}  # fmt: skip

@@ -16,6 +16,7 @@ from mull.reports.html_tables import (
     frontier_table,
     metrics_table,
     pairs_table,
+    published_table,
     scores_table,
     stages_table,
     strata_table,
@@ -34,7 +35,8 @@ _BAND = "Bands: ±1.96 standard errors (95 %), clustered by question."
 def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int = MOST_BYTES) -> str:
     """The whole page as text. `overlay` are published rows for the Think #R figure; `most_bytes` caps the responses."""
     sections = list(filter(None, (_stages(results, overlay), _frontier(results), _metrics(results))))
-    sections += list(filter(None, (_scores(results), _differences(results), _strata(results))))
+    further = (_scores(results), _published(results, overlay), _differences(results), _strata(results))
+    sections += list(filter(None, further))
     links = [(key, title) for key, title, _ in sections] + [("responses", "Responses"), ("record", "Plan")]
     embedded = embed(results, most_bytes)
     return Template(_resource("page.html")).substitute(
@@ -197,7 +199,8 @@ def _metrics(results: Results) -> tuple[str, str, str]:
         f"Values ± one standard error, clustered by question. {at('Mean', each)}: mean correctness of all samples. "
         f"{at('Pass', k)}: chance that one of k samples is right (unbiased estimate). {at('Vote', each)}: the majority "
         "answer is right, ties counted by their expected value. Think #R: share of responses with </think>. Token #N: "
-        "generated tokens per response, thought included. ● marks the frontier."
+        "generated tokens per response, thought included. Cut off: the response hit the token limit. No answer: the "
+        "grader found none in it. ● marks the frontier."
     )
     return "metrics", "All metrics", f'{metrics_table(results)}<p class="note">{escape(note)}</p>'
 
@@ -210,6 +213,12 @@ def _scores(results: Results) -> tuple[str, str, str] | None:
         "right where the right answer stands in it."
     )
     return ("scores", "Further scores", f'{table}<p class="note">{note}</p>') if table else None
+
+
+def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, str, str] | None:
+    table = published_table(results) if overlay else ""
+    note = "Published: Qwen3-4B on AIME’25 (Wu et al. 2025), at this λ; of layers, the same share of its 36."
+    return ("published", "Beside the published ablation", f'{table}<p class="note">{note}</p>') if table else None
 
 
 def _differences(results: Results) -> tuple[str, str, str] | None:

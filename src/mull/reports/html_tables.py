@@ -17,6 +17,7 @@ from mull.reports.format import (
     tokens,
     verdict,
 )
+from mull.reports.paper.names import published_setting
 from mull.reports.results import Comparison, Results
 from mull.study.metrics import SettingMetrics
 from mull.study.scores import names_of_scores, scores_by_setting
@@ -26,7 +27,8 @@ from mull.thinking import ThinkingKind
 
 def metrics_table(results: Results) -> str:
     """One row per setting with every metric."""
-    head = ["setting", *_performance_head(results.metrics), "Think #R, %", "Token #N", "95th percentile", "cut off, %"]
+    head = ["setting", *_performance_head(results.metrics), "Think #R, %", "Token #N", "95th percentile"]
+    head += ["cut off, %", "no answer, %"]
     # What no response did needs no column.
     kinds: list[ThinkingKind] = [kind for kind in _ODD_KINDS if any(m.thinking[kind].value for m in results.metrics)]
     head += [f"{kind}, %" for kind in kinds] + ["responses"]
@@ -39,6 +41,7 @@ def metrics_table(results: Results) -> str:
             _error(count(m.tokens)),
             _error(count(m.tokens_p95)),
             _error(percent(m.truncation)),
+            _error(percent(m.unanswered)),
             *(_error(percent(m.thinking[kind])) for kind in kinds),
             f"{m.samples:,}",
             css="frontier" if m.setting in best else "",
@@ -148,6 +151,28 @@ def stages_table(stages: Stages) -> str:
         a, b = fit.bracket
         rows.append(_row("fit", f"within {a:g} to {b:g}", "the grid does not resolve the width"))
     return _table(["", "λ", ""], rows, "Stage 2 along λ", left=True)
+
+
+def published_table(results: Results) -> str:
+    """An ablation's settings beside the published ones of Qwen3-4B; empty where none is published at its λ."""
+    found = {m.setting: published_setting(results.plan, m.setting) for m in results.metrics}
+    rows = [
+        _row(
+            m.setting,
+            _error(percent(m.mean_at_k)),
+            _share(row.mean_at_k),
+            _error(percent(m.think_ratio)),
+            _share(row.think_ratio),
+        )
+        for m in results.metrics
+        if (row := found[m.setting])
+    ]
+    head = ["setting", f"{at('Mean', per_question(results.metrics))}, %", "published Mean@64, %", "Think #R, %"]
+    return _table([*head, "published Think #R, %"], rows, "Beside the published ablation") if rows else ""
+
+
+def _share(value: float) -> str:
+    return NONE if value != value else f"{100 * value:.2f}"
 
 
 def pairs_table(rows: Sequence[tuple[str, str]], title: str) -> str:

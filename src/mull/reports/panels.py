@@ -23,6 +23,8 @@ LINE = 13
 """Least distance between two labels, in pixels."""
 HEADROOM = 18
 """Pixels above the frame that every panel takes below its title: the stages' names have room in them."""
+LOW_HEADROOM = 7
+"""The same where the stages have no names."""
 
 
 class CurvePoint(NamedTuple):
@@ -52,7 +54,7 @@ class Panel:
     curves: Sequence[Curve]
     stage_2: tuple[float, float] | None = None
     reference: Sequence[Curve] = field(default_factory=list)
-    """Drawn thin and dashed, without points, behind the curves."""
+    """Drawn thin and dashed, without points, behind the curves; grey unless they have a colour."""
     reference_name: Sequence[str] = ()
     """What the dashed curves are, one string a line."""
     top: float | None = None
@@ -60,12 +62,19 @@ class Panel:
     zero: bool = False
     """Whether the axis begins at 0."""
     width: int = 290
+    height: int = HEIGHT
+    x_title: str = "λ  (0 = Instruct, 1 = Thinking)"
+    y_title: str = ""
+    """Beside the axis, for panels in a grid, whose `title` is that of their column."""
+    names: bool = True
+    """Whether several curves are named where they end, and the stages above the frame."""
 
 
 def draw(panel: Panel, theme: Theme) -> alt.LayerChart:
     """The panel as a layered chart of fixed size."""
     x, y = _x_domain(panel), _y_domain(panel)
-    layers = [_headroom(), *_stages(panel, x, theme), *_reference(panel, x, y, theme)]
+    layers = [_headroom(HEADROOM if panel.names else LOW_HEADROOM), *_stages(panel, x, theme)]
+    layers += _reference(panel, x, y, theme)
     bands, bars, lines, points = [], [], [], []
     for curve in panel.curves:
         kept = [p for p in curve.points if not math.isnan(p.value)]
@@ -81,9 +90,9 @@ def draw(panel: Panel, theme: Theme) -> alt.LayerChart:
             {"name": curve.name, "color": curve.color, "shape": curve.shape, "lam": p.lam, "value": p.value}
             for p in kept
         ]
-    x_of = alt.X("lam:Q", scale=alt.Scale(domain=list(x), nice=False), axis=_x_axis(x))
+    x_of = alt.X("lam:Q", scale=alt.Scale(domain=list(x), nice=False), axis=_x_axis(panel, x))
     y_scale = alt.Scale(domain=list(y), nice=False, zero=False)
-    y_axis = alt.Axis(title=None, tickCount=5, format=",d" if y[1] >= 20 else "")
+    y_axis = _y_axis(panel, y)
     color = alt.Color("color:N", scale=None, legend=None)
 
     def chart(rows: list[dict]) -> alt.Chart:
@@ -112,18 +121,22 @@ def draw(panel: Panel, theme: Theme) -> alt.LayerChart:
     shape = alt.Shape("shape:N", scale=None, legend=None)
     mark = chart(points).mark_point(size=34, filled=True, opacity=1, stroke=theme.background, strokeWidth=0.8)
     layers.append(mark.encode(x=x_of, y=y_of, color=color, shape=shape))
-    if len(panel.curves) > 1:
-        labels = chart(_end_labels(panel.curves, y))
+    if len(panel.curves) > 1 and panel.names:
+        labels = chart(_end_labels(panel.curves, y, panel.height))
         text = labels.mark_text(align="left", baseline="middle", dx=9, fontSize=11.5)
         layers.append(text.encode(x=x_of, y=alt.Y("at:Q", scale=y_scale, axis=y_axis), text="name:N", color=color))
     title = alt.TitleParams(panel.title, offset=6 if panel.stage_2 else -2)
-    return alt.LayerChart(layer=layers, title=title, width=panel.width, height=HEIGHT)
+    if not panel.names:  # in a grid: over the frame, whatever stands beside it
+        title = (
+            alt.TitleParams(panel.title, frame="group", anchor="middle", offset=2, fontSize=12) if panel.title else ""
+        )
+    return alt.LayerChart(layer=layers, title=title, width=panel.width, height=panel.height)
 
 
-def _headroom() -> alt.Chart:
+def _headroom(pixels: int) -> alt.Chart:
     """An invisible mark: a title stands above whatever sticks out highest, which would differ between the panels."""
     strut = alt.Chart(alt.Data(values=[{}])).mark_tick(opacity=0)
-    return strut.encode(x=alt.value(0), y=alt.value(-HEADROOM))
+    return strut.encode(x=alt.value(0), y=alt.value(-pixels))
 
 
 def _capped(point: CurvePoint, top: float | None) -> float:
@@ -147,8 +160,13 @@ def _x_domain(panel: Panel) -> tuple[float, float]:
     return min([0.0, *lams]), max([1.0, *lams])
 
 
-def _x_axis(domain: tuple[float, float]) -> alt.Axis:
-    title = "λ  (0 = Instruct, 1 = Thinking)"
+def _y_axis(panel: Panel, domain: tuple[float, float]) -> alt.Axis:
+    ticks = 5 if panel.height > 150 else 4
+    return alt.Axis(title=panel.y_title or None, tickCount=ticks, format=",d" if domain[1] >= 20 else "")
+
+
+def _x_axis(panel: Panel, domain: tuple[float, float]) -> alt.Axis:
+    title = panel.x_title or None
     if domain == (0.0, 1.0):
         return alt.Axis(title=title, format="~g", labelFlush=False, values=[0, 0.2, 0.4, 0.6, 0.8, 1])
     return alt.Axis(title=title, format="~g", labelFlush=False, tickCount=6)
@@ -157,7 +175,8 @@ def _x_axis(domain: tuple[float, float]) -> alt.Axis:
 def _y_domain(panel: Panel) -> tuple[float, float]:
     if panel.top is not None and panel.zero:
         return 0.0, panel.top
-    points = [p for curve in panel.curves for p in curve.points if not math.isnan(p.value)]
+    shown = [*panel.curves, *panel.reference]
+    points = [p for curve in shown for p in curve.points if not math.isnan(p.value)]
     reach = [Z95 * (0.0 if math.isnan(p.error) else p.error) for p in points]
     low = min((p.value - r for p, r in zip(points, reach, strict=True)), default=0.0)
     high = max((p.value + r for p, r in zip(points, reach, strict=True)), default=1.0)
@@ -176,50 +195,53 @@ def _stages(panel: Panel, x: tuple[float, float], theme: Theme) -> list[alt.Char
     gaps = [(b - a) / (x[1] - x[0]) * panel.width for (a, _), (b, _) in pairwise(middles)]
     rows = [{"at": at, "label": f"Stage {i}" if min(gaps, default=99) > 44 else str(i)} for at, i in middles]
     scale = alt.Scale(domain=list(x), nice=False)
-    axis = _x_axis(x)
+    axis = _x_axis(panel, x)
     shade = alt.Chart(alt.Data(values=[{"start": start, "end": end}])).mark_rect(color=theme.shade, opacity=1)
     name = alt.Chart(alt.Data(values=rows)).mark_text(color=theme.muted, fontSize=10.5, baseline="bottom")
-    return [
-        shade.encode(x=alt.X("start:Q", scale=scale, axis=axis), x2="end:Q", y=alt.value(0), y2=alt.value(HEIGHT)),
-        name.encode(x=alt.X("at:Q", scale=scale, axis=axis), y=alt.value(-5), text="label:N"),
+    found = [
+        shade.encode(x=alt.X("start:Q", scale=scale, axis=axis), x2="end:Q", y=alt.value(0), y2=alt.value(panel.height))
     ]
+    if panel.names:
+        found.append(name.encode(x=alt.X("at:Q", scale=scale, axis=axis), y=alt.value(-5), text="label:N"))
+    return found
 
 
 def _reference(panel: Panel, x: tuple[float, float], y: tuple[float, float], theme: Theme) -> list[alt.Chart]:
     if not panel.reference:
         return []
     rows = [
-        {"name": curve.name, "lam": p.lam, "value": p.value}
+        {"name": curve.name, "color": curve.color or theme.muted, "lam": p.lam, "value": p.value}
         for curve in panel.reference
         for p in curve.points
         if not math.isnan(p.value)
     ]
     scale, y_scale = alt.Scale(domain=list(x), nice=False), alt.Scale(domain=list(y), nice=False, zero=False)
-    lines = alt.Chart(alt.Data(values=rows)).mark_line(
-        strokeWidth=1.1, strokeDash=[4, 3], color=theme.muted, opacity=0.85
-    )
+    lines = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=1.1, strokeDash=[4, 3], opacity=0.85)
     encoded = lines.encode(
-        x=alt.X("lam:Q", scale=scale, axis=_x_axis(x)),
-        y=alt.Y("value:Q", scale=y_scale, axis=alt.Axis(title=None, tickCount=5)),
+        x=alt.X("lam:Q", scale=scale, axis=_x_axis(panel, x)),
+        y=alt.Y("value:Q", scale=y_scale, axis=_y_axis(panel, y)),
+        color=alt.Color("color:N", scale=None, legend=None),
         detail="name:N",
     )
+    if not panel.reference_name:
+        return [encoded]
     # The corner that the panel's own curves leave free: a rise leaves the lower right, else the upper left is free.
     late = [p.value for curve in panel.curves for p in curve.points if p.lam >= x[0] + 0.6 * (x[1] - x[0])]
     lower_right = not late or min(late) > y[0] + 0.4 * (y[1] - y[0])
-    at = (panel.width - 4, HEIGHT - 8 - LINE * (len(panel.reference_name) - 1)) if lower_right else (6, 12)
+    at = (panel.width - 4, panel.height - 8 - LINE * (len(panel.reference_name) - 1)) if lower_right else (6, 12)
     text = alt.Chart(alt.Data(values=[{"label": list(panel.reference_name)}])).mark_text(
         align="right" if lower_right else "left", baseline="middle", color=theme.muted, fontSize=10.5, lineHeight=LINE
     )
     return [encoded, text.encode(x=alt.value(at[0]), y=alt.value(at[1]), text="label:N")]
 
 
-def _end_labels(curves: Sequence[Curve], y: tuple[float, float]) -> list[dict]:
+def _end_labels(curves: Sequence[Curve], y: tuple[float, float], height: int) -> list[dict]:
     """A label beside the last point of each curve, moved apart until none touches another, all within the frame."""
-    per_pixel = (y[1] - y[0]) / HEIGHT
+    per_pixel = (y[1] - y[0]) / height
     ends = [(curve, [p for p in curve.points if not math.isnan(p.value)]) for curve in curves]
     ends = [(curve, points[-1]) for curve, points in ends if points]
     ends.sort(key=lambda end: -end[1].value)
-    at = within(spread([(y[1] - point.value) / per_pixel for _, point in ends], LINE), LINE, HEIGHT)
+    at = within(spread([(y[1] - point.value) / per_pixel for _, point in ends], LINE), LINE, height)
     return [
         {"name": curve.name, "color": curve.color, "lam": point.lam, "at": y[1] - pixel * per_pixel}
         for (curve, point), pixel in zip(ends, at, strict=True)

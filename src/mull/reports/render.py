@@ -1,4 +1,4 @@
-"""Figures to SVG text and PNG bytes through vl-convert: no browser, no network."""
+"""Figures to SVG text, PNG and PDF bytes through vl-convert: no browser, no network."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def svg(figure: Figure, variant: Variant = "light", *, opaque: bool = False) -> 
 def png(figure: Figure, variant: Variant = "light", *, scale: float = PNG_SCALE) -> bytes:
     """PNG bytes at `scale` pixels per CSS pixel, on the theme's background."""
     return vl_convert.vegalite_to_png(spec(figure, variant, opaque=True), scale=scale, **_OPTIONS)
+
+
+def pdf(figure: Figure, variant: Variant = "light") -> bytes:
+    """PDF bytes with embedded fonts, on the theme's background."""
+    return vl_convert.vegalite_to_pdf(spec(figure, variant, opaque=True), **_OPTIONS)
 
 
 def inline_svg(figure: Figure, variant: Variant, *, name: str, label: str) -> str:

@@ -75,6 +75,8 @@ class SettingMetrics:
     """Share of each kind of thinking; the four add up to 1."""
     truncation: Estimate
     """Share of responses that hit the token limit."""
+    unanswered: Estimate
+    """Share of responses in which the grader found no answer, most of the cut-off ones among them."""
 
 
 def metrics(
@@ -233,4 +235,5 @@ def _setting_metrics(rows: list[Sample], k: int | None, equivalent: Equivalence 
         think_ratio=thinking["closed"],
         thinking=thinking,
         truncation=clustered_mean(np.array([row.finish == "length" for row in rows]), cluster),
+        unanswered=clustered_mean(np.array([not row.answer.strip() for row in rows]), cluster),
     )

@@ -1,7 +1,8 @@
 """Published result tables: any CSV with a λ and a Think #R column, read into rows with fractions 0–1.
 
 Knows spellings (aliases, percent signs, thousands separators, missing cells), no meaning: what a row says about the
-stages is decided in `mull.study.stages`. The figures of Wu et al. 2025 (arXiv 2510.10977) for Qwen3-4B are shipped.
+stages is decided in `mull.study.stages`. The figures of Wu et al. 2025 (arXiv 2510.10977) for Qwen3-4B are shipped:
+its sweeps and baselines, and its ablations.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio")
 """Columns in percent or in fractions."""
 
 _ALIASES = {
+    "study": {"study"},
     "method": {"method", "setting", "name", "variant"},
     "model": {"model", "pair", "backbone", "size"},
     "lam": {"lambda", "lam", "λ", "coefficient", "ratio_lambda"},
@@ -42,6 +44,8 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 class PublishedRow:
     """One setting on one benchmark, as published. Shares are fractions 0–1; NaN and None where not given."""
 
+    study: str = ""
+    """Which ablation the row belongs to: layers, modules, backbone or decoding; empty for none."""
     method: str = ""
     model: str = ""
     lam: float | None
@@ -59,8 +63,20 @@ class PublishedRow:
 
 def published() -> list[PublishedRow]:
     """The figures of Wu et al. 2025 for Qwen3-4B-2507 on AIME'25, IFEval and GPQA-Diamond."""
-    resource = files("mull.study").joinpath("published/mi-qwen3-4b.csv")
-    return parse_table(resource.read_text(encoding="utf-8"), "mi-qwen3-4b.csv")
+    return _shipped("mi-qwen3-4b.csv")
+
+
+def published_ablations() -> list[PublishedRow]:
+    """The ablations of Wu et al. 2025 for Qwen3-4B-2507, labelled as `mull ablate` labels its settings.
+
+    Layers, modules and backbones are on AIME'25 at λ = 0.8, of 36 layers. Of decoding (IFEval, λ = 0.4) one row: as
+    Mean@k the largest of 12 less the smallest.
+    """
+    return _shipped("mi-qwen3-4b-ablations.csv")
+
+
+def _shipped(name: str) -> list[PublishedRow]:
+    return parse_table(files("mull.study").joinpath("published", name).read_text(encoding="utf-8"), name)
 
 
 def read_table(path: Path | str) -> list[PublishedRow]:
@@ -123,10 +139,11 @@ def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
                     f"{column} must lie in 0–100 %, got {100 * value:g} % in {name}, line {number}", "correct the cell"
                 )
     ks, tokens = numbers("k"), numbers("tokens")
-    methods, models = strings("method"), strings("model")
+    studies, methods, models = strings("study"), strings("method"), strings("model")
     benchmarks, strata = strings("benchmark"), strings("stratum")
     return [
         PublishedRow(
+            study=studies[i],
             method=methods[i],
             model=models[i],
             lam=None if math.isnan(lams[i]) else lams[i],

@@ -1,0 +1,158 @@
+"""Writes the paper's figures and tables from the user's runs into one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from mull.reports.export import encode
+from mull.reports.files import whole_folder, write_atomically
+from mull.reports.frontier_figure import frontier_figure
+from mull.reports.paper import names
+from mull.reports.paper.figures import Swept, ablation_figure, decoding_figure, dynamics_figure
+from mull.reports.paper.further import further_tables
+from mull.reports.paper.markup import latex, markdown
+from mull.reports.paper.missing import Missing, missing
+from mull.reports.paper.page import Drawn, page
+from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
+from mull.reports.paper.table import Table
+from mull.reports.paper.tables import paper_tables, scope, spread_words
+from mull.reports.render import pdf, svg
+from mull.study.frontier import non_dominated, points_of
+from mull.study.stages import stages_of_samples
+from mull.sweeps.kinds import StudyKind, lambda_of
+
+SUFFIXES = {"figures": (".svg", ".pdf"), "tables": (".tex", ".csv", ".parquet", ".md")}
+_FRONTIER = (460, 300)
+"""Pixels of a frontier, for 16 cm of print."""
+_INTERVALS = "±1.96 standard errors (95 %), clustered by question"
+
+
+class Paper(NamedTuple):
+    """What was written, and what the runs do not hold."""
+
+    paths: list[Path]
+    missing: list[Missing]
+    incomplete: list[str]
+    """Runs that have not all of their responses, by name."""
+
+
+def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, reference: str | None = None) -> Paper:
+    """Write `index.html`, `figures/` and `tables/` into `out` and return their paths, the page first.
+
+    `overlay` adds the published values of Qwen3-4B. `reference` is the setting of sweeps and comparisons that
+    differences are taken from, by default the highest λ. The folder appears as a whole, or not at all.
+
+    Raises:
+        MullError: runs that do not belong together (see `open_runs`), an unknown `reference`, or an `out` that cannot
+            be written or holds something else.
+    """
+    studies = open_runs(folders)
+    tables = paper_tables(studies, overlay=overlay) + further_tables(studies, reference)
+    figures = list(paper_figures(studies, overlay=overlay))
+    lacking = missing(studies)
+    incomplete = [run.name for run in studies.runs if not run.complete]
+    with whole_folder(out) as partial:
+        for sub in SUFFIXES:
+            (partial / sub).mkdir()
+        paths = [_write(partial / "index.html", page(studies, figures, tables, lacking, SUFFIXES).encode())]
+        for figure in figures:
+            chart = figure.draw("light")
+            paths.append(_write(partial / "figures" / f"{figure.name}.svg", svg(chart, opaque=True).encode()))
+            paths.append(_write(partial / "figures" / f"{figure.name}.pdf", pdf(chart)))
+        for table in tables:
+            for suffix in SUFFIXES["tables"]:
+                paths.append(_write(partial / "tables" / f"{table.name}{suffix}", _encoded(table, suffix)))
+    return Paper([out / path.relative_to(partial) for path in paths], lacking, incomplete)
+
+
+def _write(path: Path, data: bytes) -> Path:
+    write_atomically(path, data)
+    return path
+
+
+def _encoded(table: Table, suffix: str) -> bytes:
+    if suffix == ".tex":
+        return latex(table).encode()
+    if suffix == ".md":
+        return markdown(table).encode()
+    return encode(table.frame(), "csv" if suffix == ".csv" else "parquet", table.name)
+
+
+def paper_figures(studies: Studies, *, overlay: bool) -> Iterator[Drawn]:
+    """Dynamics, frontiers, layers, modules, decoding, as far as the runs hold them."""
+    swept = [
+        Swept(arena, stages_of_samples([s for s in arena.samples if s.lam is not None]), published)
+        for arena in studies.arenas
+        if arena.sweep
+        for published in [names.published_sweep(arena.benchmark)]
+    ]
+    if swept:
+        yield Drawn(
+            "dynamics",
+            "Dynamics over λ",
+            _dynamics_caption(swept, overlay),
+            lambda variant: dynamics_figure(swept, variant, overlay=overlay),
+        )
+    for arena in studies.arenas:
+        if len(arena.metrics) > 1:
+            yield _frontier(arena)
+    for kind in (StudyKind.layers, StudyKind.modules):
+        yield from (_ablation(run, overlay) for run in studies.of(kind))
+    yield from (_decoding(run, overlay) for run in studies.of(StudyKind.decoding))
+
+
+def _dynamics_caption(swept: Sequence[Swept], overlay: bool) -> str:
+    found = [column for column in swept if column.stages and column.stages.found]
+    where = [f"{names.title(c.arena.benchmark)}: {scope(c.arena)}." for c in swept]
+    shade = " Shaded: stage 2, where Think #R rises." if found else ""
+    dashed = ""
+    if overlay:
+        same = [c for c in swept if c.published]
+        dashed = f" Dashed: published for {names.PUBLISHED}"
+        dashed += "." if len(same) == len(swept) else ", Think #R alone where the benchmark is not one of the paper’s."
+    return (
+        f"{' '.join(where)} Accuracies and Think #R in %, Token #N in tokens per response; bands: {_INTERVALS}."
+        f"{shade}{dashed}"
+    )
+
+
+def _frontier(arena: Arena) -> Drawn:
+    own = any(m.setting == OWN_INSTRUCT for m in arena.metrics)
+    renamed = {m.setting: names.method_name(m.setting, m.lam, own) for m in arena.metrics}
+    # λ stay as they are: the figure labels them by number.
+    found = [m if m.lam is not None else replace(m, setting=renamed[m.setting]) for m in arena.metrics]
+    samples = [s if s.lam is not None else replace(s, setting=renamed[s.setting]) for s in arena.samples]
+    frontier = non_dominated(points_of(found), samples)
+    return Drawn(
+        f"frontier-{arena.benchmark}",
+        f"Accuracy over tokens, {names.title(arena.benchmark)}",
+        f"{scope(arena)[:1].upper()}{scope(arena)[1:]}. Filled and joined: no other setting is better on both. The "
+        f"dotted line joins the λ in their order; diamonds: other ways to merge. Bars: {_INTERVALS}.",
+        lambda variant: frontier_figure(found, frontier, variant, _FRONTIER),
+    )
+
+
+def _ablation(run: Run, overlay: bool) -> Drawn:
+    layers = run.kind == StudyKind.layers
+    words = "some layers" if layers else "some kinds of module"
+    around = "" if layers else " (w/o: the other way round)"
+    return Drawn(
+        f"{run.kind}-{run.benchmark}",
+        f"λ in {words}, {names.title(run.benchmark)}",
+        f"λ = {lambda_of(run.plan):g} in the {run.kind} named, Instruct’s parameters elsewhere{around}; "
+        f"{scope(run)}. Dashed: λ everywhere. Bars: {_INTERVALS}.",
+        lambda variant: ablation_figure(run, variant, overlay=overlay),
+    )
+
+
+def _decoding(run: Run, overlay: bool) -> Drawn:
+    return Drawn(
+        f"decoding-{run.benchmark}",
+        f"Temperature and top-p, {names.title(run.benchmark)}",
+        f"λ = {lambda_of(run.plan):g}; {scope(run)}. ± one standard error, clustered by question. "
+        f"{spread_words(run, overlay=overlay)}",
+        lambda variant: decoding_figure(run, variant),
+    )

@@ -1,0 +1,200 @@
+"""Tables that go with the paper's: kinds of thinking and failures, significance, cost. One section per study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from mull.errors import MullError, nearest
+from mull.reports.paper import names
+from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
+from mull.reports.paper.table import Cell, Column, Row, Table
+from mull.reports.paper.tables import ERRORS, measured, scope
+from mull.study.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences
+from mull.study.metrics import KINDS, SettingMetrics
+from mull.study.paired import PairedDifference, holm
+from mull.study.records import Sample
+from mull.sweeps.kinds import StudyKind
+
+
+class Section(NamedTuple):
+    """The settings of one study under their names."""
+
+    title: str
+    rows: Mapping[str, SettingMetrics]
+    samples: Sequence[Sample]
+    scored: Mapping[str, Mapping[str, Scored]]
+    reference: str
+    """Setting that the others are compared with."""
+
+
+def further_tables(studies: Studies, reference: str | None = None) -> list[Table]:
+    """Kinds of thinking, significance, cost. `reference` is a setting of the comparisons, by default the highest λ.
+
+    Raises `MullError` where no sweep and no comparison has that setting.
+    """
+    found = list(sections(studies, reference))
+    tables = [thinking(found), significance(found), cost(found)]
+    return [table for table in tables if table.rows]
+
+
+def sections(studies: Studies, reference: str | None = None) -> Iterator[Section]:
+    """Each benchmark's sweep and comparison as one, then each ablation."""
+    known = {m.setting for arena in studies.arenas for m in arena.metrics}
+    if reference is not None and reference not in known:
+        raise MullError(f"no sweep or comparison has the setting {reference!r}", nearest(reference, known))
+    for arena in studies.arenas:
+        owned = any(m.setting == OWN_INSTRUCT for m in arena.metrics)
+        rows = names.ordered(arena.metrics, owned)
+        yield Section(
+            f"{names.title(arena.benchmark)}: {scope(arena)}",
+            rows,
+            arena.samples,
+            arena.scored,
+            _reference(arena, reference),
+        )
+    for kind in (StudyKind.layers, StudyKind.modules, StudyKind.decoding, StudyKind.backbone):
+        for run in studies.of(kind):
+            rows = {names.setting_title(run, setting): m for setting, m in run.metrics.items()}
+            title = f"{_WORDS[kind]} on {names.title(run.benchmark)}: {scope(run)}"
+            yield Section(title, rows, run.samples, run.scored, _ablation_reference(run))
+
+
+_WORDS = {
+    StudyKind.layers: "Layers",
+    StudyKind.modules: "Modules",
+    StudyKind.decoding: "Decoding",
+    StudyKind.backbone: "Backbones",
+}
+
+
+def _reference(arena: Arena, wanted: str | None) -> str:
+    settings = [m.setting for m in arena.metrics]
+    with_lam = [m.setting for m in arena.metrics if m.lam is not None]
+    return wanted if wanted in settings else (with_lam or settings)[-1]
+
+
+def _ablation_reference(run: Run) -> str:
+    """The paper's way of sampling where a decoding study has it; else the first setting."""
+    if run.kind == StudyKind.decoding:
+        own = run.plan["sampling"]
+        for setting, record in run.plan["settings"].items():
+            if setting in run.metrics and record["sampling"] == own:
+                return setting
+    return run.reference
+
+
+def thinking(found: Sequence[Section]) -> Table:
+    """Shares of each kind of thinking, of cut-off responses and of those without an answer."""
+    columns = [Column(key=f"thinking_{kind}", head=kind, group="Kind of thinking") for kind in KINDS]
+    columns += [
+        Column(key="truncation", head="cut off", group="Failures"),
+        Column(key="unanswered", head="no answer", group="Failures"),
+    ]
+    rows = [
+        Row(
+            name,
+            [Cell(100 * m.thinking[kind].value, 100 * m.thinking[kind].error) for kind in KINDS]
+            + [measured(m, "truncation"), measured(m, "unanswered")],
+            section.title,
+        )
+        for section in found
+        for name, m in section.rows.items()
+    ]
+    return Table(
+        name="thinking",
+        title="Kinds of thinking, and failures",
+        caption=f"% of responses, {ERRORS} Closed: has </think>; pseudo-closed: another tag stands where </think> "
+        f"belongs (table 6 of {names.SOURCE}); unclosed: cut off while thinking. Cut off: hit the token limit; no "
+        "answer: the grader found none.",
+        head="Setting",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def significance(found: Sequence[Section]) -> Table:
+    """Differences in accuracy and tokens from each section's reference, by a paired bootstrap, p by Holm."""
+    columns = [
+        Column(key="accuracy", head="Mean@k, points"),
+        Column(key="p_holm", head="p", decimals=4),
+        Column(key="tokens", head="Token #N"),
+        Column(key="questions", head="questions", decimals=0),
+    ]
+    rows: list[Row] = []
+    for section in found:
+        if len(section.rows) < 2:
+            continue
+        others = {name: m.setting for name, m in section.rows.items() if m.setting != section.reference}
+        less = next(name for name, m in section.rows.items() if m.setting == section.reference)
+        accuracy = {name: _bootstrap(section, setting, "mean_at_k") for name, setting in others.items()}
+        tokens = {name: _bootstrap(section, setting, "tokens") for name, setting in others.items()}
+        adjusted = holm([difference.p_value for difference in accuracy.values()])
+        for (name, difference), p_value in zip(accuracy.items(), adjusted, strict=True):
+            questions = Cell(difference.questions)
+            cells = [_difference(difference, 100), Cell(p_value), _difference(tokens[name], 1), questions]
+            rows.append(Row(f"{name} − {less}", cells, section.title))
+    return Table(
+        name="significance",
+        title="Differences from the reference",
+        caption=f"Each setting minus its section’s reference on the same questions: 95 % intervals and p of a paired "
+        f"bootstrap over questions ({RESAMPLES:,} resamples, so p is at least {1 / (RESAMPLES + 1):.4f} before the "
+        "correction); p is of no difference in Mean@k, corrected by Holm’s method within the section. A dash: every "
+        "question shows the same difference, or there is only one.",
+        head="Difference",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def _bootstrap(section: Section, setting: str, metric: Metric) -> PairedDifference:
+    return bootstrapped(differences(section.scored, setting, section.reference, metric))
+
+
+def _difference(found: PairedDifference, scale: float) -> Cell:
+    if found.alike:  # an interval of no width would read as certainty
+        words = "on every question" if abs(found.difference) > 1e-12 else "no question differs"
+        return Cell(scale * found.difference, note=words)
+    return Cell(scale * found.difference, low=scale * found.low, high=scale * found.high)
+
+
+def cost(found: Sequence[Section]) -> Table:
+    """Tokens and seconds per response and per right answer."""
+    columns = [
+        Column(key="responses", head="responses", decimals=0),
+        Column(key="tokens_per_response", head="per response", group="Tokens"),
+        Column(key="tokens_p95", head="95th percentile", group="Tokens", decimals=0),
+        Column(key="tokens_per_correct", head="per right answer", group="Tokens"),
+        Column(key="tokens", head="in all", group="Tokens", decimals=0),
+        Column(key="seconds_per_response", head="per response", group="Seconds", decimals=2),
+        Column(key="seconds_per_correct", head="per right answer", group="Seconds", decimals=2),
+    ]
+    rows = []
+    for section in found:
+        sums: dict[str, list[float]] = {}
+        for sample in section.samples:
+            each = sums.setdefault(sample.setting, [0.0, 0.0, 0.0])
+            for i, value in enumerate((sample.tokens, sample.seconds, sample.correct)):
+                each[i] += value
+        for name, m in section.rows.items():
+            tokens, seconds, right = sums[m.setting]
+            cells = [
+                Cell(m.samples),
+                measured(m, "tokens"),
+                Cell(m.tokens_p95.value, m.tokens_p95.error),
+                Cell(tokens / right if right else math.nan),
+                Cell(tokens),
+                Cell(seconds / m.samples),
+                Cell(seconds / right if right else math.nan),
+            ]
+            rows.append(Row(name, cells, section.title))
+    return Table(
+        name="cost",
+        title="Cost",
+        caption=f"Generated tokens, thought included, {ERRORS} Seconds: wall-clock from a request’s prefill to its "
+        "last token, which it shares with its batch-mates, so they tell settings of one run apart, not machines.",
+        head="Setting",
+        columns=columns,
+        rows=rows,
+    )

@@ -1,0 +1,232 @@
+"""Several run folders as one set of studies: recognised by their plans, refused where they do not belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from mull.errors import MullError
+from mull.study.by_question import Scored, by_question
+from mull.study.metrics import SettingMetrics, metrics
+from mull.study.records import Sample
+from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
+from mull.sweeps.plan import differences
+from mull.sweeps.store import RunStore
+
+OWN_INSTRUCT = "instruct, own sampling"
+"""Label of the Instruct end where a sweep of its own samples it differently, as the paper does."""
+BENCHMARKS = ("aime25", "ifeval", "gpqa")
+"""The paper's."""
+_COMPARED = (StudyKind.sweep, StudyKind.compare)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run folder, without the texts of its responses."""
+
+    folder: Path
+    kind: StudyKind
+    benchmark: str
+    plan: dict[str, Any]
+    provenance: dict[str, Any]
+    questions: int
+    samples: Sequence[Sample]
+
+    @property
+    def planned(self) -> int:
+        """Responses of the whole plan."""
+        return len(self.plan["settings"]) * self.questions * self.plan["k"]
+
+    @property
+    def complete(self) -> bool:
+        return len(self.samples) >= self.planned
+
+    @property
+    def name(self) -> str:
+        """As captions call it."""
+        share = "" if self.complete else f" (incomplete: {100 * len(self.samples) / self.planned:.0f} %)"
+        return f"{self.folder.resolve().name}{share}"
+
+    @cached_property
+    def metrics(self) -> dict[str, SettingMetrics]:
+        """Setting → its metrics, in the order of the plan."""
+        found = {m.setting: m for m in metrics(self.samples)}
+        return {setting: found[setting] for setting in self.plan["settings"] if setting in found}
+
+    @cached_property
+    def scored(self) -> dict[str, dict[str, Scored]]:
+        """Setting → question → values."""
+        return by_question(self.samples)
+
+    @property
+    def reference(self) -> str:
+        """What the settings of an ablation are compared with: the first, which is the whole interpolation."""
+        return next(iter(self.metrics))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arena:
+    """All that answered the same questions of one benchmark: a sweep, a comparison, the Instruct end by itself."""
+
+    benchmark: str
+    runs: Sequence[Run]
+
+    @cached_property
+    def samples(self) -> list[Sample]:
+        """Of all runs; a setting that two runs have counts once, from the sweep."""
+        found: dict[str, list[Sample]] = {}
+        for run in sorted(self.runs, key=lambda run: run.kind != StudyKind.sweep):
+            own: dict[str, list[Sample]] = {}
+            for sample in run.samples:
+                own.setdefault(sample.setting, []).append(sample)
+            found = own | found
+        return [sample for rows in found.values() for sample in rows]
+
+    @cached_property
+    def metrics(self) -> list[SettingMetrics]:
+        """By rising λ, settings without λ last."""
+        return metrics(self.samples)
+
+    @cached_property
+    def scored(self) -> dict[str, dict[str, Scored]]:
+        return by_question(self.samples)
+
+    @property
+    def sweep(self) -> list[SettingMetrics]:
+        """The settings with a λ; none unless there are two."""
+        found = [m for m in self.metrics if m.lam is not None]
+        return found if len(found) > 1 else []
+
+    @property
+    def name(self) -> str:
+        """The run folders, as captions call them."""
+        return ", ".join(run.name for run in self.runs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Studies:
+    """What the given runs hold."""
+
+    runs: Sequence[Run]
+
+    @cached_property
+    def arenas(self) -> list[Arena]:
+        """One per benchmark that was swept or compared: the paper's in its order, then others in that of the runs."""
+        compared = [run for run in self.runs if run.kind in _COMPARED]
+        names = dict.fromkeys(run.benchmark for run in compared)
+        names = sorted(names, key=lambda name: BENCHMARKS.index(name) if name in BENCHMARKS else len(BENCHMARKS))
+        return [Arena(benchmark=name, runs=[r for r in compared if r.benchmark == name]) for name in names]
+
+    def of(self, kind: StudyKind) -> list[Run]:
+        """The runs of one kind."""
+        return [run for run in self.runs if run.kind == kind]
+
+
+def open_runs(folders: Sequence[Path]) -> Studies:
+    """Read the runs in `folders`.
+
+    Raises:
+        MullError: a folder without a run or without responses, a run that is none of the paper's studies, the same run
+            twice, two of one kind on one benchmark, runs of different pairs or donors, and a sweep and a comparison of
+            one benchmark that differ in more than their settings.
+    """
+    if not folders:
+        raise MullError("no run is named", "give the folders of `mull sweep`, `mull compare` and `mull ablate`")
+    runs = [_read(folder) for folder in folders]
+    for a, b in combinations(runs, 2):
+        _check_same(a, b)
+    runs = _name_own_instruct(runs)
+    for a, b in combinations(runs, 2):
+        _check_together(a, b)
+    return Studies(runs=runs)
+
+
+def _read(folder: Path) -> Run:
+    with RunStore.open(folder) as store:
+        plan, provenance, questions = store.plan, store.provenance, len(store.questions)
+        samples = store.samples(texts=False)
+    if not samples:
+        raise MullError(f"the run in {folder} holds no response yet", "finish it with the command that began it")
+    kind = kind_of(plan)
+    if kind == StudyKind.other or (kind not in _COMPARED and lambda_of(plan) is None):
+        labels = ", ".join(list(plan["settings"])[:4])
+        raise MullError(
+            f"the run in {folder} is none of the paper's studies (its settings: {labels})",
+            f"leave it out; `mull report {folder}` shows it",
+        )
+    return Run(
+        folder=folder,
+        kind=kind,
+        benchmark=plan["benchmark"]["name"],
+        plan=plan,
+        provenance=provenance,
+        questions=questions,
+        samples=samples,
+    )
+
+
+def _check_same(a: Run, b: Run) -> None:
+    if a.folder.resolve() == b.folder.resolve():
+        raise MullError(f"the run {a.folder} is given twice", "name it once")
+    if a.plan == b.plan:
+        raise MullError(f"{a.folder} and {b.folder} hold the same plan", "leave one of them out")
+    sides = {side: ({}, {}) for side in ("instruct", "thinking", "donor")}
+    for side in sides:
+        if side in a.plan and side in b.plan:  # a run of servers has no hashes to compare
+            sides[side] = ({side: a.plan[side]}, {side: b.plan[side]})
+    changed = [line for old, new in sides.values() for line in differences(old, new, names=_names(a, b))]
+    if changed:
+        raise MullError(
+            f"{a.folder} and {b.folder} are not of the same models ({'; '.join(changed)})",
+            "give runs of one pair and one donor",
+        )
+
+
+def _names(a: Run, b: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    return a.provenance, b.provenance
+
+
+def _name_own_instruct(runs: Sequence[Run]) -> list[Run]:
+    """A sweep of λ = 0 alone, beside another sweep or comparison, is the Instruct end sampled in its own way."""
+    renamed = []
+    for run in runs:
+        others = [r for r in runs if r is not run and r.kind in _COMPARED and r.benchmark == run.benchmark]
+        if run.kind == StudyKind.sweep and list(run.plan["settings"]) == ["0"] and others:
+            samples = [replace(sample, setting=OWN_INSTRUCT, lam=None) for sample in run.samples]
+            run = replace(run, samples=samples, plan={**run.plan, "settings": {OWN_INSTRUCT: {}}})
+        renamed.append(run)
+    return renamed
+
+
+def _check_together(a: Run, b: Run) -> None:
+    own = [OWN_INSTRUCT in run.plan["settings"] for run in (a, b)]
+    if a.benchmark != b.benchmark:
+        return
+    if a.kind == b.kind and own[0] == own[1]:
+        raise MullError(
+            f"{a.folder} and {b.folder} are both a study of {_WORDS[a.kind]} on {a.benchmark}",
+            "a page shows one; make two, with different --out",
+        )
+    if a.kind not in _COMPARED or b.kind not in _COMPARED:
+        return
+    keys = ["benchmark", "questions", "k", *([] if any(own) else ["sampling"])]
+    changed = differences({key: a.plan[key] for key in keys}, {key: b.plan[key] for key in keys})
+    if changed:
+        raise MullError(
+            f"{a.folder} and {b.folder} cannot stand in one table of {a.benchmark} ({'; '.join(changed)})",
+            "run one of them again as the other, or make two pages",
+        )
+
+
+_WORDS = {
+    StudyKind.sweep: "λ",
+    StudyKind.compare: "merge methods",
+    StudyKind.layers: "layers",
+    StudyKind.modules: "modules",
+    StudyKind.decoding: "decoding",
+    StudyKind.backbone: "backbones",
+}

@@ -1,0 +1,229 @@
+"""The paper's tables from the user's runs: main comparison, layers, modules, decoding, backbones.
+
+Shares are in percent, tokens in tokens. What the paper does not have is in `mull.reports.paper.further`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from mull.reports.format import at, per_question
+from mull.reports.paper import names
+from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
+from mull.reports.paper.table import Cell, Column, Row, Table
+from mull.study.by_question import Mark, Metric, differences, leaders
+from mull.study.metrics import Estimate, SettingMetrics
+from mull.study.paired import paired_mean
+from mull.study.tables import PublishedRow
+from mull.sweeps.kinds import StudyKind, lambda_of
+
+ERRORS = "± one standard error, clustered by question."
+UNITS = f"Accuracies and Think #R in %, Token #N in tokens per response, {ERRORS}"
+_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio")
+
+
+def paper_tables(studies: Studies, *, overlay: bool) -> list[Table]:
+    """All of the paper's tables that the runs hold; `overlay` adds the published values."""
+    found = [comparison(studies.arenas, overlay=overlay)] if studies.arenas else []
+    for kind, build in ((StudyKind.layers, ablation), (StudyKind.modules, ablation), (StudyKind.decoding, decoding)):
+        found += [build(run, overlay=overlay) for run in studies.of(kind)]
+    return found + [ablation(run, overlay=overlay) for run in studies.of(StudyKind.backbone)]
+
+
+def comparison(arenas: Sequence[Arena], *, overlay: bool) -> Table:
+    """Methods down, benchmarks across: Mean@k, Pass@k (Vote@k of GPQA), Token #N, Think #R."""
+    columns: list[Column] = []
+    own: list[dict[str, list[Cell]]] = []
+    theirs: list[dict[str, list[Cell]]] = []
+    for arena in arenas:
+        shown = _metrics_of(arena.benchmark, arena.metrics)
+        columns += _columns(arena.benchmark, arena.metrics, shown, names.title(arena.benchmark))
+        owned = OWN_INSTRUCT in {m.setting for m in arena.metrics}
+        rows = names.ordered(arena.metrics, owned)
+        marks = {metric: leaders(arena.scored, metric) for metric in shown if metric.endswith("_at_k")}
+        own.append(
+            {
+                name: [measured(m, metric, marks.get(metric, {}).get(m.setting, "")) for metric in shown]
+                for name, m in rows.items()
+            }
+        )
+        found = {row.method: row for row in names.published_sweep(arena.benchmark)} if overlay else {}
+        theirs.append({name: [as_published(row, metric) for metric in shown] for name, row in found.items()})
+    rows = _joined(own, columns)
+    if any(theirs):
+        rows = [Row(row.name, row.cells, "These runs") for row in rows]
+        rows += [Row(row.name, row.cells, f"Published: {names.PUBLISHED}") for row in _joined(theirs, columns)]
+    notes = [f"{names.title(arena.benchmark)}: {scope(arena)}." for arena in arenas]
+    if any(OWN_INSTRUCT in {m.setting for m in arena.metrics} for arena in arenas):
+        notes.append("Instruct is sampled as its own run says, all else as Thinking.")
+    return Table(
+        name="comparison",
+        title="Interpolation beside other ways to merge",
+        caption=f"{' '.join(notes)} {UNITS}",
+        head="Method",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def ablation(run: Run, *, overlay: bool) -> Table:
+    """Settings down; Mean@k, Pass@k, Think #R and Token #N across, the published ones behind."""
+    found = list(run.metrics.values())
+    shown: list[Metric] = [m for m in ("mean_at_k", "pass_at_k", "think_ratio", "tokens") if _worth(m, found)]
+    columns = _columns("own", found, shown, names.title(run.benchmark))
+    published = {setting: names.published_setting(run.plan, setting) if overlay else None for setting in run.metrics}
+    rows = [row for row in published.values() if row]
+    theirs: list[Metric] = [m for m in shown if any(not math.isnan(getattr(row, m)) for row in rows)]
+    if rows:
+        group = f"Published: {names.PUBLISHED}, {names.title(rows[0].benchmark)}"
+        heads = [Column(key=f"published_{m}", head=_head(m, rows[0].k), group=group, decimals=2) for m in theirs]
+        columns += [_decimals(head, [getattr(row, m) for row in rows]) for head, m in zip(heads, theirs, strict=True)]
+    lam = lambda_of(run.plan)
+    head = {StudyKind.layers: "Layer", StudyKind.modules: "Module", StudyKind.backbone: "Backbone"}[run.kind]
+    where = {
+        StudyKind.layers: "in the layers named (both included), Instruct’s parameters elsewhere",
+        StudyKind.modules: "in the modules named, Instruct’s parameters elsewhere (w/o: the other way round)",
+        StudyKind.backbone: "between each backbone and Thinking",
+    }[run.kind]
+    beside = ""
+    if rows and run.kind == StudyKind.layers and names.layer_count(run.plan) != names.LAYERS:
+        beside = f" Published: the same share of {names.LAYERS} layers."
+    return Table(
+        name=f"{run.kind}-{run.benchmark}",
+        title=f"{head}s, {names.title(run.benchmark)}",
+        caption=f"λ = {lam:g} {where}; {scope(run)}. {UNITS}{beside}",
+        head=head,
+        columns=columns,
+        rows=[
+            Row(
+                names.setting_title(run, setting),
+                [measured(m, metric) for metric in shown]
+                + [as_published(row, metric) if (row := published[setting]) else Cell() for metric in theirs],
+            )
+            for setting, m in run.metrics.items()
+        ],
+    )
+
+
+def decoding(run: Run, *, overlay: bool) -> Table:
+    """Temperatures down, top-p across, of Mean@k and of Think #R."""
+    grid = decoding_grid(run)
+    temperatures, top_ps = (sorted({key[i] for key in grid}) for i in (0, 1))
+    shown: list[tuple[Metric, str]] = [
+        ("mean_at_k", f"{at('Mean', per_question(list(grid.values())))}, %"),
+        ("think_ratio", "Think #R, %"),
+    ]
+    columns = [
+        Column(key=f"{metric}_top_p_{top_p:g}", head=f"top-p {top_p:g}", group=group)
+        for metric, group in shown
+        for top_p in top_ps
+    ]
+    rows = [
+        Row(
+            f"T = {temperature:g}",
+            [
+                measured(m, metric) if (m := grid.get((temperature, top_p))) else Cell()
+                for metric, _ in shown
+                for top_p in top_ps
+            ],
+        )
+        for temperature in temperatures
+    ]
+    return Table(
+        name=f"decoding-{run.benchmark}",
+        title=f"Temperature and top-p, {names.title(run.benchmark)}",
+        caption=f"λ = {lambda_of(run.plan):g}; {scope(run)}. In %, {ERRORS} {spread_words(run, overlay=overlay)}",
+        head="Temperature",
+        columns=columns,
+        rows=rows,
+    )
+
+
+def decoding_grid(run: Run) -> dict[tuple[float, float], SettingMetrics]:
+    """(temperature, top-p) → metrics."""
+    sampling = {setting: record["sampling"] for setting, record in run.plan["settings"].items()}
+    return {(sampling[s]["temperature"], sampling[s]["top_p"]): m for s, m in run.metrics.items()}
+
+
+def spread_words(run: Run, *, overlay: bool) -> str:
+    """The largest Mean@k less the smallest, beside the published one."""
+    ranked = sorted(run.metrics.values(), key=lambda m: m.mean_at_k.value)
+    found = paired_mean(differences(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k"))
+    error = "?" if math.isnan(found.error) else f"{100 * found.error:.1f}"
+    words = (
+        f"Largest less smallest Mean@k: {100 * found.difference:.1f} ± {error} points (paired by question), "
+        f"the most extreme of {len(ranked)} settings."
+    )
+    row = names.published_spread(run) if overlay else None
+    return f"{words} Published ({names.PUBLISHED}): {100 * row.mean_at_k:.1f}." if row else words
+
+
+def scope(of: Arena | Run) -> str:
+    """`run gpqa, n = 198 questions × 8 samples`."""
+    runs = of.runs if isinstance(of, Arena) else [of]
+    n = max(run.questions for run in runs)
+    plural = "s" if len(runs) > 1 else ""
+    return f"run{plural} {of.name}, n = {n:,} questions × {runs[0].plan['k']} samples"
+
+
+def measured(m: SettingMetrics, metric: str, mark: Mark = "") -> Cell:
+    """A metric as a cell, shares in percent."""
+    estimate: Estimate = getattr(m, metric)
+    scale = 100 if metric != "tokens" else 1
+    return Cell(scale * estimate.value, scale * estimate.error, mark=mark)
+
+
+def as_published(row: PublishedRow, metric: str) -> Cell:
+    """A published value as a cell."""
+    return Cell((100 if metric in _SHARES else 1) * getattr(row, metric))
+
+
+def _metrics_of(benchmark: str, found: Sequence[SettingMetrics]) -> list[Metric]:
+    shown: tuple[Metric, ...] = ("mean_at_k", names.second_metric(benchmark), "tokens", "think_ratio")
+    return [metric for metric in shown if _worth(metric, found)]
+
+
+def _worth(metric: str, found: Sequence[SettingMetrics]) -> bool:
+    """With one sample per question, Pass@k and Vote@k repeat Mean@k."""
+    return metric not in ("pass_at_k", "vote_at_k") or per_question(found) != 1
+
+
+def _columns(key: str, found: Sequence[SettingMetrics], shown: Iterable[Metric], group: str) -> list[Column]:
+    columns = [Column(key=f"{key}_{m}", head=_head(m, per_question(found)), group=group) for m in shown]
+    return [
+        _decimals(column, [getattr(m, metric).value for m in found])
+        for column, metric in zip(columns, shown, strict=True)
+    ]
+
+
+def _decimals(column: Column, values: Sequence[float]) -> Column:
+    """Thousands of tokens need no decimals."""
+    if not column.key.endswith("tokens") or max((v for v in values if not math.isnan(v)), default=0) < 1000:
+        return column
+    return Column(key=column.key, head=column.head, group=column.group, decimals=0)
+
+
+def _head(metric: str, k: int | None) -> str:
+    if metric in ("mean_at_k", "pass_at_k", "vote_at_k"):
+        return at(metric[:4].title(), k)
+    return "Token #N" if metric == "tokens" else "Think #R"
+
+
+def _joined(found: Sequence[Mapping[str, Sequence[Cell]]], columns: Sequence[Column]) -> list[Row]:
+    """One row per name over all benchmarks; empty cells where a benchmark has none."""
+    widths = [sum(1 for _ in group) for group in _by_group(columns)]
+    every = sorted({name for rows in found for name in rows}, key=names.method_order)
+    return [
+        Row(
+            name, [cell for rows, width in zip(found, widths, strict=True) for cell in rows.get(name, [Cell()] * width)]
+        )
+        for name in every
+    ]
+
+
+def _by_group(columns: Sequence[Column]) -> list[list[Column]]:
+    groups: dict[str, list[Column]] = {}
+    for column in columns:
+        groups.setdefault(column.group, []).append(column)
+    return list(groups.values())

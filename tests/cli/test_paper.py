@@ -1,0 +1,60 @@
+"""`mull paper` as a command: paths on stdout, what is missing on stderr, errors as one line."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mull.merging.coefficients import Coefficients
+from mull.sweeps.settings import Setting
+
+from .test_merge import mull
+
+_spec = importlib.util.spec_from_file_location(
+    "paper_runs", Path(__file__).parent.parent / "reports" / "paper" / "conftest.py"
+)
+assert _spec and _spec.loader
+runs = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(runs)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 0.6, 1.0)]
+    samples = [s for x in grid for s in runs.responses(x.label, x.lam, [2, 1, 0], 2, think=x.lam > 0.5)]
+    return runs.write_run(tmp_path_factory.mktemp("cli") / "swept", grid, samples)
+
+
+def test_one_command(run, tmp_path):
+    done = mull("paper", run, "--out", tmp_path / "out", "--reference", "0.6")
+    assert done.returncode == 0, done.stderr
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert paths[0] == tmp_path / "out" / "index.html" and all(path.is_file() for path in paths)
+    assert "not in these runs:" in done.stderr and "incomplete" not in done.stderr
+    assert "mull ablate layers --instruct org/instruct" in done.stderr
+    assert "Thinking − MI-0.6" in (tmp_path / "out" / "tables" / "significance.md").read_text()
+
+
+def test_an_incomplete_run_is_named(tmp_path):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+    runs.write_run(tmp_path / "half", grid, runs.responses("0", 0.0, [2, 1, 0], 2))
+    done = mull("paper", tmp_path / "half", "--out", tmp_path / "out")
+    assert done.returncode == 0 and "warning: half (incomplete: 50 %)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("{run}", "{run}"), "is given twice"),
+        (("{run}/none",), "holds no run"),
+        (("{run}", "--reference", "0.61"), "no sweep or comparison has the setting '0.61'. Did you mean '0.6'?"),
+        (("{run}", "--out", "{run}"), "holds something else (.lock)"),
+    ],
+)
+def test_wrong_input_is_one_sentence(run, tmp_path, arguments, message):
+    given = [argument.format(run=run) for argument in arguments]
+    done = mull("paper", *([] if "--out" in given else ["--out", tmp_path / "out"]), *given)
+    assert done.returncode == 2, done.stdout
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert (run / "run.sqlite").is_file()

@@ -28,8 +28,12 @@ def run(tmp_path_factory):
 def test_one_command(run, tmp_path):
     done = mull("paper", run, "--out", tmp_path / "out", "--reference", "0.6")
     assert done.returncode == 0, done.stderr
-    paths = [Path(line) for line in done.stdout.splitlines()]
-    assert paths[0] == tmp_path / "out" / "index.html" and all(path.is_file() for path in paths)
+    first, *others = done.stdout.splitlines()
+    assert first == f"{tmp_path}/out/index.html"
+    assert f"{tmp_path}/out/tables/comparison.{{tex,csv,parquet,md}}" in others
+    for line in others:
+        stem, suffixes = line.removesuffix("}").split(".{")
+        assert all(Path(f"{stem}.{suffix}").is_file() for suffix in suffixes.split(","))
     assert "not in these runs:" in done.stderr and "incomplete" not in done.stderr
     assert "mull ablate layers --instruct org/instruct" in done.stderr
     assert "Thinking − MI-0.6" in (tmp_path / "out" / "tables" / "significance.md").read_text()

@@ -41,8 +41,12 @@ def paper(
     stdout, stderr = consoles()
     with stderr.status("drawing figures and tables"):
         made = write_paper(runs, out, overlay=overlay, reference=reference)
+    kinds: dict[Path, list[str]] = {}
     for path in made.paths:
-        stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
+        kinds.setdefault(path.with_suffix(""), []).append(path.suffix[1:])
+    for path, found in kinds.items():
+        suffix = found[0] if len(found) == 1 else f"{{{','.join(found)}}}"
+        stdout.print(f"{path}.{suffix}", highlight=False, soft_wrap=True, markup=False)
     for name in made.incomplete:
         stderr.print(f"warning: {name}", style="yellow", highlight=False, soft_wrap=True, markup=False)
     if made.missing:

@@ -1,4 +1,4 @@
-"""Types of kernels.c."""
+"""Types of kernels/."""
 
 from typing_extensions import Buffer
 

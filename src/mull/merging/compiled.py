@@ -1,4 +1,4 @@
-"""The compiled part of mull (kernels.c), where there is one.
+"""The compiled part of mull (kernels/), where there is one.
 
 `kernels` is None without a compiler at installation, or on a processor without fused multiply-add. Everything it does
 has an equal in torch, to the same bytes.

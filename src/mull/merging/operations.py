@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _COMPILED_MODELS = 16
-"""What kernels.c has room for."""
+"""What the kernels have room for."""
 
 
 class Operation(Protocol):

@@ -1,0 +1,65 @@
+/* The Python module, and what its functions do with their arguments. */
+
+#include "common.h"
+
+int open_inputs(Inputs *in, PyObject *models, PyObject *base) {
+    memset(in, 0, sizeof *in);
+    Py_ssize_t many = PyTuple_Check(models) ? PyTuple_Size(models) : 0;
+    if (many < 1 || many > MODELS) {
+        PyErr_SetString(PyExc_ValueError, "a tuple of 1 to 16 models is needed");
+        return 0;
+    }
+    in->models = (int)many;
+    for (Py_ssize_t m = 0; m < many + (base != Py_None); m++) {
+        Py_buffer *view = &in->views[m];
+        if (PyObject_GetBuffer(m < many ? PyTuple_GetItem(models, m) : base, view, PyBUF_SIMPLE) < 0) return 0;
+        in->held++;
+        if (view->len != in->views[0].len || view->len % 2) {
+            PyErr_SetString(PyExc_ValueError, "models and base differ in length");
+            return 0;
+        }
+        if (m < many) in->model[m] = view->buf;
+        else in->base = view->buf;
+    }
+    in->count = in->views[0].len / 2;
+    return 1;
+}
+
+void close_inputs(Inputs *in) {
+    for (int i = 0; i < in->held; i++) PyBuffer_Release(&in->views[i]);
+}
+
+int numbers(PyObject *tuple, Py_ssize_t count, double *values) {
+    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != count) {
+        PyErr_SetString(PyExc_ValueError, "one number for each model is needed");
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        values[i] = PyFloat_AsDouble(PyTuple_GetItem(tuple, i));
+        if (PyErr_Occurred()) return 0;
+    }
+    return 1;
+}
+
+static PyMethodDef methods[] = {
+    {"interpolate", interpolate, METH_VARARGS,
+     "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to bfloat16\n"
+     "once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at a time."},
+    {"combine", combine, METH_VARARGS,
+     "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the steps of\n"
+     "operations.Combination on buffers of bfloat16."},
+    {"sizes", sizes, METH_VARARGS,
+     "sizes(model, base, low, high, out): writes the |model - base| within [low, high] to the float32 buffer `out` as far\n"
+     "as there is room; returns how many lie within and how many above."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, methods, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernels(void) {
+    if (!FAST) {
+        PyErr_SetString(PyExc_ImportError, "this processor has no fused multiply-add");
+        return NULL;
+    }
+    return PyModule_Create(&module);
+}

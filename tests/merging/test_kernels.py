@@ -5,14 +5,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mull.merging import compiled
-from mull.merging.operations import Combination
+from mull.merging import compiled, order
+from mull.merging.angles import products_of_rows
+from mull.merging.methods import sce
+from mull.merging.methods.slerp import RowArcs
+from mull.merging.operations import Combination, Operation
+from mull.merging.order import Change, Size
 
 pytestmark = pytest.mark.skipif(compiled.kernels is None, reason="mull was installed without its compiled part")
 COUNTS = (0, 1, 5, 256, 1000, 4099)
@@ -48,6 +54,15 @@ def same(left: Tensor, right: Tensor) -> bool:
     return torch.equal(nan, right.isnan()) and torch.equal(left[~nan].view(as_bits), right[~nan].view(as_bits))
 
 
+def into(operation: Operation, models: list[Tensor], base: Tensor | None, first: int = 0) -> Callable[[], Tensor]:
+    def merged() -> Tensor:
+        out = torch.empty_like(models[0])
+        operation.into(models, base, out, first)
+        return out
+
+    return merged
+
+
 SUMS: list[dict[str, Any]] = [
     {"factors": (1.0, 1.0)}, {"factors": (0.3, -0.9), "mean": True}, {"factors": (1.0, 1.0), "elect": True},
     {"factors": (1.0, 1.0), "elect": True, "mean": True}, {"factors": (0.7, -0.7), "elect": True, "mean": True},
@@ -73,12 +88,7 @@ def test_combinations(sums: dict, drops: dict, based: bool, monkeypatch: pytest.
         for scale, first in ((1.0, 0), (-0.37, (1 << 34) - 8)):
             operation = Combination(**sums, **{**drops, **bounds}, scale=scale)
 
-            def merged(operation: Combination = operation, first: int = first) -> Tensor:
-                out = torch.empty(count, dtype=torch.bfloat16)
-                operation.into(models, base if based else None, out, first)
-                return out
-
-            assert same(*both(merged, monkeypatch)), (count, below, scale)
+            assert same(*both(into(operation, models, base if based else None, first), monkeypatch)), (count, scale)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -89,6 +99,56 @@ def test_a_combination_may_overwrite_an_input(place: int) -> None:
     operation.into(models, base, wanted, 0)
     operation.into(models, base, [*models, base][place], 0)
     assert same([*models, base][place], wanted)
+
+
+@pytest.mark.parametrize("based", [True, False])
+@pytest.mark.parametrize("many", [1, 2, 3, 16])
+def test_products_of_rows(many: int, based: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows, length in ((1, 5000), (7, 256), (9, 33), (400, 1), (3, 800), (0, 8), (2, 1 << 16 if many < 4 else 8)):
+        *models, base = numbers(rows * length, many + 1, FINITE, seed=length, least=0x3C00)
+
+        def multiplied(*given: Any) -> Tensor:
+            return torch.from_numpy(products_of_rows(*given))
+
+        left, right = both(partial(multiplied, models, base if based else None, length), monkeypatch)
+        assert same(left, right), (rows, length)
+        vectors = torch.stack([model.double() - base.double() * based for model in models]).view(many, rows, length)
+        exact = torch.einsum("irl,jrl->rij", vectors, vectors)[:, *torch.triu_indices(many, many)]
+        assert torch.allclose(left, exact, rtol=1e-13, atol=1e-13 * float(exact.abs().max()) if rows else 0)
+
+
+@pytest.mark.parametrize("based", [True, False])
+@pytest.mark.parametrize("length", [1, 16, 256, 300, 1027])
+def test_rows_along_their_arcs(length: int, based: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for below, lam in itertools.product((FINITE, ANY), (0.3, 1.7)):
+        *models, base = numbers(length * 11, 3, below)
+        assert same(*both(into(RowArcs(lam, 1.0, length), models, base if based else None), monkeypatch))
+
+
+@pytest.mark.parametrize("many", [1, 2, 3, 5, 16])
+def test_sce(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tuple((m + 1) / 7 for m in range(many))
+    for count, below, least in itertools.product(COUNTS, (FINITE, ANY), (0.0, 0.25, 1.0)):
+        *models, base = numbers(count, many + 1, below, seed=count)
+        assert same(*both(into(sce.Fuse(weights, least, 0.7), models, base), monkeypatch)), (count, below, least)
+        sums = both(lambda given=(models, base, least): torch.from_numpy(sce._squares(*given)), monkeypatch)
+        assert same(*sums), (count, below, least)
+
+
+@pytest.mark.parametrize("size", [Change(0), Change(2), sce.Spread()], ids=str)
+def test_sizes_in_a_bracket(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    for count, below, room in itertools.product(COUNTS, (FINITE, ANY), (0, 3, 500, 5000)):
+        *models, base = numbers(count, 4, below, seed=count)
+        for low, high in ((0.0, math.inf), (0.25, 0.75), (0.5, 0.5), (0.0, 0.0)):
+
+            def pick(given: Any = (models, base, low, high, room)) -> tuple:
+                *some, room = given
+                out = np.full(room, -1, np.float32)
+                within, above = order._pick(size, *some, out)
+                return within, above, out[: min(within, room)].tobytes()
+
+            with_kernel, without = both(pick, monkeypatch)
+            assert with_kernel == without, (count, below, room, low, high)
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_COMPILED_MODELS = 16
-"""What the kernels have room for."""
-
-
 class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
@@ -77,14 +73,9 @@ class Combination:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled
 
-        few = len(models) <= _COMPILED_MODELS
-        if few and compiled.applies(*models, out) and (base is None or compiled.applies(base)):
-            buffers = (
-                tuple(map(compiled.memory, models)),
-                None if base is None else compiled.memory(base),
-                compiled.memory(out),
-            )
-            compiled.kernels.combine(*buffers, *self._arguments(first))
+        inputs = compiled.inputs(models, base)
+        if inputs and compiled.applies(out):
+            compiled.kernels.combine(*inputs, compiled.memory(out), *self._arguments(first))
             return
         block = 1 << 16
         for start in range(0, out.numel(), block):

@@ -52,9 +52,8 @@ class InFiles:
     def count(self) -> int:
         return self.tensor.shared
 
-    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        models = self.tensor.models if only is None else [self.tensor.models[only]]
-        infos: list[TensorInfo] = [*models, *([self.tensor.base] if self.tensor.base else [])]
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        infos: list[TensorInfo] = [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
         buffers = _buffers.get(len(infos))
         for first in range(0, self.count, BLOCK * every):
             length = min(BLOCK, self.count - first)

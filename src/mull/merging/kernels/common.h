@@ -13,7 +13,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AVX2 __attribute__((target("avx2,fma")))
-#define AVX512 __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512dq")))
+#define AVX512 __attribute__((target("avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")))
 #define FAST (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #define FASTER (FAST && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") \
                 && __builtin_cpu_supports("avx512dq"))
@@ -52,7 +52,12 @@ int numbers(PyObject *tuple, Py_ssize_t count, double *values);
 
 PyObject *interpolate(PyObject *self, PyObject *args);
 PyObject *combine(PyObject *self, PyObject *args);
+PyObject *mix_rows(PyObject *self, PyObject *args);
+PyObject *products(PyObject *self, PyObject *args);
+PyObject *fuse(PyObject *self, PyObject *args);
 PyObject *sizes(PyObject *self, PyObject *args);
+PyObject *spreads(PyObject *self, PyObject *args);
+PyObject *squares(PyObject *self, PyObject *args);
 
 INLINE float from_bits(uint32_t bits) {
     float value;

@@ -48,9 +48,22 @@ static PyMethodDef methods[] = {
     {"combine", combine, METH_VARARGS,
      "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the steps of\n"
      "operations.Combination on buffers of bfloat16."},
+    {"mix_rows", mix_rows, METH_VARARGS,
+     "mix_rows(models, base, length, factors, out): each row of `length` elements of two models, less the base, times its\n"
+     "factors (float64 [rows, 2]), summed and added to the base."},
+    {"products", products, METH_VARARGS,
+     "products(models, base, length, out): of each row of `length` elements the inner products of all pairs of models, less\n"
+     "the base, to the float64 buffer `out` [rows, pairs]; the order of the sums is that of angles.py."},
     {"sizes", sizes, METH_VARARGS,
-     "sizes(model, base, low, high, out): writes the |model - base| within [low, high] to the float32 buffer `out` as far\n"
-     "as there is room; returns how many lie within and how many above."},
+     "sizes(models, base, low, high, out): writes the |model - base| of the first model within [low, high] to the float32\n"
+     "buffer `out` as far as there is room; returns how many lie within and how many above."},
+    {"spreads", spreads, METH_VARARGS,
+     "spreads(models, base, low, high, out): the same of the standard deviations over the models."},
+    {"squares", squares, METH_VARARGS,
+     "squares(models, base, least, out): of each model the sum of the squared differences from the base where the standard\n"
+     "deviation is not below `least`, to the float64 buffer `out` [models]."},
+    {"fuse", fuse, METH_VARARGS,
+     "fuse(models, base, out, least, weights, scale): SCE's merge of what is selected, as in methods/sce.py."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mull.merging import compiled, order
 from mull.merging.angles import products_of_rows
-from mull.merging.methods import sce
+from mull.merging.methods import della, sce
 from mull.merging.methods.slerp import RowArcs
 from mull.merging.operations import Combination, Operation
 from mull.merging.order import Change, Size
@@ -133,6 +133,17 @@ def test_sce(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
         assert same(*both(into(sce.Fuse(weights, least, 0.7), models, base), monkeypatch)), (count, below, least)
         sums = both(lambda given=(models, base, least): torch.from_numpy(sce._squares(*given)), monkeypatch)
         assert same(*sums), (count, below, least)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"epsilon": 0.9, "normalize": False}], ids=str)
+@pytest.mark.parametrize("many", [1, 2, 3, 16])
+def test_della(many: int, parameters: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tuple((m - 0.6) / 3 for m in range(many))
+    for (rows, length), below in itertools.product(((0, 5), (40, 1), (9, 33), (3, 1027), (1, 2900)), (FINITE, ANY)):
+        *models, base = numbers(rows * length, many + 1, below, seed=length)
+        operation = della.MagPrune(della.Della(weights=weights, **parameters), 0.7, 0x123456789ABCDEF0, length)
+        for first in (0, 3 * length, (1 << 34) // length * length):
+            assert same(*both(into(operation, models, base, first), monkeypatch)), (rows, length, below, first)
 
 
 @pytest.mark.parametrize("size", [Change(0), Change(2), sce.Spread()], ids=str)

@@ -54,6 +54,7 @@ PyObject *interpolate(PyObject *self, PyObject *args);
 PyObject *combine(PyObject *self, PyObject *args);
 PyObject *mix_rows(PyObject *self, PyObject *args);
 PyObject *products(PyObject *self, PyObject *args);
+PyObject *prune(PyObject *self, PyObject *args);
 PyObject *fuse(PyObject *self, PyObject *args);
 PyObject *sizes(PyObject *self, PyObject *args);
 PyObject *spreads(PyObject *self, PyObject *args);

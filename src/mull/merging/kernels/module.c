@@ -54,6 +54,9 @@ static PyMethodDef methods[] = {
     {"products", products, METH_VARARGS,
      "products(models, base, length, out): of each row of `length` elements the inner products of all pairs of models, less\n"
      "the base, to the float64 buffer `out` [rows, pairs]; the order of the sums is that of angles.py."},
+    {"prune", prune, METH_VARARGS,
+     "prune(models, base, out, length, key, first, lowest, epsilon, weights, scale, mean): DELLA's merge of rows of `length`\n"
+     "elements, as in methods/della.py."},
     {"sizes", sizes, METH_VARARGS,
      "sizes(models, base, low, high, out): writes the |model - base| of the first model within [low, high] to the float32\n"
      "buffer `out` as far as there is room; returns how many lie within and how many above."},

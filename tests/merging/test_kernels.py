@@ -152,10 +152,9 @@ def test_sizes_in_a_bracket(size: Size, monkeypatch: pytest.MonkeyPatch) -> None
         *models, base = numbers(count, 4, below, seed=count)
         for low, high in ((0.0, math.inf), (0.25, 0.75), (0.5, 0.5), (0.0, 0.0)):
 
-            def pick(given: Any = (models, base, low, high, room)) -> tuple:
-                *some, room = given
+            def pick(given: Any = (models, base, [(size, low, high)]), room: int = room) -> tuple:
                 out = np.full(room, -1, np.float32)
-                within, above = order._pick(size, *some, out)
+                ((within, above),) = order._pick(*given, [out])
                 return within, above, out[: min(within, room)].tobytes()
 
             with_kernel, without = both(pick, monkeypatch)

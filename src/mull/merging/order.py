@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ _SAMPLED_BLOCKS = 16
 _WIDTHS = (6, 30, 150)
 """Half the widths of the brackets in standard errors of the sample's quantile, were its elements independent."""
 
+T = TypeVar("T")
 Found = tuple[NDArray[np.float32], int, int]
 """Of all sizes: (those in a bracket, as far as there is room; how many lie there; how many lie above)."""
 Search = Generator[tuple[float, float], Found, float]
@@ -40,11 +41,11 @@ class Size(Protocol):
     kernel: str
     """The compiled function for it."""
 
-    def involved(self, models: list[Tensor]) -> list[Tensor]:
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
         """The models that it depends on."""
         ...
 
-    def of(self, models: list[Tensor], base: Tensor | None) -> Tensor:
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
         """The sizes of corresponding elements of those models: `[count]`."""
         ...
 
@@ -56,10 +57,10 @@ class Change:
     model: int
     kernel = "sizes"
 
-    def involved(self, models: list[Tensor]) -> list[Tensor]:
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
         return [models[self.model]]
 
-    def of(self, models: list[Tensor], base: Tensor | None) -> Tensor:
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
         (model,) = models
         return (model.double() if base is None else model.double() - base.double()).abs()
 
@@ -95,7 +96,11 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
 def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]], each: Each) -> list[Found]:
     parts = each(lambda source: _collect(source, brackets), sources)
     return [
-        (np.concatenate([values for values, _, _ in own])[:ROOM], sum(o[1] for o in own), sum(o[2] for o in own))
+        (
+            own[0][0] if len(own) == 1 else np.concatenate([values for values, _, _ in own])[:ROOM],
+            sum(within for _, within, _ in own),
+            sum(above for _, _, above in own),
+        )
         for own in zip(*parts, strict=True)
     ]
 
@@ -104,10 +109,10 @@ def _collect(source: Source, brackets: list[tuple[Size, float, float]]) -> list[
     values = [np.empty(min(ROOM, source.count), np.float32) for _ in brackets]
     within, above = [0] * len(brackets), [0] * len(brackets)
     for models, base in source.blocks():
-        for i, (size, low, high) in enumerate(brackets):
-            left = values[i][min(within[i], len(values[i])) :]
-            found, larger = _pick(size, models, base, low, high, left)
-            within[i], above[i] = within[i] + found, above[i] + larger
+        left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
+        for i, (found, larger) in enumerate(_pick(models, base, brackets, left)):
+            within[i] += found
+            above[i] += larger
     return [(v[: min(w, len(v))], w, a) for v, w, a in zip(values, within, above, strict=True)]
 
 
@@ -190,17 +195,24 @@ def _size(size: Size, models: list[Tensor], base: Tensor | None) -> NDArray[np.f
 
 
 def _pick(
-    size: Size, models: list[Tensor], base: Tensor | None, low: float, high: float, out: NDArray[np.float32]
-) -> tuple[int, int]:
-    """Writes sizes within [low, high] to `out` while there is room; how many lie within and above."""
-    own = size.involved(models)
-    inputs = compiled.inputs(own, base)
-    if inputs:
-        return getattr(compiled.kernels, size.kernel)(*inputs, low, high, out)
-    sizes = _size(size, models, base)
-    within = sizes[(sizes >= low) & (sizes <= high)]
-    out[: len(within)] = within[: len(out)]
-    return len(within), int(np.count_nonzero(sizes > high))
+    models: list[Tensor],
+    base: Tensor | None,
+    brackets: list[tuple[Size, float, float]],
+    outs: list[NDArray[np.float32]],
+) -> list[tuple[int, int]]:
+    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above."""
+    inputs = compiled.inputs(models, base)
+    results = []
+    for (size, low, high), out in zip(brackets, outs, strict=True):
+        if inputs:
+            kernel = getattr(compiled.kernels, size.kernel)
+            results.append(kernel(tuple(size.involved(inputs[0])), inputs[1], low, high, out))
+            continue
+        sizes = _size(size, models, base)
+        within = sizes[(sizes >= low) & (sizes <= high)]
+        out[: len(within)] = within[: len(out)]
+        results.append((len(within), int(np.count_nonzero(sizes > high))))
+    return results
 
 
 def _next(value: float, towards: float) -> float:

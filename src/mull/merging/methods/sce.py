@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+T = TypeVar("T")
 _BLOCK = 1 << 16
 """Elements that torch handles at a time, which bounds its temporaries."""
 
@@ -97,10 +99,10 @@ class Spread:
 
     kernel = "spreads"
 
-    def involved(self, models: list[Tensor]) -> list[Tensor]:
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
         return models
 
-    def of(self, models: list[Tensor], base: Tensor | None) -> Tensor:
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
         assert base is not None
         return _deviation([model.double() - base.double() for model in models])
 

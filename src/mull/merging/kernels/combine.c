@@ -35,7 +35,7 @@ INLINE void combine_all(const Task *t, uint16_t *out, Py_ssize_t start, Py_ssize
         if (low > 0 || high < INFINITY) {
             for (int i = 0; i < LANES; i++) {
                 float size = (float)fabs(d[i]);
-                d[i] = (size < low) | (size > high) ? 0.0 : d[i]; /* NaN stays */
+                d[i] = ((size < low) | (size > high)) ? 0.0 : d[i]; /* NaN stays */
             }
         }
         if (t->keep) {

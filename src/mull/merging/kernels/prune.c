@@ -1,9 +1,9 @@
 /* DELLA: ranks in each row, drops by rank, election; methods/della.py explains the steps. */
 
-#include <stdlib.h>
-
 #include "election.h"
 #include "random.h"
+
+#include <stdlib.h>
 
 typedef struct {
     Inputs in;

@@ -1,5 +1,5 @@
 /* Every method but interpolation on one block: sums of scaled differences from a base, in double, as operations.py
- * explains them step by step. The order of the operations is torch's there, so that the results are the same to the bit. */
+ * explains them step by step. The order of the operations is torch's there, so that the results have the same bits. */
 
 #include "election.h"
 #include "random.h"
@@ -52,8 +52,8 @@ INLINE void combine_all(const Task *t, uint16_t *out, Py_ssize_t start, Py_ssize
     for (int i = 0; i < LANES; i++) out[i] = narrow((float)(base[i] + t->scale * sum[i]));
 }
 
-/* The same for two models where every number is finite: no step has to think of NaN, an element is dropped by taking the
- * base in its place, and what a sum is divided by is one of few numbers. */
+/* The same for two models where every number is finite: no step has to think of NaN, an element is dropped by taking
+ * the base in its place, and what a sum is divided by is one of few numbers. */
 
 typedef struct {
     int usable;
@@ -62,7 +62,7 @@ typedef struct {
 
 static Pair pair_of(const Task *t) {
     Pair p = {.usable = t->in.models == 2};
-    for (int m = 0; m < 2 && p.usable; m++) /* products of such factors and differences of bfloat16 numbers stay finite */
+    for (int m = 0; m < 2 && p.usable; m++) /* with such factors products of bfloat16 differences stay finite */
         p.usable = fabs(t->factor[m]) < 1e200 && t->high[m] == INFINITY;
     double sums[4] = {0, t->weight[0], t->weight[1], t->weight[0] + t->weight[1]};
     for (int i = 0; i < 4; i++) p.divisor[i] = !t->elect ? t->total : sums[i] != 0 ? sums[i] : 1;

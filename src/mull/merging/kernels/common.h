@@ -1,5 +1,5 @@
-/* What the kernels share. Each does in one pass over memory what torch needs several for. They are optional: without a
- * compiler, or on a processor without fused multiply-add, mull takes the same steps with torch and gets the same bytes. */
+/* What the kernels share. Each does in one pass over memory what torch needs several for. They are optional: without
+ * a compiler, or on a processor without fused multiply-add, torch takes the same steps to the same bytes. */
 
 #ifndef MULL_KERNELS
 #define MULL_KERNELS
@@ -43,8 +43,8 @@ typedef struct {
     Py_buffer views[MODELS + 1];
 } Inputs;
 
-/* Holds the buffers of a tuple of models and of a base or None; 0 with a Python error if they do not fit together. To be
- * closed in either case. */
+/* Holds the buffers of a tuple of models and of a base or None; 0 with a Python error if they do not fit together. To
+ * be closed in either case. */
 int open_inputs(Inputs *in, PyObject *models, PyObject *base);
 void close_inputs(Inputs *in);
 /* Fills `values` from a tuple of exactly `count` numbers; 0 with a Python error. */

@@ -43,28 +43,28 @@ int numbers(PyObject *tuple, Py_ssize_t count, double *values) {
 
 static PyMethodDef methods[] = {
     {"interpolate", interpolate, METH_VARARGS,
-     "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to bfloat16\n"
-     "once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at a time."},
+     "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to\n"
+     "bfloat16 once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at once."},
     {"combine", combine, METH_VARARGS,
-     "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the steps of\n"
-     "operations.Combination on buffers of bfloat16."},
+     "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the\n"
+     "steps of operations.Combination on buffers of bfloat16."},
     {"mix_rows", mix_rows, METH_VARARGS,
-     "mix_rows(models, base, length, factors, out): each row of `length` elements of two models, less the base, times its\n"
-     "factors (float64 [rows, 2]), summed and added to the base."},
+     "mix_rows(models, base, length, factors, out): each row of `length` elements of two models, less the base, times\n"
+     "its factors (float64 [rows, 2]), summed and added to the base."},
     {"products", products, METH_VARARGS,
-     "products(models, base, length, out): of each row of `length` elements the inner products of all pairs of models, less\n"
-     "the base, to the float64 buffer `out` [rows, pairs]; the order of the sums is that of angles.py."},
+     "products(models, base, length, out): of each row of `length` elements the inner products of all pairs of\n"
+     "models, less the base, to the float64 buffer `out` [rows, pairs]; the order of the sums is that of angles.py."},
     {"prune", prune, METH_VARARGS,
-     "prune(models, base, out, length, key, first, lowest, epsilon, weights, scale, mean): DELLA's merge of rows of `length`\n"
-     "elements, as in methods/della.py."},
+     "prune(models, base, out, length, key, first, lowest, epsilon, weights, scale, mean): DELLA's merge of rows of\n"
+     "`length` elements, as in methods/della.py."},
     {"sizes", sizes, METH_VARARGS,
-     "sizes(models, base, low, high, out): writes the |model - base| of the first model within [low, high] to the float32\n"
-     "buffer `out` as far as there is room; returns how many lie within and how many above."},
+     "sizes(models, base, low, high, out): writes the |model - base| of the first model within [low, high] to the\n"
+     "float32 buffer `out` as far as there is room; returns how many lie within and how many above."},
     {"spreads", spreads, METH_VARARGS,
      "spreads(models, base, low, high, out): the same of the standard deviations over the models."},
     {"squares", squares, METH_VARARGS,
-     "squares(models, base, least, out): of each model the sum of the squared differences from the base where the standard\n"
-     "deviation is not below `least`, to the float64 buffer `out` [models]."},
+     "squares(models, base, least, out): of each model the sum of the squared differences from the base where the\n"
+     "standard deviation is not below `least`, to the float64 buffer `out` [models]."},
     {"fuse", fuse, METH_VARARGS,
      "fuse(models, base, out, least, weights, scale): SCE's merge of what is selected, as in methods/sce.py."},
     {NULL, NULL, 0, NULL},

@@ -3,8 +3,8 @@
 #include "bracket.h"
 #include "spread.h"
 
-/* Sizes |model − base|, rounded to float once like those that combine compares: of two bfloat16 numbers float and double
- * round alike. */
+/* Sizes |model − base|, rounded to float once like those that combine compares: of two bfloat16 numbers float and
+ * double round alike. */
 INLINE void sizes_any(const Inputs *in, Bracket *bracket, Pick *pick) {
     Bracket b = *bracket;
     static const uint16_t zeros[LANES];

@@ -17,8 +17,8 @@ typedef struct {
 static const int SHIFT[DIGITS] = {0, 11, 21};
 #define DIGIT(value, digit) ((uint32_t)(value) >> SHIFT[digit] & (digit ? 0x3FF : 0x7FF))
 
-/* Ranks `length` elements by |model − base| in float, 0 the smallest; of equals the first comes first, NaN last. A radix
- * sort of the bits, whose order is that of the sizes, with room for 2 · length entries: (place, size). */
+/* Ranks `length` elements by |model − base| in float, 0 the smallest; of equals the first comes first, NaN last. A
+ * radix sort of the bits, whose order is that of the sizes, with room for 2 · length entries: (place, size). */
 INLINE void rank_row(const uint16_t *model, const uint16_t *base, Py_ssize_t length, uint64_t *room, uint32_t *rank) {
     uint32_t count[DIGITS][2048] = {{0}};
     uint64_t *from = room, *to = room + length;

@@ -9,8 +9,8 @@ typedef void Philox(uint32_t *out, uint64_t counter, uint32_t stream, const uint
 #include <immintrin.h>
 
 /* The lower halves of 64-bit lanes are multiplied, which compilers do not make of plain C; the upper halves hold what
- * nothing looks at. Several vectors at a time, as each round waits for the one before it. `places` puts the counters where
- * LOW and HIGH bring them into order. */
+ * nothing looks at. Several vectors at a time, as each round waits for the one before it. `places` puts the counters
+ * where LOW and HIGH bring them into order. */
 #define TOGETHER 4
 #define PHILOX(name, TARGET, VECTOR, BITS, MULTIPLY, LOW, HIGH, ...) \
     typedef uint64_t name##_lanes __attribute__((vector_size(BITS / 8))); \
@@ -18,7 +18,8 @@ typedef void Philox(uint32_t *out, uint64_t counter, uint32_t stream, const uint
         const name##_lanes zero = {0}, places = {__VA_ARGS__}, lower = zero + 0xFFFFFFFFu; \
         const VECTOR left = (VECTOR)(zero + 0xD2511F53u), right = (VECTOR)(zero + 0xCD9E8D57u); \
         for (int i = 0; i < LANES; i += TOGETHER * BITS / 16) { \
-            name##_lanes x0[TOGETHER], x1[TOGETHER], x2[TOGETHER], x3[TOGETHER], k0 = zero + key[0], k1 = zero + key[1]; \
+            name##_lanes x0[TOGETHER], x1[TOGETHER], x2[TOGETHER], x3[TOGETHER]; \
+            name##_lanes k0 = zero + key[0], k1 = zero + key[1]; \
             for (int j = 0; j < TOGETHER; j++) { \
                 x0[j] = places + (counter + (uint64_t)(i / 4 + j * BITS / 64)); \
                 x1[j] = x0[j] >> 32; \

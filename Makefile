@@ -26,7 +26,7 @@ clean:
 	rm -rf *.egg-info src/*.egg-info src/mull/merging/_kernels*.so src/mull/merging/_kernels*.pyd
 	find src tests perf -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.ready: pyproject.toml setup.py constraints.txt src/mull/merging/kernels.c
+.venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"

@@ -1,13 +1,17 @@
 """The one thing pyproject.toml cannot say stably: a compiled part that may be missing."""
 
+from pathlib import Path
+
 from setuptools import Extension, setup
 
-kernels = Extension(
+kernels = Path("src/mull/merging/kernels")
+extension = Extension(
     "mull.merging._kernels",
-    ["src/mull/merging/kernels.c"],
+    sorted(map(str, kernels.glob("*.c"))),
+    depends=sorted(map(str, kernels.glob("*.h"))),
     # No multiply-add but where fma() stands; floating-point flags are never read, so that loops may become vectors.
     extra_compile_args=["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
     py_limited_api=True,
     optional=True,  # without a compiler torch does the same, in more passes
 )
-setup(ext_modules=[kernels], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+setup(ext_modules=[extension], options={"bdist_wheel": {"py_limited_api": "cp311"}})

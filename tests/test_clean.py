@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 MAKEFILE = Path(__file__).parent.parent / "Makefile"
-KEPT = {"Makefile", "src/mull/merging/kernels.c", "src/mull/merging/stream.py", "tests/test_x.py", "perf/x.py"}
+KEPT = {"Makefile", "src/mull/merging/kernels/combine.c", "src/mull/merging/stream.py", "tests/test_x.py", "perf/x.py"}
 MADE = (
     ".venv/.ready", "demo-run/run.sqlite", "demo-run-quick/run.sqlite", "build/lib/x.py", "dist/mull.whl",
     ".hypothesis/x", ".pytest_cache/x", ".ruff_cache/x", "src/mull.egg-info/PKG-INFO", "mull.egg-info/PKG-INFO",

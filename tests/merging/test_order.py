@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging import compiled, order
-from mull.merging.order import kth_largest, largest_kept
+from mull.merging.order import Change, kth_largest, largest_kept
 from mull.merging.source import InMemory
 
 KERNEL = compiled.kernels
@@ -72,7 +72,9 @@ def test_every_place(name: str, kind: torch.dtype, way: None, room: None, monkey
             for i, (a, b) in enumerate(pairwise(cuts))
         ]
         for k in (1, 2, 300, COUNT // 5, COUNT // 2, COUNT - 1, COUNT):
-            assert kth_largest(sources, 0, k) == wanted[k - 1], k
+            assert kth_largest(sources, [(Change(0), k)]) == [wanted[k - 1]], k
+        places = (COUNT // 2, 1, 300)
+        assert kth_largest(sources, [(Change(0), k) for k in places]) == [wanted[k - 1] for k in places]
 
 
 @given(values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), data=st.data())
@@ -83,7 +85,7 @@ def test_small_ones(values: list[float], data: st.DataObject) -> None:
             patch.setattr(order, name, data.draw(st.integers(1, 70)), raising=False)
         patch.setattr(order, "_SAMPLE", data.draw(st.integers(1, 70)))
         source = InMemory("x", [torch.tensor(values)])
-        assert kth_largest([source], 0, k) == sorted(map(abs, values))[::-1][k - 1]
+        assert kth_largest([source], [(Change(0), k)])[0] == sorted(map(abs, values))[::-1][k - 1]
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
@@ -93,12 +95,12 @@ def test_elements_that_are_no_numbers_are_passed_over_or_refused(kind: torch.dty
     source, numbers = InMemory("x", [model]), model[~model.isnan()]
     wanted = np.sort(numbers.abs().float().numpy())[::-1]
     for k in (1, 500, len(numbers)):
-        assert kth_largest([source], 0, k) == wanted[k - 1]
+        assert kth_largest([source], [(Change(0), k)])[0] == wanted[k - 1]
     for k in (len(numbers) + 1, COUNT):
         with pytest.raises(MullError, match="NaN"):
-            kth_largest([source], 0, k)
+            kth_largest([source], [(Change(0), k)])
     with pytest.raises(MullError, match="NaN"):
-        kth_largest([InMemory("x", [torch.full_like(model, torch.nan)])], 0, 1)
+        kth_largest([InMemory("x", [torch.full_like(model, torch.nan)])], [(Change(0), 1)])
 
 
 @pytest.mark.parametrize(

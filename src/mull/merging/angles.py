@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mull.errors import MullError
+from mull.merging import compiled
 from mull.merging.source import BLOCK, Source
 
 if TYPE_CHECKING:
@@ -19,31 +20,67 @@ if TYPE_CHECKING:
 
 _CANCELLED = 1e-12
 """Squared length of a sum of unit vectors below which its direction is rounding error."""
+SUMS = 32
+"""Partial sums of a sum, as many as in kernels/sums.h."""
 _PARALLEL = 1 - 1e-14
 """Cosine from which on two directions, or opposite directions, are one but for rounding error."""
 
 
 def products(source: Source) -> NDArray[np.float64]:
     """Inner products of the models' tensors, less the base where there is one: float64 `[models, models]`."""
-    import torch
-
     many = source.number
-    parts: dict[tuple[int, int], list[float]] = {(i, j): [] for i in range(many) for j in range(i, many)}
-    scratch = torch.empty(many, BLOCK, dtype=torch.float64)  # a fresh one for each block would scatter over the heap
-    for models, base in source.blocks():
-        vectors = scratch[:, : models[0].numel()]
-        for vector, model in zip(vectors, models, strict=True):
-            vector.copy_(model)
-            if base is not None:
-                vector.sub_(base)
-        for (i, j), sums in parts.items():
-            sums.append(torch.dot(vectors[i], vectors[j]).item())
-    inner = np.empty((many, many))
-    for (i, j), sums in parts.items():
+    parts = [products_of_rows(models, base, models[0].numel())[0] for models, base in source.blocks()]
+    inner = np.zeros((many, many))
+    for pair, (i, j) in enumerate(_pairs(many)):
+        sums = [part[pair] for part in parts]
         if not all(map(math.isfinite, sums)):
             raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
         inner[i, j] = inner[j, i] = math.fsum(sums)
     return inner
+
+
+def products_of_rows(models: list[Tensor], base: Tensor | None, length: int) -> NDArray[np.float64]:
+    """The same for each row of `length` elements: float64 `[rows, pairs]`, the pairs (0, 0), (0, 1), … (1, 1), ….
+
+    The order of the sums is fixed: element i of a row goes to partial sum i mod 32, and those are added half to half.
+    """
+    rows, many = models[0].numel() // length, len(models)
+    inner = np.empty((rows, many * (many + 1) // 2))
+    inputs = compiled.inputs(models, base)
+    if inputs:
+        compiled.kernels.products(*inputs, length, inner)
+        return inner
+    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are the caller's to find
+        _add_up(models, base, length, inner)
+    return inner
+
+
+def _add_up(models: list[Tensor], base: Tensor | None, length: int, inner: NDArray[np.float64]) -> None:
+    padded = -(-length // SUMS) * SUMS
+    together = max(BLOCK // padded, 1)
+    for first in range(0, len(inner), together):
+        part = slice(first * length, (first + together) * length)
+        vectors = [
+            model[part].double() if base is None else model[part].double() - base[part].double() for model in models
+        ]
+        wide = np.zeros((len(models), len(inner[first : first + together]), padded))
+        for own, vector in zip(wide, vectors, strict=True):
+            own[:, :length] = vector.numpy(force=True).reshape(-1, length)
+        for pair, (i, j) in enumerate(_pairs(len(models))):
+            inner[first : first + together, pair] = ordered_sums(wide[i] * wide[j])
+
+
+def ordered_sums(terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of each row, of a multiple of 32 terms; kernels/sums.h has the same order."""
+    sums = np.add.reduce(terms.reshape(len(terms), -1, SUMS), axis=1)
+    while sums.shape[1] > 1:
+        half = sums.shape[1] // 2
+        sums = sums[:, :half] + sums[:, half:]
+    return sums[:, 0]
+
+
+def _pairs(many: int) -> list[tuple[int, int]]:
+    return [(i, j) for i in range(many) for j in range(i, many)]
 
 
 def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[float, float] | None:
@@ -58,16 +95,15 @@ def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[fl
     return math.sin((1 - lam) * angle) / math.sin(angle), math.sin(lam * angle) / math.sin(angle)
 
 
-def arc_of_rows(left: Tensor, right: Tensor, lam: float, linear_above: float) -> tuple[Tensor, Tensor]:
-    """`arc` for each pair of rows of float64 `[rows, length]`: factors `[rows, 1]`, the chord's where need be."""
-    import torch
-
-    norms = left.norm(dim=1, keepdim=True) * right.norm(dim=1, keepdim=True)
-    cosine = ((left * right).sum(dim=1, keepdim=True) / torch.where(norms > 0, norms, 1.0)).clamp(-1, 1)
-    chord = (norms == 0) | (cosine.abs() > min(linear_above, _PARALLEL))
-    angle = torch.acos(torch.where(chord, 0.0, cosine))  # any angle: it is not used
-    first, second = torch.sin((1 - lam) * angle) / torch.sin(angle), torch.sin(lam * angle) / torch.sin(angle)
-    return torch.where(chord, 1 - lam, first), torch.where(chord, lam, second)
+def arc_of_rows(inner: NDArray[np.float64], lam: float, linear_above: float) -> NDArray[np.float64]:
+    """`arc` for each pair of rows with these products `[rows, 3]`: factors `[rows, 2]`, the chord's where need be."""
+    norms = np.sqrt(inner[:, 0]) * np.sqrt(inner[:, 2])
+    with np.errstate(invalid="ignore"):
+        cosine = np.clip(inner[:, 1] / np.where(norms > 0, norms, 1.0), -1, 1)
+        chord = (norms == 0) | (np.abs(cosine) > min(linear_above, _PARALLEL))
+        angle = np.arccos(np.where(chord, 0.0, cosine))  # any angle: it is not used
+        factors = np.stack([np.sin((1 - lam) * angle), np.sin(lam * angle)], axis=1) / np.sin(angle)[:, None]
+    return np.where(chord[:, None], [1 - lam, lam], factors)
 
 
 def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, steps: int, tolerance: float) -> tuple:

@@ -45,7 +45,7 @@ def interpolate(
     small correction is added last. A weight below 2^-12 is left to float64: there the terms cancel only where one
     element is thousands of times the other, and the difference of such bfloat16 numbers does not fit float32.
 
-    On a CPU with fused multiply-add, bfloat16 takes one pass over memory (kernels.c); elsewhere torch takes the same
+    On a CPU with fused multiply-add, bfloat16 takes one pass over memory (kernels/); elsewhere torch takes the same
     steps, to the same bytes. The result does not depend on `block`, provided that no thread pool splits it further:
     torch's kernels treat the last few elements of a range in scalar code, so the ranges are padded.
     """

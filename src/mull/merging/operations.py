@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_COMPILED_MODELS = 16
-"""What kernels.c has room for."""
-
-
 class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
@@ -50,7 +46,7 @@ class Interpolation:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.interpolation import interpolate
 
-        interpolate(models[0], models[1], self.lam, out, block=_block(out))
+        interpolate(models[0], models[1], self.lam, out, block=block_of(out))
 
 
 @dataclass(frozen=True)
@@ -82,16 +78,11 @@ class Combination:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled
 
-        few = len(models) <= _COMPILED_MODELS
-        if few and compiled.applies(*models, out) and (base is None or compiled.applies(base)):
-            buffers = (
-                tuple(map(compiled.memory, models)),
-                None if base is None else compiled.memory(base),
-                compiled.memory(out),
-            )
-            compiled.kernels.combine(*buffers, *self._arguments(first))
+        inputs = compiled.inputs(models, base)
+        if inputs and compiled.applies(out):
+            compiled.kernels.combine(*inputs, compiled.memory(out), *self._arguments(first))
             return
-        block = _block(out)
+        block = block_of(out)
         for start in range(0, out.numel(), block):
             part = slice(start, start + block)
             out[part].copy_(
@@ -144,7 +135,7 @@ class Combination:
         )
 
 
-def _block(out: Tensor) -> int:
+def block_of(out: Tensor) -> int:
     """Elements to take at a time: what the CPU's cache holds, but all at once on a device."""
     return 1 << 16 if out.device.type == "cpu" else max(out.numel(), 1)
 

@@ -1,4 +1,4 @@
-"""Exact order statistics of |model − base| over any number of elements, in bounded memory and about one pass.
+"""Exact order statistics of sizes such as |model − base|, over any number of elements, in bounded memory and one pass.
 
 A sample brackets the wanted size; one pass collects what lies in the bracket and counts what lies above it. Should the
 sample have misled, the bracket moves and another pass follows, so that the result never depends on luck.
@@ -7,7 +7,9 @@ sample have misled, the bracket moves and another pass follows, so that the resu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +28,41 @@ _SAMPLED_BLOCKS = 16
 _WIDTHS = (6, 30, 150)
 """Half the widths of the brackets in standard errors of the sample's quantile, were its elements independent."""
 
-Collect = Callable[[float, float], tuple[NDArray[np.float32], int, int]]
-"""Of all sizes: (those in [low, high], as far as there is room; how many lie there; how many lie above)."""
+T = TypeVar("T")
+Found = tuple[NDArray[np.float32], int, int]
+"""Of all sizes: (those in a bracket, as far as there is room; how many lie there; how many lie above)."""
+Search = Generator[tuple[float, float], Found, float]
+"""Asks for brackets, one after the other; returns the size that was wanted."""
+
+
+class Size(Protocol):
+    """What elements are selected by: a number for each, 0 or more, compared in float32."""
+
+    kernel: str
+    """The compiled function for it."""
+
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
+        """The models that it depends on."""
+        ...
+
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
+        """The sizes of corresponding elements of those models: `[count]`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Change:
+    """|model − base|."""
+
+    model: int
+    kernel = "sizes"
+
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
+        return [models[self.model]]
+
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
+        (model,) = models
+        return (model.double() if base is None else model.double() - base.double()).abs()
 
 
 def largest_kept(count: int, density: float) -> int:
@@ -35,33 +70,59 @@ def largest_kept(count: int, density: float) -> int:
     return max(1, math.floor(density * count + 1e-9))
 
 
-def kth_largest(sources: list[Source], model: int, k: int, each: Each = in_turn) -> float:
-    """The k-th largest |model − base| over all elements of all sources, compared in float32 (k counts from 1)."""
+def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each: Each = in_turn) -> list[float]:
+    """For each (size, k) the k-th largest size over all elements of all sources (k counts from 1).
+
+    All are searched for together, so that the sources are read about once.
+    """
     count = sum(source.count for source in sources)
+    sizes = [size for size, _ in wanted]
+    samples = _samples(sources, sizes, count, each) if count > FEW else None
+    searches = [_search(k, _brackets(samples[size], k / count) if samples else [(0.0, math.inf)]) for size, k in wanted]
+    asked = {place: next(search) for place, search in enumerate(searches)}
+    results = [math.nan] * len(wanted)
+    while asked:
+        brackets = [(sizes[place], *bracket) for place, bracket in asked.items()]
+        found = _collect_all(sources, brackets, each)
+        for place, answer in zip(list(asked), found, strict=True):
+            try:
+                asked[place] = searches[place].send(answer)
+            except StopIteration as end:
+                results[place] = end.value
+                del asked[place]
+    return results
 
-    def collect(low: float, high: float) -> tuple[NDArray[np.float32], int, int]:
-        found = each(lambda source: _collect(source, model, low, high), sources)
-        values = np.concatenate([values for values, _, _ in found])[:ROOM]
-        return values, sum(within for _, within, _ in found), sum(above for _, _, above in found)
 
-    return _select(collect, k, [(0.0, math.inf)] if count <= FEW else _brackets(sources, model, count, k, each))
-
-
-def _collect(source: Source, model: int, low: float, high: float) -> tuple[NDArray[np.float32], int, int]:
-    values, within, above = np.empty(min(ROOM, source.count), np.float32), 0, 0
-    for models, base in source.blocks(only=model):
-        found, larger = _sizes(models[0], base, low, high, values[min(within, len(values)) :])
-        within, above = within + found, above + larger
-    return values[: min(within, len(values))], within, above
+def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]], each: Each) -> list[Found]:
+    parts = each(lambda source: _collect(source, brackets), sources)
+    return [
+        (
+            own[0][0] if len(own) == 1 else np.concatenate([values for values, _, _ in own])[:ROOM],
+            sum(within for _, within, _ in own),
+            sum(above for _, _, above in own),
+        )
+        for own in zip(*parts, strict=True)
+    ]
 
 
-def _select(collect: Collect, k: int, brackets: list[tuple[float, float]]) -> float:
+def _collect(source: Source, brackets: list[tuple[Size, float, float]]) -> list[Found]:
+    values = [np.empty(min(ROOM, source.count), np.float32) for _ in brackets]
+    within, above = [0] * len(brackets), [0] * len(brackets)
+    for models, base in source.blocks():
+        left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
+        for i, (found, larger) in enumerate(_pick(models, base, brackets, left)):
+            within[i] += found
+            above[i] += larger
+    return [(v[: min(w, len(v))], w, a) for v, w, a in zip(values, within, above, strict=True)]
+
+
+def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
     """Tries the brackets, each wider than the one before; then halves what is left."""
     lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
     low, high = brackets.pop(0)
     by_values = True
     while True:
-        values, within, above = collect(low, high)
+        values, within, above = yield low, high
         if above >= k or above + within < k:
             if above >= k:
                 lower = _next(high, math.inf)
@@ -94,41 +155,64 @@ def _middle(low: float, high: float, values: NDArray[np.float32] | None) -> floa
     return min(_next(middle, math.inf), high)
 
 
-def _brackets(sources: list[Source], model: int, count: int, k: int, each: Each) -> list[tuple[float, float]]:
+def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -> dict[Size, NDArray[np.float32]]:
+    """A sample of each size, without what is no number."""
     every = max(1, count // (BLOCK * _SAMPLED_BLOCKS))
     step = max(1, count // every // _SAMPLE)
-    sizes = each(lambda source: _sample(source, model, every, step), sources)
-    sample = np.sort(np.concatenate([part for parts in sizes for part in parts]))
-    sample = sample[~np.isnan(sample)]
+    distinct = list(dict.fromkeys(sizes))
+
+    def sample(source: Source) -> list[list[NDArray[np.float32]]]:
+        own = [[] for _ in distinct]
+        for models, base in source.blocks(every):
+            thin, origin = [model[::step] for model in models], None if base is None else base[::step]
+            for parts, size in zip(own, distinct, strict=True):
+                parts.append(_size(size, thin, origin))
+        return own
+
+    found = zip(*each(sample, sources), strict=True)
+    samples = (np.concatenate([part for parts in own for part in parts]) for own in found)
+    return {size: sample[~np.isnan(sample)] for size, sample in zip(distinct, samples, strict=True)}
+
+
+def _brackets(sample: NDArray[np.float32], share: float) -> list[tuple[float, float]]:
+    """Where the size that `share` of the elements reach may lie."""
     if not len(sample):
         return [(0.0, math.inf)]
-    place = len(sample) * (1 - k / count)
+    last = len(sample) - 1
+    place = len(sample) * (1 - share)
     error = math.sqrt(max(place * (1 - place / len(sample)), 1))
-    brackets = []
-    for width in _WIDTHS:
-        first, last = math.floor(place - width * error), math.ceil(place + width * error)
-        low, high = float(sample[max(first, 0)]), float(sample[min(last, len(sample) - 1)])
-        brackets.append((low if first >= 0 else 0.0, high if last < len(sample) else math.inf))
-    return brackets
+    ends = [(math.floor(place - width * error), math.ceil(place + width * error)) for width in _WIDTHS]
+    inside = [(max(first, 0), min(end, last)) for first, end in ends]
+    ordered = np.sort(sample)  # several times faster than numpy's partition for as many places
+    return [
+        (float(ordered[low]) if first >= 0 else 0.0, float(ordered[high]) if end <= last else math.inf)
+        for (first, end), (low, high) in zip(ends, inside, strict=True)
+    ]
 
 
-def _sample(source: Source, model: int, every: int, step: int) -> list[NDArray[np.float32]]:
-    sizes = []
-    for models, base in source.blocks(every, only=model):
-        part = models[0][::step].double()
-        sizes.append((part if base is None else part - base[::step].double()).abs().float().numpy(force=True))
-    return sizes
+def _size(size: Size, models: list[Tensor], base: Tensor | None) -> NDArray[np.float32]:
+    return size.of(size.involved(models), base).float().numpy(force=True)
 
 
-def _sizes(model: Tensor, base: Tensor | None, low: float, high: float, out: NDArray[np.float32]) -> tuple[int, int]:
-    """Writes sizes within [low, high] to `out` while there is room; how many lie within and above."""
-    if compiled.applies(model) and (base is None or compiled.applies(base)):
-        origin = None if base is None else compiled.memory(base)
-        return compiled.kernels.sizes(compiled.memory(model), origin, low, high, out)
-    sizes = (model.double() if base is None else model.double() - base.double()).abs().float()
-    within = sizes[(sizes >= low) & (sizes <= high)].numpy(force=True)
-    out[: len(within)] = within[: len(out)]
-    return len(within), int((sizes > high).sum())
+def _pick(
+    models: list[Tensor],
+    base: Tensor | None,
+    brackets: list[tuple[Size, float, float]],
+    outs: list[NDArray[np.float32]],
+) -> list[tuple[int, int]]:
+    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above."""
+    inputs = compiled.inputs(models, base)
+    results = []
+    for (size, low, high), out in zip(brackets, outs, strict=True):
+        if inputs:
+            kernel = getattr(compiled.kernels, size.kernel)
+            results.append(kernel(tuple(size.involved(inputs[0])), inputs[1], low, high, out))
+            continue
+        sizes = _size(size, models, base)
+        within = sizes[(sizes >= low) & (sizes <= high)]
+        out[: len(within)] = within[: len(out)]
+        results.append((len(within), int(np.count_nonzero(sizes > high))))
+    return results
 
 
 def _next(value: float, towards: float) -> float:

@@ -1,6 +1,6 @@
 """Random numbers without state: the n-th number of a stream is a function of the key alone, whatever thread asks.
 
-Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); kernels.c has the same in C.
+Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); kernels/random.h has the same in C.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mull.checkpoints.blocks import Buffer, Files, read_piece
-from mull.checkpoints.headers import TensorInfo
+from mull.checkpoints.blocks import Buffer, Files
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.checkpoints.pair import AlignedTensor
 from mull.merging.source import BLOCK
 
@@ -52,11 +52,15 @@ class InFiles:
     def count(self) -> int:
         return self.tensor.shared
 
-    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        models = self.tensor.models if only is None else [self.tensor.models[only]]
-        infos: list[TensorInfo] = [*models, *([self.tensor.base] if self.tensor.base else [])]
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        infos: list[TensorInfo] = [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
         buffers = _buffers.get(len(infos))
+        read: list[Tensor] = []
         for first in range(0, self.count, BLOCK * every):
             length = min(BLOCK, self.count - first)
-            read = [read_piece(self.files, info, first, length, b) for info, b in zip(infos, buffers, strict=True)]
+            for info, buffer in zip(infos, buffers, strict=True):
+                item = ITEM_BYTES[info.dtype]
+                self.files.read(info.file, info.start + first * item, buffer.bytes[: length * item])
+            if not read or read[0].numel() != length:
+                read = [buffer.view(info.dtype, length) for info, buffer in zip(infos, buffers, strict=True)]
             yield (read[:-1], read[-1]) if self.tensor.base else (read, None)

@@ -32,10 +32,10 @@ class Source(Protocol):
         """Elements that all models have."""
         ...
 
-    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """Each block's (models, base), `[≤ BLOCK]` each, in order.
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Each block's (models, base), `[≤ BLOCK]` each, in order; with `every` = n the first of n blocks.
 
-        With `every` = n the first of n blocks; with `only` that model alone is read.
+        They may be overwritten by the next block.
         """
         ...
 
@@ -69,8 +69,8 @@ class InMemory:
     def count(self) -> int:
         return self.models[0].numel()
 
-    def blocks(self, every: int = 1, only: int | None = None) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        models = [model.reshape(-1) for model in (self.models if only is None else [self.models[only]])]
+    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        models = [model.reshape(-1) for model in self.models]
         base = None if self.base is None else self.base.reshape(-1)
         for first in range(0, self.count, BLOCK * every):
             part = slice(first, first + BLOCK)

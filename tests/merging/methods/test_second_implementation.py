@@ -138,7 +138,7 @@ def della(
         rows = (model - base).reshape(-1, model.shape[-1]) if model.ndim > 1 else (model - base).reshape(1, -1)
         numbers = uniform(seed, place, model.size).reshape(rows.shape)
         for row, own in zip(rows, numbers, strict=True):
-            for rank, i in enumerate(sorted(range(len(row)), key=lambda i, row=row: abs(row[i]))):
+            for rank, i in enumerate(sorted(range(len(row)), key=lambda i, row=row: size(row[i]))):
                 stays = density + epsilon * ((rank + 0.5) / len(row) - 0.5)
                 row[i] = row[i] / stays if own[i] < stays else 0.0
         kept.append(rows.reshape(model.shape))

@@ -40,13 +40,16 @@ class Breadcrumbs(Method):
             raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
 
     def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        from mull.merging.order import kth_largest, largest_kept
+        from mull.merging.order import Change, kth_largest, largest_kept
 
+        if not source.count:
+            return (), ()
         dropped = math.floor(self.gamma * source.count + 1e-9)
         last = min(dropped + largest_kept(source.count, self.density), source.count)
-        models = range(source.number if source.count else 0)
-        lows = tuple(kth_largest([source], m, last) for m in models)
-        return lows, tuple(kth_largest([source], m, dropped + 1) if dropped else math.inf for m in models)
+        models = [Change(m) for m in range(source.number)]
+        places = [last, *([dropped + 1] if dropped else [])]
+        found = kth_largest([source], [(model, place) for place in places for model in models])
+        return tuple(found[: len(models)]), tuple(found[len(models) :]) or (math.inf,) * len(models)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         lows, highs = measured

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share, check_weights
 from mull.merging.operations import Operation
-from mull.merging.random_numbers import key_of, random_numbers
+from mull.merging.random_numbers import key_of, numbers_like
 from mull.merging.source import Source, row_length
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Della(Method):
     """b + α·τ with MagPrune (Deep et al. 2024, arXiv 2406.11617, sections 3.1–3.3).
 
-    In each row of δ_m = θ_m − b the elements are ranked by magnitude; the drop probability falls linearly from
-    1 − density + epsilon/2 for the smallest to 1 − density − epsilon/2 for the largest (for n elements in n steps of
-    epsilon/n); what is kept is divided by its own probability of being kept. τ is the mean (sum unless `normalize`),
-    weighted by w, of the elements that have the elected sign of Σ w_m·δ_m.
+    In each row of δ_m = θ_m − b the elements are ranked by magnitude, compared in float32; the drop probability falls
+    linearly from 1 − density + epsilon/2 for the smallest to 1 − density − epsilon/2 for the largest (for n elements in
+    n steps of epsilon/n); what is kept is divided by its own probability of being kept. τ is the mean (sum unless
+    `normalize`), weighted by w, of the elements that have the elected sign of Σ w_m·δ_m.
     """
 
     name = "della"
@@ -49,11 +49,11 @@ class Della(Method):
             raise MullError(what, "lower epsilon, or move density towards 0.5")
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        return _MagPrune(self, coefficient, key_of(self.seed, source.name), row_length(source.shape))
+        return MagPrune(self, coefficient, key_of(self.seed, source.name), row_length(source.shape))
 
 
 @dataclass(frozen=True)
-class _MagPrune:
+class MagPrune:
     method: Della
     scale: float
     key: int
@@ -61,21 +61,37 @@ class _MagPrune:
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        from mull.merging import compiled
+        from mull.merging.operations import block_of
+
+        method = self.method
+        weights = method.weights or (1.0,) * len(models)
+        inputs = compiled.inputs(models, base)
+        if inputs and compiled.applies(out) and self.align < 1 << 32:
+            shares = method.density - method.epsilon / 2, method.epsilon
+            arguments = self.align, self.key, first, *shares, weights, self.scale, method.normalize
+            compiled.kernels.prune(*inputs, compiled.memory(out), *arguments)
+            return
+        assert base is not None
+        block = max(block_of(out) // self.align, 1) * self.align
+        for start in range(0, out.numel(), block):
+            part = slice(start, start + block)
+            out[part].copy_(self._merged([model[part] for model in models], base[part], first + start, weights))
+
+    def _merged(self, models: list[Tensor], base: Tensor, first: int, weights: tuple[float, ...]) -> Tensor:
         import torch
 
         from mull.merging.operations import merge_agreeing
 
-        assert base is not None
         method, origin = self.method, base.double()
-        weights = method.weights or (1.0,) * len(models)
         kept = []
         for m, model in enumerate(models):
             delta = model.double() - origin
-            rows = delta.abs().view(-1, self.align)
-            ranks = torch.empty_like(rows)  # 0 = smallest
-            places = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(rows)
+            rows = delta.abs().float().view(-1, self.align)
+            ranks = torch.empty_like(delta).view(-1, self.align)  # 0 = smallest
+            places = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(ranks)
             ranks.scatter_(1, rows.argsort(dim=1, stable=True), places)
             share = method.density - method.epsilon / 2 + method.epsilon * (ranks.view(-1) + 0.5) / self.align
-            numbers = torch.from_numpy(random_numbers(self.key, m, first, delta.numel()).astype("float64") / 2**32)
-            kept.append(torch.where(numbers.to(delta.device) < share, delta / share, 0.0) * weights[m])
-        out.copy_(origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize))
+            numbers = numbers_like(delta, self.key, m, first).double() / 2**32
+            kept.append(torch.where(numbers < share, delta / share, 0.0) * weights[m])
+        return origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize)

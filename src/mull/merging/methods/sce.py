@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share
@@ -11,7 +13,11 @@ from mull.merging.operations import Operation
 from mull.merging.source import Source
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,25 +48,21 @@ class Sce(Method):
 
         least = 0.0
         if self.density < 1 and source.count:
-            least = kth_largest([_Deviations(source)], 0, largest_kept(source.count, self.density))
-        parts = []
-        for models, base in source.blocks():
-            assert base is not None
-            deltas, selected = _select(models, base, least)
-            parts.append([float((delta * selected).square().sum()) for delta in deltas])
-        squares = np.array([float(np.sum([part[m] for part in parts])) for m in range(source.number)])
-        if not np.isfinite(squares).all():
+            (least,) = kth_largest([source], [(Spread(), largest_kept(source.count, self.density))])
+        parts = [_squares(models, base, least) for models, base in source.blocks()]
+        if not np.isfinite(parts).all():
             raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
+        squares = np.array([math.fsum(part[m] for part in parts) for m in range(source.number)])
         weights = squares / squares.sum() if squares.any() else np.full(source.number, 1 / source.number)
         return tuple(weights.tolist()), least
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights, least = measured
-        return _Fuse(weights, least, coefficient)
+        return Fuse(weights, least, coefficient)
 
 
 @dataclass(frozen=True)
-class _Fuse:
+class Fuse:
     weights: tuple[float, ...]
     least: float
     scale: float
@@ -68,44 +70,67 @@ class _Fuse:
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+        from mull.merging import compiled
+        from mull.merging.operations import block_of
+
+        inputs = compiled.inputs(models, base)
+        if inputs and compiled.applies(out):
+            compiled.kernels.fuse(*inputs, compiled.memory(out), self.least, self.weights, self.scale)
+            return
+        assert base is not None
+        block = block_of(out)
+        for start in range(0, out.numel(), block):
+            part = slice(start, start + block)
+            out[part].copy_(self._fused([model[part] for model in models], base[part]))
+
+    def _fused(self, models: list[Tensor], base: Tensor) -> Tensor:
         from mull.merging.operations import merge_agreeing
 
-        assert base is not None
-        deltas, selected = _select(models, base, self.least)
-        deltas = [delta * selected for delta in deltas]
+        deltas = _selected(models, base, self.least)
         weighted = [delta * weight for delta, weight in zip(deltas, self.weights, strict=True)]
-        out.copy_(base.double() + self.scale * merge_agreeing(weighted, self.weights, mean=True, voters=deltas))
+        return base.double() + self.scale * merge_agreeing(weighted, self.weights, mean=True, voters=deltas)
 
 
 @dataclass(frozen=True)
-class _Deviations:
-    """The tensor's standard deviations over the models as if they were a model's values.
+class Spread:
+    """The standard deviation over the models, a size to select by (see `mull.merging.order`).
 
-    They stand for the variances, whose order they have: those of small task vectors would underflow float32.
+    It stands for the variance, whose order it has: that of small task vectors would underflow float32.
     """
 
-    source: Source
+    kernel = "spreads"
 
-    name = "deviations"
-    number = 1
+    def involved(self, models: Sequence[T]) -> Sequence[T]:
+        return models
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.source.shape
-
-    @property
-    def count(self) -> int:
-        return self.source.count
-
-    def blocks(self, every: int = 1, only: int | None = None) -> Any:
-        for models, base in self.source.blocks(every):
-            assert base is not None
-            yield [_deviation([model.double() - base.double() for model in models])], None
+    def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
+        assert base is not None
+        return _deviation([model.double() - base.double() for model in models])
 
 
-def _select(models: list[Tensor], base: Tensor, least: float) -> tuple[list[Tensor], Tensor]:
+def _squares(models: list[Tensor], base: Tensor | None, least: float) -> NDArray[np.float64]:
+    """Σ δ̂_m² of each model."""
+    import numpy as np
+
+    from mull.merging import compiled
+    from mull.merging.angles import SUMS, ordered_sums
+
+    inputs = compiled.inputs(models, base)
+    if inputs:
+        sums = np.empty(len(models))
+        compiled.kernels.squares(*inputs, least, sums)
+        return sums
+    assert base is not None
+    squares = np.zeros((len(models), -(-base.numel() // SUMS) * SUMS))
+    for own, delta in zip(squares, _selected(models, base, least), strict=True):
+        own[: base.numel()] = delta.square().numpy(force=True)
+    return ordered_sums(squares)
+
+
+def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
     deltas = [model.double() - base.double() for model in models]
-    return deltas, _deviation(deltas).float() >= least
+    selected = _deviation(deltas).float() >= least
+    return [delta * selected for delta in deltas]
 
 
 def _deviation(deltas: list[Tensor]) -> Tensor:

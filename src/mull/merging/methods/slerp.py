@@ -99,11 +99,17 @@ class RowArcs:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch
 
-        from mull.merging.angles import arc_of_rows
+        from mull.merging import compiled
+        from mull.merging.angles import arc_of_rows, products_of_rows
 
+        factors = arc_of_rows(products_of_rows(models, base, self.align), self.lam, self.linear_above)
+        inputs = compiled.inputs(models, base)
+        if inputs and compiled.applies(out):
+            compiled.kernels.mix_rows(*inputs, self.align, factors, compiled.memory(out))
+            return
+        left, right = torch.from_numpy(factors).to(out.device)[:, :, None].unbind(1)
         origin = 0.0 if base is None else base.double().view(-1, self.align)
         rows = [model.double().view(-1, self.align) - origin for model in models]
-        left, right = arc_of_rows(rows[0], rows[1], self.lam, self.linear_above)
         result = rows[0] * left + rows[1] * right
         out.copy_((result if base is None else torch.add(result, origin)).view(-1))
 

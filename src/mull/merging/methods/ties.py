@@ -42,18 +42,18 @@ class Ties(Method):
         count = sum(source.count for source in sources)
         if self.trim == "tensor" or self.density == 1 or not count:
             return None
-        from mull.merging.order import kth_largest, largest_kept
+        from mull.merging.order import Change, kth_largest, largest_kept
 
         kept = largest_kept(count, self.density)
-        return tuple(kth_largest(sources, m, kept, each) for m in range(sources[0].number))
+        return tuple(kth_largest(sources, [(Change(m), kept) for m in range(sources[0].number)], each))
 
     def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
-        from mull.merging.order import kth_largest, largest_kept
+        from mull.merging.order import Change, kth_largest, largest_kept
 
         if self.trim == "model" or self.density == 1 or not source.count:
             return survey or ()
         kept = largest_kept(source.count, self.density)
-        return tuple(kth_largest([source], m, kept) for m in range(source.number))
+        return tuple(kth_largest([source], [(Change(m), kept) for m in range(source.number)]))
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights = self.weights or (1.0,) * source.number

@@ -49,10 +49,10 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
     compiled.kernels = KERNEL
 
 
-@pytest.fixture(params=[(1 << 22, 1 << 18, 64), (500, 300, 4), (1, 3, 1)], ids=str)
+@pytest.fixture(params=[(1 << 22, 1 << 18, 64), (500, 300, 20), (500, 4000, 512), (1, 3, 1)], ids=str)
 def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, sample, blocks = request.param
-    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_SAMPLED_BLOCKS": blocks}.items():
+    room, sample, run = request.param
+    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_RUN": run, "_SPARSE": 1}.items():
         monkeypatch.setattr(order, name, value, raising=False)
 
 
@@ -60,7 +60,6 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
 def test_every_place(name: str, kind: torch.dtype, way: None, room: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mull.merging.source.BLOCK", 1 << 11)
-    monkeypatch.setattr(order, "BLOCK", 1 << 11)
     model = SETS[name].to(kind)
     base = (0.1 * torch.randn(COUNT, generator=torch.Generator().manual_seed(1))).to(kind)
     for origin in (None, base):

@@ -7,8 +7,10 @@ sample have misled, the bracket moves and another pass follows, so that the resu
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -17,14 +19,18 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging import compiled
-from mull.merging.source import BLOCK, Each, Source, in_turn
+from mull.merging.source import Each, Source, in_turn
 
 ROOM = 1 << 22
 """Sizes that are collected at most, 16 MB."""
 FEW = 1 << 16
 """Sizes that are all collected, without a sample."""
 _SAMPLE = 1 << 17
-_SAMPLED_BLOCKS = 16
+"""Elements of a sample at most."""
+_SPARSE = 1 << 7
+"""Of so many elements one is sampled, where the sample is not that large."""
+_RUN = 1 << 9
+"""Elements in a row that are sampled together: so few that many rows of a matrix are."""
 _WIDTHS = (6, 30, 150)
 """Half the widths of the brackets in standard errors of the sample's quantile, were its elements independent."""
 
@@ -106,14 +112,29 @@ def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]
 
 
 def _collect(source: Source, brackets: list[tuple[Size, float, float]]) -> list[Found]:
-    values = [np.empty(min(ROOM, source.count), np.float32) for _ in brackets]
+    values = [_room.get(place)[: source.count] for place in range(len(brackets))]
     within, above = [0] * len(brackets), [0] * len(brackets)
     for models, base in source.blocks():
         left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
         for i, (found, larger) in enumerate(_pick(models, base, brackets, left)):
             within[i] += found
             above[i] += larger
-    return [(v[: min(w, len(v))], w, a) for v, w, a in zip(values, within, above, strict=True)]
+    return [(v[: min(w, len(v))].copy(), w, a) for v, w, a in zip(values, within, above, strict=True)]
+
+
+class _Room(threading.local):
+    """Room for the sizes in several brackets, per thread; the system gives memory for what is used of it."""
+
+    def __init__(self) -> None:
+        self.held: list[NDArray[np.float32]] = []
+
+    def get(self, place: int) -> NDArray[np.float32]:
+        while len(self.held) <= place or len(self.held[place]) != ROOM:
+            self.held[place:] = [np.empty(ROOM, np.float32)]
+        return self.held[place]
+
+
+_room = _Room()
 
 
 def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
@@ -156,21 +177,23 @@ def _middle(low: float, high: float, values: NDArray[np.float32] | None) -> floa
 
 
 def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -> dict[Size, NDArray[np.float32]]:
-    """A sample of each size, without what is no number."""
-    every = max(1, count // (BLOCK * _SAMPLED_BLOCKS))
-    step = max(1, count // every // _SAMPLE)
+    """A sample of each size, without what is no number: runs of elements at even distances over all sources."""
+    number = max(min(count // _SPARSE, _SAMPLE) // _RUN, 1)
     distinct = list(dict.fromkeys(sizes))
+    begins = dict(zip(map(id, sources), accumulate((source.count for source in sources), initial=0), strict=False))
 
-    def sample(source: Source) -> list[list[NDArray[np.float32]]]:
-        own = [[] for _ in distinct]
-        for models, base in source.blocks(every):
-            thin, origin = [model[::step] for model in models], None if base is None else base[::step]
-            for parts, size in zip(own, distinct, strict=True):
-                parts.append(_size(size, thin, origin))
-        return own
+    def sample(source: Source) -> list[NDArray[np.float32]]:
+        length = min(_RUN, source.count)
+        begin, end = begins[id(source)], begins[id(source)] + source.count
+        places = range(-(-(begin * number) // count), -(-(end * number) // count))  # run i lies about at i·count/number
+        if not places:
+            return [np.empty(0, np.float32) for _ in distinct]
+        starts = [min(place * count // number - begin, source.count - length) for place in places]
+        models, base = source.runs(starts, length)
+        return [_size(size, models, base) for size in distinct]
 
     found = zip(*each(sample, sources), strict=True)
-    samples = (np.concatenate([part for parts in own for part in parts]) for own in found)
+    samples = (np.concatenate(own) for own in found)
     return {size: sample[~np.isnan(sample)] for size, sample in zip(distinct, samples, strict=True)}
 
 

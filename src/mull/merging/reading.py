@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -52,15 +52,31 @@ class InFiles:
     def count(self) -> int:
         return self.tensor.shared
 
-    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        infos: list[TensorInfo] = [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
-        buffers = _buffers.get(len(infos))
+    def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        buffers = _buffers.get(len(self._infos))
         read: list[Tensor] = []
-        for first in range(0, self.count, BLOCK * every):
+        for first in range(0, self.count, BLOCK):
             length = min(BLOCK, self.count - first)
-            for info, buffer in zip(infos, buffers, strict=True):
+            for info, buffer in zip(self._infos, buffers, strict=True):
                 item = ITEM_BYTES[info.dtype]
                 self.files.read(info.file, info.start + first * item, buffer.bytes[: length * item])
             if not read or read[0].numel() != length:
-                read = [buffer.view(info.dtype, length) for info, buffer in zip(infos, buffers, strict=True)]
+                read = self._views(buffers, length)
             yield (read[:-1], read[-1]) if self.tensor.base else (read, None)
+
+    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+        buffers = _buffers.get(len(self._infos))
+        for info, buffer in zip(self._infos, buffers, strict=True):
+            item = ITEM_BYTES[info.dtype]
+            for i, first in enumerate(starts):
+                into = buffer.bytes[i * length * item : (i + 1) * length * item]
+                self.files.read(info.file, info.start + first * item, into)
+        read = self._views(buffers, len(starts) * length)
+        return (read[:-1], read[-1]) if self.tensor.base else (read, None)
+
+    @property
+    def _infos(self) -> list[TensorInfo]:
+        return [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
+
+    def _views(self, buffers: list[Buffer], count: int) -> list[Tensor]:
+        return [buffer.view(info.dtype, count) for info, buffer in zip(self._infos, buffers, strict=True)]

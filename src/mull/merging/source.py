@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,11 +32,15 @@ class Source(Protocol):
         """Elements that all models have."""
         ...
 
-    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """Each block's (models, base), `[≤ BLOCK]` each, in order; with `every` = n the first of n blocks.
+    def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+        """Each block's (models, base), `[≤ BLOCK]` each, in order.
 
         They may be overwritten by the next block.
         """
+        ...
+
+    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+        """(models, base) of `length` elements from each start on, run after run; `BLOCK` elements at most."""
         ...
 
 
@@ -69,12 +73,20 @@ class InMemory:
     def count(self) -> int:
         return self.models[0].numel()
 
-    def blocks(self, every: int = 1) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+    def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         models = [model.reshape(-1) for model in self.models]
         base = None if self.base is None else self.base.reshape(-1)
-        for first in range(0, self.count, BLOCK * every):
+        for first in range(0, self.count, BLOCK):
             part = slice(first, first + BLOCK)
             yield [model[part] for model in models], None if base is None else base[part]
+
+    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+        import torch
+
+        def joined(tensor: Tensor) -> Tensor:
+            return torch.cat([tensor.reshape(-1)[first : first + length] for first in starts])
+
+        return [joined(model) for model in self.models], None if self.base is None else joined(self.base)
 
 
 def row_length(shape: tuple[int, ...]) -> int:

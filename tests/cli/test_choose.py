@@ -83,10 +83,19 @@ def test_stopped_it_goes_on_to_the_same_choice(raced, tmp_path):
         assert enough <= len(texts(run)) < len(texts(whole))
     assert process.returncode == 130 and "Traceback" not in errors
     kept = len(texts(run))
+    with RunStore.open(run) as store:
+        broken_off = store.under_way
+    assert broken_off
+    _, errors = said("choose", run, *BUDGET)
+    assert any(f"left out: λ = {lam}" in errors for lam in broken_off) or "no λ is finished" in errors
     again, errors = said("choose", *ENDS, *SIZE, *BUDGET, "--run", run)
     assert f"{kept} responses are on record" in errors
     assert texts(run) == texts(whole)
     assert again.replace(str(run), str(whole)) == output
+    with RunStore.open(run) as store:
+        assert store.under_way == []
+    _, errors = said("choose", run, *BUDGET)
+    assert "left out" not in errors and "questions that all λ were asked" in errors
 
 
 def test_another_goal_uses_what_is_there(raced):

@@ -90,10 +90,13 @@ def test_retry_after_in_seconds_or_as_a_date():
     assert [_retry_after(text) for text in (None, "", "nan", "inf", "soon")] == [None] * 5
 
 
-@pytest.mark.parametrize("mark", ["<|im_end|>", "<|endoftext|>", "</s>", "<end_of_turn>\n", "<｜end▁of▁sentence｜>"])
+@pytest.mark.parametrize(
+    "mark", ["<|im_end|>", "<|im_end|>\n<|endoftext|>", "<end_of_turn>\n", "<｜end▁of▁sentence｜>"]
+)
 def test_the_mark_of_a_turns_end_is_no_part_of_the_answer(mark):
     """transformers serve 5.23 leaves it in."""
     assert read_reply(reply(f"it is 7.{mark}")).text == "it is 7."
     assert read_reply(reply(mark, reasoning="it is 7")).text == "it is 7"
     assert read_reply(reply(f"a {mark} b")).text == f"a {mark} b"
     assert read_reply(reply(f"cut off{mark}", "length")).text == f"cut off{mark}"
+    assert read_reply(reply("<p>Use <s>old</s>")).text == "<p>Use <s>old</s>"

@@ -225,3 +225,11 @@ def test_choosing_from_servers_with_options_that_do_not_fit(options, said, tmp_p
     result = CliRunner().invoke(app, ["choose", "--max-tokens", "90", *options])
     assert result.exit_code == 2 and said in result.output
     assert not any(tmp_path.iterdir())
+
+
+def test_a_race_that_never_began_leaves_no_folder(tmp_path):
+    command = [sys.executable, "-m", "mull.cli.main", "choose", "--max-tokens", "90", "--questions", "14"]
+    command += ["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}", "--run", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "no server answers" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -204,8 +204,8 @@ def _from_run(folder: Path, goal: Goal, *, json: bool) -> None:
     stdout, stderr = consoles()
     with RunStore.open(folder) as store:
         samples = store.samples(texts=False)
-        planned = len(store.questions)
-    found = comparable(samples, planned)
+        planned, k, under_way = len(store.questions), store.plan["k"], store.under_way
+    found = comparable(samples, planned, k, under_way)
     if len(found.left_out) == len({sample.setting for sample in samples}):
         stderr.print("no λ is finished: short answers come first, so the figures may change", highlight=False)
     elif found.left_out:

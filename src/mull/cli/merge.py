@@ -98,7 +98,11 @@ def merge(
     private: Annotated[bool, typer.Option("--private", help="With --push: a private repository.")] = False,
     threads: Annotated[int, typer.Option(help="Threads that move data.", min=1, max=64)] = 2,
     device: Annotated[
-        str, typer.Option(help="Where to compute: cpu, cuda or cuda:N; the bytes are the same.", metavar="DEVICE")
+        str,
+        typer.Option(
+            help="Where to compute: cpu, cuda or cuda:N. Measuring and sums over rows stay on the CPU.",
+            metavar="DEVICE",
+        ),
     ] = "cpu",
     allow: AllowOption = None,
     extrapolate: ExtrapolateOption = False,

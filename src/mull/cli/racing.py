@@ -23,14 +23,13 @@ def race_in(run: Path, plan: SweepPlan, goal: Goal, make_ready: Callable[[], Rea
     Raises:
         MullError: too few questions, or the folder holds another plan.
     """
-    from mull.sweeps.run import provenance
+    from mull.cli.recording import recording
     from mull.sweeps.search import run_race, start
-    from mull.sweeps.store import RunStore
 
     with stderr.status("drawing the questions"):
         racing = start(plan, goal)
     shown = _Shown(stderr)
-    with RunStore.record(run, plan, provenance(plan)) as store:
+    with recording(run, plan) as store:
         if store.count():
             stderr.print(f"{store.count():,} responses are on record", highlight=False)
         try:

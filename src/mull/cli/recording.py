@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from mull.study.records import Sample
     from mull.sweeps.plan import SweepPlan
     from mull.sweeps.run import Prompts, Ready, SwitchingEngine
+    from mull.sweeps.store import RunStore
 
 
 def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample] | None:
@@ -86,11 +89,24 @@ def prepare_remote(plan: SweepPlan, stderr: Console, engine: RemoteEngine) -> Re
 def record_samples(
     plan: SweepPlan, run: Path, engine: SwitchingEngine, prompts: Prompts, stderr: Console
 ) -> list[Sample]:
-    """Sample what is missing under a live table; returns all samples on record, without their texts.
+    """Sample what is missing under a live table; returns all samples on record, without their texts."""
+    from mull.cli.live import clock, run_live
+
+    with recording(run, plan) as store:
+        if store.count():
+            stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
+        done = run_live(plan, engine, store, stderr, prompts)
+        speed = f"{done.tokens_per_second:,.0f} tokens/s"
+        stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
+        return store.samples(texts=False)
+
+
+@contextmanager
+def recording(run: Path, plan: SweepPlan) -> Iterator[RunStore]:
+    """The run's store, open for writing.
 
     An attempt that fails before the first response leaves no folder: its plan should not bind the next one.
     """
-    from mull.cli.live import clock, run_live
     from mull.errors import MullError
     from mull.sweeps.run import provenance
     from mull.sweeps.store import RunStore
@@ -98,16 +114,11 @@ def record_samples(
     made, empty = not run.exists(), False
     try:
         with RunStore.record(run, plan, provenance(plan)) as store:
-            if store.count():
-                stderr.print(f"going on from {store.count()} of {plan.total} responses", highlight=False)
             try:
-                done = run_live(plan, engine, store, stderr, prompts)
+                yield store
             except MullError:
                 empty = not store.count()
                 raise
-            speed = f"{done.tokens_per_second:,.0f} tokens/s"
-            stderr.print(f"{done.new} responses in {clock(done.seconds)}, {speed}", highlight=False)
-            return store.samples(texts=False)
     finally:
         if made and empty:
             shutil.rmtree(run, ignore_errors=True)

@@ -106,9 +106,7 @@ def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
     return Reply(joined(reasoning, content, finish), tokens, finish, seconds)
 
 
-_END = re.compile(
-    r"(?:<\|(?:im_end|endoftext|eot_id|end_of_text|end|return)\|>|<end_of_turn>|</s>|<｜end▁of▁sentence｜>)\s*\Z"
-)
+_END = re.compile(r"(?:(?:<\|(?:im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<｜end▁of▁sentence｜>)\s*)+\Z")
 """Marks of a turn's end that some servers (transformers serve) leave in the text; not part of any answer."""
 
 

@@ -1,7 +1,7 @@
 """The compiled part of mull (kernels/), where there is one.
 
 `kernels` is None without a compiler at installation, or on a processor without fused multiply-add. Everything it does
-has an equal in torch, to the same bytes.
+has an equal in torch, to the same bytes but for the bits of NaN.
 """
 
 from __future__ import annotations

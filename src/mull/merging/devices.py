@@ -45,7 +45,8 @@ class Host:
 class Cuda(Host):
     """A CUDA device, for one thread, on a stream of its own: while one thread reads, another's pieces travel.
 
-    Every step is rounded as on the CPU (`check` makes sure of fused multiply-add), so that the bytes are the same.
+    Every step is rounded as on the CPU (`check` makes sure of fused multiply-add), so that the bytes are the same but
+    for the bits of NaN, of which torch's CPU code has several.
     """
 
     piece = 1 << 22
@@ -63,8 +64,10 @@ class Cuda(Host):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stream.synchronize()
-        self._context.__exit__(kind, error, trace)
+        try:
+            self._stream.synchronize()
+        finally:
+            self._context.__exit__(kind, error, trace)
 
     def buffer(self, nbytes: int) -> Buffer:
         return Buffer(nbytes, pinned=True)
@@ -77,7 +80,9 @@ class Cuda(Host):
 
     def fetch(self, computed: Tensor, result: Tensor) -> None:
         if computed.is_floating_point():
-            computed.masked_fill_(computed.isnan(), torch.nan)  # the CPU's pattern: a device's own differs
+            computed.masked_fill_(
+                computed.isnan(), torch.nan
+            )  # the pattern of the CPU's kernels: a device's own differs
         result.copy_(computed, non_blocking=True)
         self._stream.synchronize()
 

@@ -109,7 +109,7 @@ class Combination:
             return origin + self.scale * merge_agreeing(deltas, weights, mean=self.mean)
         total = in_order(deltas)
         if self.mean:
-            total = total / math.fsum(weights)
+            total = divided(total, math.fsum(weights))
         return origin + self.scale * total
 
     def _bounds(self, m: int) -> tuple[float, float]:
@@ -158,6 +158,13 @@ def merge_agreeing(
         return total
     weight = in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
     return torch.where(weight != 0, total / weight, total)
+
+
+def divided(values: Tensor, by: float) -> Tensor:
+    """values / by, rounded once: CUDA would multiply by the reciprocal of a plain number."""
+    import torch
+
+    return values / torch.tensor(by, dtype=values.dtype, device=values.device)
 
 
 def in_order(terms: list[Tensor]) -> Tensor:

@@ -100,10 +100,16 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
 
 
 def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]], each: Each) -> list[Found]:
-    parts = each(lambda source: _collect(source, brackets), sources)
+    total = sum(source.count for source in sources)
+
+    def collect(source: Source) -> list[Found]:
+        # Each has room for four times its share, so that what is kept where there is too much comes from all of them.
+        return _collect(source, brackets, min(source.count, ROOM, 1024 + 4 * ROOM * source.count // max(total, 1)))
+
+    parts = each(collect, sources)
     return [
         (
-            own[0][0] if len(own) == 1 else np.concatenate([values for values, _, _ in own])[:ROOM],
+            own[0][0] if len(own) == 1 else np.concatenate([values for values, _, _ in own]),
             sum(within for _, within, _ in own),
             sum(above for _, _, above in own),
         )
@@ -111,8 +117,9 @@ def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]
     ]
 
 
-def _collect(source: Source, brackets: list[tuple[Size, float, float]]) -> list[Found]:
-    values = [_room.get(place)[: source.count] for place in range(len(brackets))]
+def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: int) -> list[Found]:
+    # Of equal sizes the number is enough.
+    values = [_room.get(i)[: room if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
     within, above = [0] * len(brackets), [0] * len(brackets)
     for models, base in source.blocks():
         left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
@@ -129,8 +136,8 @@ class _Room(threading.local):
         self.held: list[NDArray[np.float32]] = []
 
     def get(self, place: int) -> NDArray[np.float32]:
-        while len(self.held) <= place or len(self.held[place]) != ROOM:
-            self.held[place:] = [np.empty(ROOM, np.float32)]
+        while len(self.held) <= place:
+            self.held.append(np.empty(ROOM, np.float32))
         return self.held[place]
 
 
@@ -138,7 +145,7 @@ _room = _Room()
 
 
 def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
-    """Tries the brackets, each wider than the one before; then halves what is left."""
+    """Tries the brackets, each wider than the one before; cuts one that holds too much by what was collected of it."""
     lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
     low, high = brackets.pop(0)
     by_values = True
@@ -152,26 +159,29 @@ def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
             low, high = brackets.pop(0) if brackets else (lower, upper)
             low, high = max(low, lower), min(high, upper)
             if lower > upper:
-                raise MullError("a tensor has elements that are no numbers (NaN)", "they have no size to select by")
+                what = "a tensor holds NaN, which has no size to select by"
+                raise MullError(what, "look for the checkpoint with `mull inspect`")
         elif low == high:
             return low
         elif within > len(values):
             lower, upper = low, high
-            low = _middle(low, high, values if by_values else None)
+            brackets = _brackets(values, (k - above) / within) if by_values else []  # they are a sample themselves
             by_values = not by_values
-            brackets.clear()
+            if brackets:
+                low, high = brackets.pop(0)
+                low, high = max(low, lower), min(high, upper)
+            if (low, high) == (lower, upper):
+                low = _middle(low, high)
+                brackets.clear()
         else:
             place = within - (k - above)
             return float(np.partition(values, place)[place])
 
 
-def _middle(low: float, high: float, values: NDArray[np.float32] | None) -> float:
-    """A size in (low, high] that parts what was seen between them, or what numbers there are: those end for certain."""
-    if values is None:
-        ends = np.array([low, high], np.float32).view(np.int32).tolist()
-        middle = float(np.array([sum(ends) // 2], np.int32).view(np.float32)[0])
-    else:
-        middle = float(np.median(values))
+def _middle(low: float, high: float) -> float:
+    """A size in (low, high] that parts the numbers there are between them: halving those ends for certain."""
+    ends = np.array([low, high], np.float32).view(np.int32).tolist()
+    middle = float(np.array([sum(ends) // 2], np.int32).view(np.float32)[0])
     middle = middle if low < middle <= high else low
     return min(_next(middle, math.inf), high)
 

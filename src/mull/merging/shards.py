@@ -58,13 +58,14 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
                     _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     tell(len(data))
 
-    with Files() as files, ExitStack() as stack, ThreadPoolExecutor(threads) as pool:
+    with Files() as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
         for info in (info for infos in read for info in infos):
             files.open(info.file)
-        targets = [os.open(job.partial / shard.file, os.O_WRONLY) for job, shard in zip(jobs, shards, strict=True)]
-        for target in targets:
-            stack.callback(os.close, target)
-        stack.callback(pool.shutdown, wait=True)
+        targets: list[int] = []
+        for job, shard in zip(jobs, shards, strict=True):
+            targets.append(os.open(job.partial / shard.file, os.O_WRONLY))
+            stack.callback(os.close, targets[-1])
+        stack.callback(pool.shutdown, wait=True)  # before the files are closed, and once `stop` is set
         stack.callback(stop.set)
         for target, shard in zip(targets, shards, strict=True):
             _pwrite(target, memoryview(shard.header), 0)

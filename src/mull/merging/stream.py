@@ -92,6 +92,11 @@ def merge_all(
             _fill(jobs, threads, device, hash_inputs, extras, progress)
             for partial, out in zip(partials, outs, strict=True):
                 output.swap_in(partial, out.resolve())
+    except RuntimeError as error:
+        if device == "cpu":
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MullError(f"{device} failed: {reason}", "try fewer --threads, or leave --device out") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             what = f"the disk of {out} is full: the result needs {in_words(sum(plan.nbytes for plan in plans))}"

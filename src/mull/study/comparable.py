@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from mull.study.records import Sample
@@ -19,22 +19,30 @@ class Comparable(NamedTuple):
     """How many questions the settings share."""
 
 
-def comparable(samples: Sequence[Sample], questions: int) -> Comparable:
-    """The settings with the same number of samples of each of their questions, on the questions that all these share.
+def comparable(
+    samples: Sequence[Sample], questions: int, k: int, under_way: Collection[str] | None = None
+) -> Comparable:
+    """The settings that are sampled in full, on the questions that all these share.
 
-    `questions`: those of the plan. A stopped sweep breaks off unevenly, short responses first; a race (`mull choose`)
-    samples some settings less than others, but evenly. A setting with less than half of the questions is left out.
+    `questions`, `k`: of the plan. A stopped sweep breaks off with the short responses, so that only a setting with all
+    of its samples counts. A race (`mull choose`) samples some settings less than others, but each step to its end:
+    there `under_way` names the settings of the step that was broken off, and all others count that have as many samples
+    of each of their questions, which are half of all at least.
     """
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
         counts.setdefault(sample.setting, Counter())[sample.question] += 1
-    even = {
-        setting: set(own)
-        for setting, own in counts.items()
-        if len(set(own.values())) == 1 and 2 * len(own) >= questions
-    }
-    if not even:
+
+    def full(setting: str, own: Counter[str]) -> bool:
+        if len(set(own.values())) > 1:
+            return False
+        if own.total() == questions * k:
+            return True
+        return under_way is not None and setting not in under_way and 2 * len(own) >= questions
+
+    found = {setting: set(own) for setting, own in counts.items() if full(setting, own)}
+    shared = set.intersection(*found.values()) if found else set()
+    if not shared:
         return Comparable(list(samples), list(counts), len({sample.question for sample in samples}))
-    shared = set.intersection(*even.values())
-    kept = [sample for sample in samples if sample.setting in even and sample.question in shared]
-    return Comparable(kept, [setting for setting in counts if setting not in even], len(shared))
+    kept = [sample for sample in samples if sample.setting in found and sample.question in shared]
+    return Comparable(kept, [setting for setting in counts if setting not in found], len(shared))

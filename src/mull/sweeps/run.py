@@ -65,6 +65,7 @@ def run_sweep(
         wanted = [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
         if not wanted:
             continue
+        store.note_race(None)
         for sample in responses(plan, engine, setting, wanted, prompts):
             store.add(sample)
             if on_sample:

@@ -44,6 +44,8 @@ def run_race(
     and how many of them are missing, `on_sample` each new sample after it is on record. May be stopped at any moment.
     """
     record = {Ask(s.setting, s.question, s.index): s for s in store.samples(texts=False)}
+    under_way = store.under_way
+    broken_off = {ask.setting for ask in record} if under_way is None else set(under_way)  # a sweep's, where it was one
     ready: Ready | None = None
     step = next(racing)
     while True:
@@ -52,11 +54,14 @@ def run_race(
             on_step(step, len(missing))
         if missing:
             ready = ready or make_ready()
+            store.note_race(broken_off | {ask.setting for ask in missing})
             for sample in _sample(plan, ready, missing):
                 store.add(sample)
                 record[Ask(sample.setting, sample.question, sample.index)] = sample
                 if on_sample:
                     on_sample(sample)
+        broken_off -= {ask.setting for ask in step.asks}
+        store.note_race(broken_off)
         try:
             step = racing.send([record[ask] for ask in step.asks])
         except StopIteration as stop:

@@ -138,6 +138,21 @@ class RunStore:
         """Question id → text, gold and stratum."""
         return json.loads(self._meta("questions"))
 
+    @property
+    def under_way(self) -> list[str] | None:
+        """The settings of the step that a race is sampling or was stopped in; None where a sweep sampled last."""
+        row = next(self._read("SELECT value FROM meta WHERE key = 'race'"), None)
+        return None if row is None else json.loads(row[0])
+
+    def note_race(self, under_way: Collection[str] | None) -> None:
+        """Record the settings of a race's present step, none between two steps; None = a sweep goes on here."""
+        with self._writing():
+            if under_way is None:
+                self._connection.execute("DELETE FROM meta WHERE key = 'race'")
+            else:
+                row = ("race", json.dumps(sorted(under_way)))
+                self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the samples on record."""
         return set(self._read('SELECT question, "index" FROM samples WHERE setting = ?', setting))

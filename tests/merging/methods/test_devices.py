@@ -19,7 +19,7 @@ from mull.merging.stream import merge, merge_all
 
 from .test_streaming import CASES, EACH, Write, planned, sides, weights, written
 
-_KINDS = (torch.bfloat16, torch.float16, torch.float32)
+_KINDS = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 @pytest.fixture(scope="module", params=_KINDS, ids=str)
@@ -94,6 +94,22 @@ def test_a_device_that_is_none_or_not_there_is_refused(device: str, folders: lis
     with pytest.raises(MullError, match="device"):
         merge(planned(folders, *CASES[0]), tmp_path / "out", device=device)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_device_that_fails_is_a_sentence(
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: devices.Host, piece: Tensor) -> Tensor:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 8.00 MiB.\nmore")
+
+    monkeypatch.setattr(devices, "check", lambda device: None)
+    monkeypatch.setattr(devices, "stage", lambda device: devices.Host())
+    monkeypatch.setattr(devices.Host, "send", fail)
+    with pytest.raises(
+        MullError, match=r"^cuda failed: CUDA out of memory\. Tried to allocate 8\.00 MiB\.+ Try fewer --threads"
+    ):
+        merge(planned(folders, *CASES[0]), tmp_path / "out", device="cuda")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

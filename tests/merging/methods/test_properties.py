@@ -227,3 +227,17 @@ def test_models_that_a_method_does_not_take_are_refused() -> None:
             make(name).combine([one] * models, one if base else None, 0.5)
     with pytest.raises(MullError, match="3 weights for 2 models"):
         make("ties", {"weights": (1, 1, 1)}).combine([one] * 2, one)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_strided_and_expanded_tensors_are_taken_as_they_are(name: str) -> None:
+    method = make(name)
+    wide = [torch.randn(6, 40, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(3)]
+    strided = [tensor[:, ::2] for tensor in wide]
+    expanded = [tensor[:1].expand(6, 40) for tensor in wide]
+    at = 0.4 if method.takes == "lambda" else None
+    for tensors in (strided, expanded):
+        base = tensors[2] if method.base == "required" else None
+        plain = [tensor.contiguous() for tensor in tensors]
+        wanted = method.combine(plain[:2], None if base is None else plain[2], at)
+        assert torch.equal(method.combine(list(tensors[:2]), base, at), wanted)

@@ -87,12 +87,14 @@ class Method(ABC):
         copied = self.copies(coefficient)
         if copied is not None:
             return models[copied].to(models[0].dtype, copy=True)
+        models = [model.contiguous() for model in models]
+        base = None if base is None else base.contiguous()
         source = InMemory("tensor", models, base)
         survey = self.survey([source], in_turn)
         operation = self.operation(source, coefficient, self.measure(source, survey))
         out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
-        flat = [model.reshape(-1).contiguous() for model in models]
-        operation.into(flat, None if base is None else base.reshape(-1).contiguous(), out.view(-1), 0)
+        flat = [model.view(-1) for model in models]
+        operation.into(flat, None if base is None else base.view(-1), out.view(-1), 0)
         return out
 
     def check_models(self, count: int, *, has_base: bool) -> None:

@@ -81,7 +81,7 @@ class MagPrune:
     def _merged(self, models: list[Tensor], base: Tensor, first: int, weights: tuple[float, ...]) -> Tensor:
         import torch
 
-        from mull.merging.operations import merge_agreeing
+        from mull.merging.operations import divided, merge_agreeing
 
         method, origin = self.method, base.double()
         kept = []
@@ -91,7 +91,7 @@ class MagPrune:
             ranks = torch.empty_like(delta).view(-1, self.align)  # 0 = smallest
             places = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(ranks)
             ranks.scatter_(1, rows.argsort(dim=1, stable=True), places)
-            share = method.density - method.epsilon / 2 + method.epsilon * (ranks.view(-1) + 0.5) / self.align
+            share = method.density - method.epsilon / 2 + divided(method.epsilon * (ranks.view(-1) + 0.5), self.align)
             numbers = numbers_like(delta, self.key, m, first).double() / 2**32
             kept.append(torch.where(numbers < share, delta / share, 0.0) * weights[m])
         return origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize)

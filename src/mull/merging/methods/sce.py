@@ -134,7 +134,7 @@ def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
 
 
 def _deviation(deltas: list[Tensor]) -> Tensor:
-    from mull.merging.operations import in_order
+    from mull.merging.operations import divided, in_order
 
-    mean = in_order(deltas) / len(deltas)
-    return (in_order([(delta - mean).square() for delta in deltas]) / len(deltas)).sqrt()
+    mean = divided(in_order(deltas), len(deltas))
+    return divided(in_order([(delta - mean).square() for delta in deltas]), len(deltas)).sqrt()

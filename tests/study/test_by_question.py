@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mull.study.by_question import Scored, bootstrapped, by_question, differences, leaders
+from mull.study.by_question import Scored, bootstrapped, by_question, differences, fewest_samples, leaders
 from mull.study.paired import paired_mean
 
 
@@ -76,3 +76,22 @@ def scored(**means):
 )
 def test_leaders_are_marked_where_the_data_can_tell(values, marks):
     assert list(leaders(scored(**values), "pass_at_k").values()) == marks
+
+
+def test_all_settings_have_one_k(sample):
+    rows = [
+        sample(question, lam, correct=i == 0, index=i)
+        for lam in (0.5, 1.0)
+        for question in ("q1", "q2")
+        for i in range(1 if (lam, question) == (1.0, "q1") else 8)
+    ]
+    assert fewest_samples(rows) == 1 and fewest_samples([]) == 0
+    found = by_question(rows)
+    # Pass@8 would be 1 beside the Pass@1 of the setting with a question of a single sample.
+    assert found["0.5"]["q2"].pass_at_k == found["1"]["q2"].pass_at_k == pytest.approx(1 / 8)
+
+
+def test_settings_that_answered_different_questions_are_not_ranked():
+    found = scored(a=[1, 1, 1, 0, 0, 0], b=[0.9, 0.9, 0.9])
+    assert set(leaders(found, "mean_at_k").values()) == {""}
+    assert set(leaders({"a": found["a"], "none": {}}, "mean_at_k").values()) == {""}

@@ -154,7 +154,8 @@ def _cell(row: dict[str, Any], column: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """LaTeX that shows `text` as it is, under any engine and encoding."""
+    """LaTeX that shows `text` as it is: the signs that mull's own words use under any engine and encoding, other
+    letters beyond ASCII as they stand, which needs an engine and a font that have them."""
     return "".join(_SPECIAL.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
 
 

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mull.errors import MullError
 
@@ -24,9 +24,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-            umask = os.umask(0)
-            os.umask(umask)
-            Path(name).chmod(0o666 & ~umask)
+            _open_up(Path(name), 0o666)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -35,7 +33,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise MullError(f"cannot write {path}: {error.strerror}", "choose another folder") from None
 
 
-MANIFEST = "mull-files.json"
+LISTING = "mull-files.json"
 """Names what a folder of ours holds: one that holds anything else is never replaced."""
 
 
@@ -43,35 +41,52 @@ MANIFEST = "mull-files.json"
 def whole_folder(out: Path) -> Iterator[Path]:
     """A new folder to write into, which becomes `out` as a whole at the end, or leaves no trace where that fails.
 
-    An `out` that was written this way before is replaced.
+    An `out` that was written this way before is replaced. No empty folders: they would count as somebody else's.
 
     Raises:
         MullError: `out` is a file or holds what was not written this way, or its place cannot be written to.
     """
     out = out.resolve()
     _check_replaceable(out)
-    partial = old = None
+    partial = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
         yield partial
         names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
-        write_atomically(partial / MANIFEST, json.dumps({"files": names}, indent=1).encode())
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o777 & ~umask)
-        if out.exists():
-            old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-            out.replace(old)
-        partial.replace(out)
+        write_atomically(partial / LISTING, json.dumps({"files": names}, indent=1).encode())
+        _open_up(partial, 0o777)
+        _swap_in(partial, out)
     except OSError as error:
-        if old is not None and not out.exists():
-            old.replace(out)
         raise MullError(f"cannot write the folder {out}: {error.strerror}", "choose another --out") from None
     finally:
-        for left in (partial, old):
-            if left is not None:
-                shutil.rmtree(left, ignore_errors=True)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap_in(partial: Path, out: Path) -> None:
+    """Put the finished folder in its place; an old one is moved aside first, back on any failure, and removed last."""
+    if not out.exists():
+        partial.replace(out)
+        return
+    old = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        out.replace(old)
+        partial.replace(out)
+    except BaseException:
+        if not out.exists():
+            old.replace(out)
+        raise
+    finally:
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_up(path: Path, mode: int) -> None:
+    """Give what tempfile made for its owner alone the permissions of any new file or folder."""
+    umask = os.umask(0)
+    os.umask(umask)
+    path.chmod(mode & ~umask)
 
 
 def _check_replaceable(out: Path) -> None:
@@ -80,10 +95,16 @@ def _check_replaceable(out: Path) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     try:
-        known = {MANIFEST, *json.loads((out / MANIFEST).read_text())["files"]}
+        files = {LISTING, *map(str, json.loads((out / LISTING).read_text())["files"])}
     except (OSError, ValueError, KeyError, TypeError):
-        known = set()
-    there = (path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir())
-    foreign = next((name for name in sorted(there) if name not in known), None)
+        files = set()
+    folders = {parent.as_posix() for name in files for parent in PurePosixPath(name).parents}
+
+    def ours(path: Path) -> bool:
+        name = path.relative_to(out).as_posix()
+        return not path.is_symlink() and name in (folders if path.is_dir() else files)
+
+    foreign = next((path for path in sorted(out.rglob("*")) if not ours(path)), None)
     if foreign is not None:
-        raise MullError(f"the folder {out} holds something else ({foreign})", "choose another --out, or empty it")
+        name = foreign.relative_to(out)
+        raise MullError(f"the folder {out} holds something else ({name})", "choose another --out, or empty it")

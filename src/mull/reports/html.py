@@ -16,6 +16,7 @@ from mull.reports.html_tables import (
     frontier_table,
     metrics_table,
     pairs_table,
+    published_rows,
     published_table,
     scores_table,
     stages_table,
@@ -26,6 +27,8 @@ from mull.reports.responses import MOST_BYTES, embed, encode
 from mull.reports.results import Results
 from mull.reports.theme import Variant
 from mull.study.tables import PublishedRow
+from mull.sweeps.kinds import StudyKind, kind_of
+from mull.sweeps.published import LAYERS, PUBLISHED, benchmark_title, layer_count
 
 _PHONE = (330, 330)
 """Size of the frontier in pixels where the page is narrow."""
@@ -216,9 +219,14 @@ def _scores(results: Results) -> tuple[str, str, str] | None:
 
 
 def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, str, str] | None:
-    table = published_table(results) if overlay else ""
-    note = "Published: Qwen3-4B on AIME’25 (Wu et al. 2025), at this λ; of layers, the same share of its 36."
-    return ("published", "Beside the published ablation", f'{table}<p class="note">{note}</p>') if table else None
+    rows = published_rows(results) if overlay else {}
+    if not rows:
+        return None
+    where = ", ".join(dict.fromkeys(benchmark_title(row.benchmark) for row in rows.values()))
+    layers = kind_of(results.plan) == StudyKind.layers and layer_count(results.plan) != LAYERS
+    share = f"; the same share of its {LAYERS} layers" if layers else ""
+    note = escape(f"Published: {PUBLISHED}, on {where}, at this λ{share}.")
+    return ("published", "Beside the published ablation", f'{published_table(results)}<p class="note">{note}</p>')
 
 
 def _differences(results: Results) -> tuple[str, str, str] | None:

@@ -17,11 +17,12 @@ from mull.reports.format import (
     tokens,
     verdict,
 )
-from mull.reports.paper.names import published_setting
 from mull.reports.results import Comparison, Results
 from mull.study.metrics import SettingMetrics
 from mull.study.scores import names_of_scores, scores_by_setting
 from mull.study.stages import Stages
+from mull.study.tables import PublishedRow
+from mull.sweeps.published import published_setting
 from mull.thinking import ThinkingKind
 
 
@@ -153,9 +154,15 @@ def stages_table(stages: Stages) -> str:
     return _table(["", "λ", ""], rows, "Stage 2 along λ", left=True)
 
 
+def published_rows(results: Results) -> dict[str, PublishedRow]:
+    """Setting → the published row beside it, where there is one."""
+    found = {m.setting: published_setting(results.plan, m.setting) for m in results.metrics}
+    return {setting: row for setting, row in found.items() if row}
+
+
 def published_table(results: Results) -> str:
     """An ablation's settings beside the published ones of Qwen3-4B; empty where none is published at its λ."""
-    found = {m.setting: published_setting(results.plan, m.setting) for m in results.metrics}
+    found = published_rows(results)
     rows = [
         _row(
             m.setting,
@@ -165,10 +172,13 @@ def published_table(results: Results) -> str:
             _share(row.think_ratio),
         )
         for m in results.metrics
-        if (row := found[m.setting])
+        if (row := found.get(m.setting))
     ]
-    head = ["setting", f"{at('Mean', per_question(results.metrics))}, %", "published Mean@64, %", "Think #R, %"]
-    return _table([*head, "published Think #R, %"], rows, "Beside the published ablation") if rows else ""
+    if not rows:
+        return ""
+    own, theirs = (at("Mean", k) for k in (per_question(results.metrics), next(iter(found.values())).k))
+    head = ["setting", f"{own}, %", f"published {theirs}, %", "Think #R, %", "published Think #R, %"]
+    return _table(head, rows, "Beside the published ablation")
 
 
 def _share(value: float) -> str:

@@ -47,8 +47,10 @@ def inline_svg(figure: Figure, variant: Variant, *, name: str, label: str) -> st
 
     text = svg(figure, variant)
     text = text[text.index("<svg") :].strip()
-    text = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', text)
-    text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
+    # Functions: a replacement's backslashes would be read as groups, and `name` may hold some.
+    own = escape(name)
+    text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{own}-{found[1]}"', text)
+    text = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{own}-{found[1]})", text)
     attributes = f'<svg role="img" aria-label="{escape(label)}"'
     # The element stands in an HTML page: width and height are the page's, the namespaces are known.
     head, rest = text.split(">", 1)

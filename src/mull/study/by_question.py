@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -34,18 +35,24 @@ class Scored(NamedTuple):
 def by_question(
     samples: Sequence[Sample], k: int | None = None, equivalent: Equivalence | None = None
 ) -> dict[str, dict[str, Scored]]:
-    """Setting → question → its values, of one benchmark; `k` is that of Pass@k, by default the fewest samples that
-    any question of the setting has."""
+    """Setting → question → its values, of one benchmark.
+
+    `k` is that of Pass@k, the same for all settings: Pass@8 would always beat Pass@1. By default `fewest_samples`.
+    """
+    k = k or fewest_samples(samples)
     groups: dict[str, dict[str, list[Sample]]] = {}
     for sample in samples:
         groups.setdefault(sample.setting, {}).setdefault(sample.question, []).append(sample)
     return {
-        setting: {
-            question: _scored(rows, k or min(map(len, questions.values())), equivalent)
-            for question, rows in questions.items()
-        }
+        setting: {question: _scored(rows, k, equivalent) for question, rows in questions.items()}
         for setting, questions in groups.items()
     }
+
+
+def fewest_samples(samples: Sequence[Sample]) -> int:
+    """The fewest samples that any question of any setting has: the largest k at which all have a Pass@k; 0 of none."""
+    counts = Counter((sample.setting, sample.benchmark, sample.question) for sample in samples)
+    return min(counts.values(), default=0)
 
 
 def _scored(rows: Sequence[Sample], k: int, equivalent: Equivalence | None) -> Scored:
@@ -98,12 +105,15 @@ def _drawn(questions: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[str, Mark]:
-    """Which settings have the highest mean over questions, as far as the data can tell.
+    """Which settings have the highest mean over questions, as far as the data can tell; no marks unless all settings
+    answered the same questions: means over different ones cannot be ranked.
 
     "best" and "second" only where every lower setting is further off than one paired standard error; those within it
     are all "near-best" (then none is best or second) or "near-second", the leader among them.
     """
     marks: dict[str, Mark] = dict.fromkeys(found, "")
+    if len({frozenset(questions) for questions in found.values()}) > 1:
+        return marks
     means = {s: float(np.mean([getattr(v, metric) for v in q.values()])) for s, q in found.items() if q}
     ranked = sorted((s for s in means if not np.isnan(means[s])), key=lambda s: -means[s])
     ranks: tuple[tuple[Mark, Mark], ...] = (("best", "near-best"), ("second", "near-second"))

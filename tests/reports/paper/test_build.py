@@ -1,6 +1,7 @@
 """The folder as a whole: its files, its page, what is missing, and that it is there whole or not at all."""
 
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -101,6 +102,7 @@ def test_the_page_shows_all_and_loads_nothing(made):
     assert sum(tag == "svg" for tag, _ in page.tags) == 2 * 3  # light and dark
     words = " ".join(page.text)
     assert "swept & <b> (incomplete: 75 %)" in words and "Incomplete:" in words
+    assert "no intervals and no p, no value is marked" in words
     assert "org/instruct → org/thinking" in words
     assert "n = 3 questions × 2 samples" in words and "Dashed: published for Qwen3-4B" in words
 
@@ -111,8 +113,8 @@ def test_what_is_missing_stands_with_its_command(made):
         *("other ways to merge on sums", "modules on sums", "decoding on sums", "backbones on sums"),
     ]
     assert paper.missing[1].command == (
-        "mull ablate modules --instruct org/instruct --thinking org/thinking --lambda 0.8 --benchmark sums -k 8 "
-        "--run modules"
+        "mull ablate modules --instruct org/instruct --thinking org/thinking --lambda 0.8 --benchmark FILE "
+        "--grader GRADER -k 8 --run modules"
     )
 
 
@@ -133,6 +135,61 @@ def test_a_comparison_without_a_base_lacks_methods(run, answers, tmp_path):
     samples = [s for x in settings for s in answers(x.label, x.lam, [1, 1, 0], 2)]
     found = missing(open_runs([run(tmp_path / "c", settings, samples)]))
     assert found[-1].what.startswith("TA, TIES and DARE from the hybrid model on sums")
+
+
+def test_a_comparison_that_is_not_done_was_made_with_what_its_plan_names(run, answers, tmp_path):
+    settings = studies.comparison_settings([0, 1], base=True, hybrid=True)
+    found = missing(open_runs([run(tmp_path / "c", settings, answers("0", 0.0, [1, 1, 0], 2))]))
+    assert not [each.what for each in found if "TA, TIES and DARE" in each.what]
+
+
+def test_commands_can_be_run(run, answers, tmp_path):
+    """The user's own questions are a file with a grader; what a database names is quoted."""
+    settings = studies.comparison_settings([0, 1], base=False, hybrid=False)
+    name = "my; rm -rf *"
+    samples = answers("0", 0.0, [1, 1, 0], 2, benchmark=name)
+    opened = open_runs([run(tmp_path / "c", settings, samples, benchmark=name)])
+    opened.runs[0].plan["benchmark"]["grader"] = {"name": "exact; ls"}
+    for each in missing(opened):
+        words = shlex.split(each.command)
+        assert words[words.index("--benchmark") + 1] == "FILE"
+        assert words[words.index("--grader") + 1] == "exact; ls"
+        assert ";" not in words[words.index("--run") + 1]
+    opened = open_runs([run(tmp_path / "t", settings, samples, benchmark="tiny")])
+    assert all(" --benchmark tiny -" in each.command for each in missing(opened))
+
+
+def test_names_of_benchmarks_are_no_markup(run, answers, tmp_path):
+    """A benchmark is named by a file or by somebody's database: ids, links, files and labels take slugs."""
+    folders = []
+    names = ['q" onmouseover="alert(1)', "a\\d", "a d", "../up_%", "a-title"]
+    for i, name in enumerate(names):
+        grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+        samples = [s for lam in (0, 1) for s in answers(f"{lam}", lam, [1, 1, 0], 2, benchmark=name)]
+        layers = studies.layer_settings(0.8, NAMES)
+        ablated = [s for x in layers for s in answers(x.label, None, [2, 1, 1], 2, benchmark=name)]
+        folders += [run(tmp_path / f"s{i}", grid, samples, benchmark=name)]
+        folders += [run(tmp_path / f"l{i}", layers, ablated, benchmark=name)] if i < 2 else []
+    out = tmp_path / "out"
+    paper = write_paper(folders, out)
+    page = Page((out / "index.html").read_text())
+    assert not [attrs for _, attrs in page.tags if "onmouseover" in attrs]
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids)) and all(re.fullmatch("[A-Za-z0-9_-]+", name) for name in ids)
+    for _, attrs in page.tags:
+        if "aria-labelledby" in attrs:
+            assert attrs["aria-labelledby"] in ids
+        if attrs.get("href", "#").startswith("#") is False:
+            assert (out / attrs["href"]).is_file()
+    stems = {path.stem for path in paper.paths}
+    assert {"frontier-a-d", "frontier-a-d-2", "frontier-up", "layers-q-onmouseover-alert-1"} <= stems
+    assert all(re.fullmatch("[a-z0-9-]+", stem) and path.is_file() for path in paper.paths for stem in [path.stem])
+    assert "\\label{tab:layers-a-d}" in (out / "tables" / "layers-a-d.tex").read_text()
+
+
+def test_the_report_of_one_run_knows_nothing_of_the_paper():
+    for path in Path(build.__file__).parents[1].glob("*.py"):
+        assert "mull.reports.paper" not in path.read_text(), path
 
 
 def test_the_overlay_can_be_left_out(folders, tmp_path):

@@ -2,17 +2,18 @@
 
 import math
 
+import altair as alt
 import pytest
 
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
 from mull.reports.paper.figures import Swept, ablation_figure, color_range, decoding_figure, dynamics_figure
-from mull.reports.paper.names import published_sweep
 from mull.reports.paper.runs import open_runs
-from mull.reports.render import svg
+from mull.reports.render import inline_svg, svg
 from mull.study.metrics import Estimate
 from mull.study.stages import stages_of_samples
 from mull.sweeps import studies
+from mull.sweeps.published import published_sweep
 from mull.sweeps.settings import Setting
 
 from .conftest import NAMES
@@ -140,3 +141,11 @@ def test_noise_does_not_look_like_a_pattern(run, answers, tmp_path):
     chart = decoding_figure(open_runs([run(tmp_path / "d", settings, samples)]).runs[0])
     cells = {(row["t"], row["p"]): row["text"] for row in marks(chart, "rect")[0][1]}
     assert cells == {("0.6", "0.8"): "33.3", ("0.6", "0.95"): "33.3", ("0.7", "0.8"): "50.0", ("0.7", "0.95"): "50.0"}
+
+
+def test_an_inline_figure_takes_any_name():
+    """Its name stands in the ids of the SVG, and is no template and no markup there."""
+    chart = alt.Chart(alt.Data(values=[{"x": 1}])).mark_point(clip=True).encode(x="x:Q")
+    text = inline_svg(chart, "light", name='a\\d\\1"<', label="x")
+    own = "a\\d\\1&quot;&lt;"
+    assert f'id="{own}-clip' in text and f"url(#{own}-clip" in text

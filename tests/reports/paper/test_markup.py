@@ -58,6 +58,10 @@ def test_latex():
 def test_a_long_table_breaks_over_pages():
     text = latex(replace(TABLE, rows=TABLE.rows * 20))
     assert "\\begin{longtable}{lrrrl}" in text and "\\endhead" in text and "table*" not in text
+    first, later, _ = re.split(r"\\endfirsthead|\\endhead", text)
+    assert "\\caption" in first and "\\label{tab:t}" in first, "listed and labelled once"
+    assert "\\caption" not in later and "\\label" not in later
+    assert "Mean@2" in first and "Mean@2" in later
     assert text.count("{") - text.count("\\{") == text.count("}") - text.count("\\}")
 
 

@@ -116,3 +116,23 @@ def test_what_is_no_study(sweep, run, answers, tmp_path):
 def test_an_incomplete_run_is_called_so(run, answers, tmp_path):
     (found,) = open_runs([run(tmp_path / "half", grid(0, 1), answers("0", 0.0, [1, 1, 1], 2))]).runs
     assert not found.complete and found.name == "half (incomplete: 50 %)"
+
+
+def test_a_setting_of_two_runs_comes_from_the_one_with_more_of_it(run, answers, compared, tmp_path):
+    samples = answers("0", 0.0, [0, 0, 1], 2) + answers("0.5", 0.5, [0], 2)[:1]
+    swept = run(tmp_path / "s", grid(0, 0.5), samples)
+    for folders in ([swept, compared("c")], [compared("d"), swept]):
+        studies = open_runs(folders)
+        (arena,) = studies.arenas
+        found = {m.setting: m for m in arena.metrics}
+        assert found["0.5"].samples == 6 and found["0.5"].mean_at_k.value == 1
+        assert arena.complete and not all(run.complete for run in studies.runs)
+
+
+def test_one_k_for_all_settings_of_a_comparison(run, answers, tmp_path):
+    samples = answers("0", 0.0, [1, 1, 1], 4) + answers("1", 1.0, [1, 1, 1], 4)[:-1]
+    opened = open_runs([run(tmp_path / "r", grid(0, 1), samples, k=4)])
+    (arena,) = opened.arenas
+    assert not arena.complete and {m.k for m in arena.metrics} == {3}
+    assert {m.k for m in opened.runs[0].metrics.values()} == {3}
+    assert arena.scored["0"]["q000"].pass_at_k == arena.scored["1"]["q000"].pass_at_k == 0.75

@@ -7,12 +7,14 @@ import pytest
 from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.reports import html_tables
 from mull.reports.build import write_report
 from mull.reports.paper import names
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.runs import open_runs
 from mull.reports.paper.table import Cell
 from mull.reports.paper.tables import comparison, decoding, paper_tables
+from mull.study.tables import PublishedRow
 from mull.sweeps import studies
 from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
@@ -117,6 +119,20 @@ def test_the_report_of_one_run_shows_the_published_ablation_too(layers, tmp_path
         assert ("<td>54.69</td>" in text and "published Think #R, %" in text) == overlay
 
 
+def test_the_report_says_where_its_published_rows_come_from(layers, tmp_path, monkeypatch):
+    def text(name):
+        with RunStore.open(layers(6)) as store:
+            return write_report(store, tmp_path / name, formats=("html",))[0].read_text()
+
+    real = text("real")
+    assert "published Mean@64, %" in real
+    assert "Published: Qwen3-4B, Wu et al. 2025, on AIME’25, at this λ; the same share of its 36 layers." in real
+    row = PublishedRow(lam=0.8, benchmark="ifeval", k=8, mean_at_k=0.5)
+    monkeypatch.setattr(html_tables, "published_setting", lambda plan, setting: row)
+    other = text("other")
+    assert "published Mean@8, %" in other and "on IFEval, at this λ" in other
+
+
 def test_modules_and_backbones(run, answers, tmp_path):
     modules = studies.module_settings(0.8, NAMES)
     backbones = studies.backbone_settings(0.8, ["base", "mine"])
@@ -208,3 +224,55 @@ def test_decoding_is_compared_with_the_plans_own_sampling(decoded):
 )
 def test_names_of_methods(setting, lam, name):
     assert names.method_name(setting, lam) == name
+
+
+def test_a_stopped_run_has_neither_marks_nor_intervals(run, answers, tmp_path):
+    lams = {0.0: [0] * 6, 0.5: [1, 2, 2, 1, 2, 2], 1.0: [1, 1, 2, 1, 2, 2]}
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in lams]
+    samples = [s for lam, right in lams.items() for s in answers(f"{lam:g}", lam, right, 2)]
+    for name, last in (("whole", None), ("half", -2), ("cut", -1)):
+        opened = open_runs([run(tmp_path / name, grid, samples[:last], questions=6)])
+        table = comparison(opened.arenas, overlay=False)
+        found = by_name(further_tables(opened))["significance"]
+        marks = {cell.mark for row in table.rows for cell in row.cells}
+        tested = [cell for row in found.rows for cell in row.cells[:3] if cell.low == cell.low or cell.note]
+        p_values = [row.cells[1].value for row in found.rows if row.cells[1].value == row.cells[1].value]
+        assert bool(marks - {""}) == bool(tested) == bool(p_values) == (last is None), name
+        assert ("the run is incomplete" in found.caption) == (last is not None)
+        assert [row.cells[3].value for row in found.rows] == [5 if name == "half" else 6] * 2
+    # One sample is lacking: Pass@2 would be that of some settings only.
+    assert [column.head for column in table.columns] == ["Mean@k", "Token #N", "Think #R"]
+
+
+def test_pass_at_k_says_its_k(run, answers, tmp_path):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+    samples = answers("0", 0.0, [1, 1, 1], 4) + answers("1", 1.0, [1, 1, 1], 4)[:-1]
+    table = comparison(open_runs([run(tmp_path / "r", grid, samples, k=4)]).arenas, overlay=False)
+    assert [column.head for column in table.columns] == ["Mean@k", "Pass@3", "Token #N", "Think #R"]
+    assert "3 questions × 4 samples (Pass@3: of so many every question has an answer)" in table.caption
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("first", [[1, 1, 1], None])
+def test_no_spread_where_nothing_can_be_paired(run, answers, tmp_path, first):
+    settings = studies.decoding_settings(0.4, Sampling(max_tokens=512), [0.6], [0.8, 0.95])
+    low, high = (x.label for x in settings)
+    # Two settings that share no question; one setting alone.
+    samples = answers(low, None, [2, 2, 2], 2)[:2] + answers(high, None, [0, 0, 0], 2)[2:] if first else []
+    samples = samples or answers(low, None, [1, 1, 1], 2)
+    (found,) = open_runs([run(tmp_path / "d", settings, samples)]).runs
+    assert decoding(found, overlay=True).caption.endswith("clustered by question.")
+    alone = studies.decoding_settings(0.4, Sampling(max_tokens=512), [0.6], [0.8])
+    (found,) = open_runs([run(tmp_path / "e", alone, answers(low, None, [1, 1, 1], 2))]).runs
+    assert found.complete and "Largest" not in decoding(found, overlay=True).caption
+
+
+def test_settings_that_share_a_name_keep_their_rows(run, answers, tmp_path):
+    backbones = studies.backbone_settings(0.8, ["base", "Base"])
+    samples = [s for x in backbones for s in answers(x.label, None, [2, 2, 1], 2)]
+    opened = open_runs([run(tmp_path / "b", backbones, samples)])
+    tables = by_name(paper_tables(opened, overlay=False) + further_tables(opened))
+    for name in ("backbone-sums", "thinking", "cost"):
+        assert [row.name for row in tables[name].rows] == ["Instruct", "base", "Base"], name
+    assert [row.name for row in tables["significance"].rows] == ["base − Instruct", "Base − Instruct"]
+    assert "the same difference other than 0, or there is only one." in tables["significance"].caption

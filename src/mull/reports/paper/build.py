@@ -20,9 +20,11 @@ from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
 from mull.reports.paper.table import Table
 from mull.reports.paper.tables import paper_tables, scope, spread_words
 from mull.reports.render import pdf, svg
+from mull.reports.slugs import slugs
 from mull.study.frontier import non_dominated, points_of
 from mull.study.stages import stages_of_samples
 from mull.sweeps.kinds import StudyKind, lambda_of
+from mull.sweeps.published import PUBLISHED, benchmark_title, published_sweep
 
 SUFFIXES = {"figures": (".svg", ".pdf"), "tables": (".tex", ".csv", ".parquet", ".md")}
 _FRONTIER = (460, 300)
@@ -52,11 +54,12 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
     studies = open_runs(folders)
     tables = paper_tables(studies, overlay=overlay) + further_tables(studies, reference)
     figures = list(paper_figures(studies, overlay=overlay))
+    # Benchmarks are named by files and databases: their names may hold anything.
+    tables = [replace(t, name=slug) for t, slug in zip(tables, slugs(t.name for t in tables), strict=True)]
+    figures = [f._replace(name=slug) for f, slug in zip(figures, slugs(f.name for f in figures), strict=True)]
     lacking = missing(studies)
     incomplete = [run.name for run in studies.runs if not run.complete]
     with whole_folder(out) as partial:
-        for sub in SUFFIXES:
-            (partial / sub).mkdir()
         paths = [_write(partial / "index.html", page(studies, figures, tables, lacking, SUFFIXES).encode())]
         for figure in figures:
             chart = figure.draw("light")
@@ -69,6 +72,7 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
 
 
 def _write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(exist_ok=True)
     write_atomically(path, data)
     return path
 
@@ -87,7 +91,7 @@ def paper_figures(studies: Studies, *, overlay: bool) -> Iterator[Drawn]:
         Swept(arena, stages_of_samples([s for s in arena.samples if s.lam is not None]), published)
         for arena in studies.arenas
         if arena.sweep
-        for published in [names.published_sweep(arena.benchmark)]
+        for published in [published_sweep(arena.benchmark)]
     ]
     if swept:
         yield Drawn(
@@ -106,12 +110,12 @@ def paper_figures(studies: Studies, *, overlay: bool) -> Iterator[Drawn]:
 
 def _dynamics_caption(swept: Sequence[Swept], overlay: bool) -> str:
     found = [column for column in swept if column.stages and column.stages.found]
-    where = [f"{names.title(c.arena.benchmark)}: {scope(c.arena)}." for c in swept]
+    where = [f"{benchmark_title(c.arena.benchmark)}: {scope(c.arena)}." for c in swept]
     shade = " Shaded: stage 2, where Think #R rises." if found else ""
     dashed = ""
     if overlay:
         same = [c for c in swept if c.published]
-        dashed = f" Dashed: published for {names.PUBLISHED}"
+        dashed = f" Dashed: published for {PUBLISHED}"
         dashed += "." if len(same) == len(swept) else ", Think #R alone where the benchmark is not one of the paper’s."
     return (
         f"{' '.join(where)} Accuracies and Think #R in %, Token #N in tokens per response; bands: {_INTERVALS}."
@@ -128,7 +132,7 @@ def _frontier(arena: Arena) -> Drawn:
     frontier = non_dominated(points_of(found), samples)
     return Drawn(
         f"frontier-{arena.benchmark}",
-        f"Accuracy over tokens, {names.title(arena.benchmark)}",
+        f"Accuracy over tokens, {benchmark_title(arena.benchmark)}",
         f"{scope(arena)[:1].upper()}{scope(arena)[1:]}. Filled and joined: no other setting is better on both. The "
         f"dotted line joins the λ in their order; diamonds: other ways to merge. Bars: {_INTERVALS}.",
         lambda variant: frontier_figure(found, frontier, variant, _FRONTIER),
@@ -141,7 +145,7 @@ def _ablation(run: Run, overlay: bool) -> Drawn:
     around = "" if layers else " (w/o: the other way round)"
     return Drawn(
         f"{run.kind}-{run.benchmark}",
-        f"λ in {words}, {names.title(run.benchmark)}",
+        f"λ in {words}, {benchmark_title(run.benchmark)}",
         f"λ = {lambda_of(run.plan):g} in the {run.kind} named, Instruct’s parameters elsewhere{around}; "
         f"{scope(run)}. Dashed: λ everywhere. Bars: {_INTERVALS}.",
         lambda variant: ablation_figure(run, variant, overlay=overlay),
@@ -151,8 +155,8 @@ def _ablation(run: Run, overlay: bool) -> Drawn:
 def _decoding(run: Run, overlay: bool) -> Drawn:
     return Drawn(
         f"decoding-{run.benchmark}",
-        f"Temperature and top-p, {names.title(run.benchmark)}",
+        f"Temperature and top-p, {benchmark_title(run.benchmark)}",
         f"λ = {lambda_of(run.plan):g}; {scope(run)}. ± one standard error, clustered by question. "
-        f"{spread_words(run, overlay=overlay)}",
+        f"{spread_words(run, overlay=overlay)}".strip(),
         lambda variant: decoding_figure(run, variant),
     )

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import altair as alt
 
-from mull.reports.format import stage_bounds
+from mull.reports.format import common_k, stage_bounds
 from mull.reports.panels import Z95, Curve, CurvePoint, Panel, draw
 from mull.reports.paper import names
 from mull.reports.paper.runs import Arena, Run
@@ -17,6 +17,7 @@ from mull.reports.theme import THEMES, Theme, Variant
 from mull.study.metrics import Estimate, SettingMetrics
 from mull.study.stages import Stages
 from mull.study.tables import PublishedRow, published
+from mull.sweeps.published import PUBLISHED, benchmark_title, published_setting
 
 WIDTH = 560
 """Pixels of a figure's panels and what lies between them; 11 of them are 8.5 points at 16 cm."""
@@ -62,7 +63,7 @@ def dynamics_figure(columns: Sequence[Swept], variant: Variant = "light", *, ove
         first = i == 0
         panels = [
             Panel(
-                title=f"{names.title(column.arena.benchmark)} (k = {column.arena.runs[0].plan['k']})",
+                title=f"{benchmark_title(column.arena.benchmark)} (k = {column.arena.runs[0].plan['k']})",
                 curves=accuracy,
                 reference=[curve for curve in dashed if curve.points],
                 y_title="Accuracy (%)" if first else "",
@@ -99,7 +100,8 @@ def _shown(arena: Arena) -> list[tuple[str, str, str]]:
     """Mean@k and Pass@k, on GPQA Vote@k too."""
     if arena.runs[0].plan["k"] == 1:
         return list(_ACCURACIES[:1])
-    return list(_ACCURACIES if names.second_metric(arena.benchmark) == "vote_at_k" else _ACCURACIES[:2])
+    shown = _ACCURACIES if names.second_metric(arena.benchmark) == "vote_at_k" else _ACCURACIES[:2]
+    return [entry for entry in shown if entry[0] != "pass_at_k" or common_k(arena.metrics) != 1]
 
 
 def _curve(name: str, arena: Arena, metric: str, color: str, shape: str = "circle") -> Curve:
@@ -136,7 +138,7 @@ def _legend(entries: Sequence[tuple[str, str, str]], theme: Theme, *, overlay: b
         text.encode(x=x, y=middle, text="name:N", color=color),
     ]
     if overlay:
-        end = alt.Data(values=[{"x": at, "x2": at + 26, "name": f"published: {names.PUBLISHED}"}])
+        end = alt.Data(values=[{"x": at, "x2": at + 26, "name": f"published: {PUBLISHED}"}])
         rule = alt.Chart(end).mark_rule(strokeWidth=1.1, strokeDash=[4, 3], color=theme.muted)
         layers.append(rule.encode(x=x, x2="x2:Q", y=middle))
         words = alt.Chart(end).mark_text(align="left", baseline="middle", dx=32, fontSize=11, color=theme.muted)
@@ -151,8 +153,8 @@ def ablation_figure(run: Run, variant: Variant = "light", *, overlay: bool = Tru
     same.
     """
     theme = THEMES[variant]
-    titles = {setting: names.setting_title(run, setting) for setting in run.metrics}
-    theirs = {setting: names.published_setting(run.plan, setting) for setting in run.metrics} if overlay else {}
+    titles = names.setting_titles(run)
+    theirs = {setting: published_setting(run.plan, setting) for setting in run.metrics} if overlay else {}
     known = [row for row in theirs.values() if row]
     metrics = (("mean_at_k", "Mean@k (%)"), ("think_ratio", "Think #R (%)"), ("tokens", "Token #N"))
     panels = []
@@ -170,7 +172,7 @@ def ablation_figure(run: Run, variant: Variant = "light", *, overlay: bool = Tru
     bars = alt.hconcat(*panels, spacing=22)
     if not known:
         return alt.vconcat(bars)
-    words = f"published: {names.PUBLISHED}, {names.title(known[0].benchmark)}"
+    words = f"published: {PUBLISHED}, {benchmark_title(known[0].benchmark)}"
     return alt.vconcat(bars, _diamond_note(words, theme), spacing=8)
 
 

@@ -16,6 +16,7 @@ from mull.study.metrics import KINDS, SettingMetrics
 from mull.study.paired import PairedDifference, holm
 from mull.study.records import Sample
 from mull.sweeps.kinds import StudyKind
+from mull.sweeps.published import SOURCE, benchmark_title
 
 
 class Section(NamedTuple):
@@ -27,6 +28,8 @@ class Section(NamedTuple):
     scored: Mapping[str, Mapping[str, Scored]]
     reference: str
     """Setting that the others are compared with."""
+    complete: bool
+    """Whether all responses are there."""
 
 
 def further_tables(studies: Studies, reference: str | None = None) -> list[Table]:
@@ -48,17 +51,19 @@ def sections(studies: Studies, reference: str | None = None) -> Iterator[Section
         owned = any(m.setting == OWN_INSTRUCT for m in arena.metrics)
         rows = names.ordered(arena.metrics, owned)
         yield Section(
-            f"{names.title(arena.benchmark)}: {scope(arena)}",
+            f"{benchmark_title(arena.benchmark)}: {scope(arena)}",
             rows,
             arena.samples,
             arena.scored,
             _reference(arena, reference),
+            arena.complete,
         )
     for kind in (StudyKind.layers, StudyKind.modules, StudyKind.decoding, StudyKind.backbone):
         for run in studies.of(kind):
-            rows = {names.setting_title(run, setting): m for setting, m in run.metrics.items()}
-            title = f"{_WORDS[kind]} on {names.title(run.benchmark)}: {scope(run)}"
-            yield Section(title, rows, run.samples, run.scored, _ablation_reference(run))
+            titles = names.setting_titles(run)
+            rows = {titles[setting]: m for setting, m in run.metrics.items()}
+            title = f"{_WORDS[kind]} on {benchmark_title(run.benchmark)}: {scope(run)}"
+            yield Section(title, rows, run.samples, run.scored, _ablation_reference(run), run.complete)
 
 
 _WORDS = {
@@ -106,7 +111,7 @@ def thinking(found: Sequence[Section]) -> Table:
         name="thinking",
         title="Kinds of thinking, and failures",
         caption=f"% of responses, {ERRORS} Closed: has </think>; pseudo-closed: another tag stands where </think> "
-        f"belongs (table 6 of {names.SOURCE}); unclosed: cut off while thinking. Cut off: hit the token limit; no "
+        f"belongs (table 6 of {SOURCE}); unclosed: cut off while thinking. Cut off: hit the token limit; no "
         "answer: the grader found none.",
         head="Setting",
         columns=columns,
@@ -115,7 +120,10 @@ def thinking(found: Sequence[Section]) -> Table:
 
 
 def significance(found: Sequence[Section]) -> Table:
-    """Differences in accuracy and tokens from each section's reference, by a paired bootstrap, p by Holm."""
+    """Differences in accuracy and tokens from each section's reference, by a paired bootstrap, p by Holm.
+
+    A run that was stopped has differences alone: what two settings have both answered is what was answered briefly.
+    """
     columns = [
         Column(key="accuracy", head="Mean@k, points"),
         Column(key="p_holm", head="p", decimals=4),
@@ -130,18 +138,22 @@ def significance(found: Sequence[Section]) -> Table:
         less = next(name for name, m in section.rows.items() if m.setting == section.reference)
         accuracy = {name: _bootstrap(section, setting, "mean_at_k") for name, setting in others.items()}
         tokens = {name: _bootstrap(section, setting, "tokens") for name, setting in others.items()}
-        adjusted = holm([difference.p_value for difference in accuracy.values()])
+        adjusted = holm([difference.p_value if section.complete else math.nan for difference in accuracy.values()])
         for (name, difference), p_value in zip(accuracy.items(), adjusted, strict=True):
             questions = Cell(difference.questions)
-            cells = [_difference(difference, 100), Cell(p_value), _difference(tokens[name], 1), questions]
+            both = _difference(difference, 100), _difference(tokens[name], 1)
+            if not section.complete:
+                both = Cell(both[0].value), Cell(both[1].value)
+            cells = [both[0], Cell(p_value), both[1], questions]
             rows.append(Row(f"{name} − {less}", cells, section.title))
+    stopped = "" if all(section.complete for section in found) else ", or the run is incomplete (then no interval)"
     return Table(
         name="significance",
         title="Differences from the reference",
         caption=f"Each setting minus its section’s reference on the same questions: 95 % intervals and p of a paired "
         f"bootstrap over questions ({RESAMPLES:,} resamples, so p is at least {1 / (RESAMPLES + 1):.4f} before the "
         "correction); p is of no difference in Mean@k, corrected by Holm’s method within the section. A dash: every "
-        "question shows the same difference, or there is only one.",
+        f"question shows the same difference other than 0, or there is only one{stopped}.",
         head="Difference",
         columns=columns,
         rows=rows,

@@ -40,8 +40,10 @@ def latex(table: Table) -> str:
             body.append(" & ".join([f"{{{escaped(row.name)}}}", *cells]) + END)
     if len(table.rows) > _PAGE:
         lines = ["% needs \\usepackage{booktabs,longtable}", "{\\footnotesize\\setlength{\\tabcolsep}{3pt}"]
-        lines += [f"\\begin{{longtable}}{{{align}}}", caption + label + END, "\\toprule", *heads, "\\midrule"]
-        lines += ["\\endhead", *body, "\\bottomrule", "\\end{longtable}", "}", ""]
+        above = ["\\toprule", *heads, "\\midrule"]
+        lines += [f"\\begin{{longtable}}{{{align}}}", caption + label + END, *above, "\\endfirsthead"]
+        # A caption in the head of every page would be listed, and its label defined, once a page.
+        lines += [*above, "\\endhead", *body, "\\bottomrule", "\\end{longtable}", "}", ""]
     else:
         lines = ["% needs \\usepackage{booktabs}", "\\begin{table*}[t]", "\\centering\\footnotesize"]
         lines += ["\\setlength{\\tabcolsep}{3pt}", caption, label, f"\\begin{{tabular}}{{{align}}}", "\\toprule"]

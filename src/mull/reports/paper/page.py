@@ -19,9 +19,10 @@ from mull.reports.theme import Variant
 
 
 class Drawn(NamedTuple):
-    """One figure of the page, and the file name of its exports."""
+    """One figure of the page."""
 
     name: str
+    """Of its files and its place on the page: there a slug (`mull.reports.slugs`)."""
     title: str
     caption: str
     draw: Callable[[Variant], Figure]
@@ -74,14 +75,15 @@ def _links_to(head: str, places: Sequence[tuple[str, str]]) -> str:
 
 
 def _section(key: str, title: str, body: str) -> str:
-    heading = f'<h2 id="{key}-title">{escape(title)}</h2>'
-    return f'<section id="{key}" aria-labelledby="{key}-title">\n{heading}\n{body}\n</section>'
+    # In front: behind, the heading of `frontier-a` would be the section of a benchmark called `a-title`.
+    heading = f'<h2 id="title-{key}">{escape(title)}</h2>'
+    return f'<section id="{key}" aria-labelledby="title-{key}">\n{heading}\n{body}\n</section>'
 
 
 def _figure(drawn: Drawn, suffixes: Sequence[str]) -> str:
     variants = []
     for variant in ("light", "dark"):
-        text = inline_svg(drawn.draw(variant), variant, name=f"{drawn.name}-{variant}", label=drawn.title)
+        text = inline_svg(drawn.draw(variant), variant, name=f"svg-{drawn.name}-{variant}", label=drawn.title)
         variants.append(text.replace("<svg", f'<svg class="{variant}"', 1))
     caption = f"<figcaption>{escape(drawn.caption)} {_links(f'figures/{drawn.name}', suffixes)}</figcaption>"
     return f'<figure><div class="single">{"".join(variants)}</div>{caption}</figure>'
@@ -125,6 +127,8 @@ def _banner(runs: Sequence[Run]) -> str:
     if not names:
         return ""
     return (
-        f'<p class="banner" role="note"><strong>Incomplete: {escape(", ".join(names))}.</strong> Settings may differ '
-        "in which questions they have answered so far; differences pair the questions that both have.</p>"
+        f'<p class="banner" role="note"><strong>Incomplete: {escape(", ".join(names))}.</strong> The '
+        "questions that two settings of a stopped run have both answered are those they answered briefly, which do "
+        "not stand for all: differences have no intervals and no p, no value is marked as the best, and Pass@k is at "
+        "the fewest samples that any question has.</p>"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mull.errors import MullError
-from mull.study.by_question import Scored, by_question
+from mull.study.by_question import Scored, by_question, fewest_samples
 from mull.study.metrics import SettingMetrics, metrics
 from mull.study.records import Sample
 from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
@@ -54,7 +54,7 @@ class Run:
     @cached_property
     def metrics(self) -> dict[str, SettingMetrics]:
         """Setting → its metrics, in the order of the plan."""
-        found = {m.setting: m for m in metrics(self.samples)}
+        found = {m.setting: m for m in _metrics(self.samples)}
         return {setting: found[setting] for setting in self.plan["settings"] if setting in found}
 
     @cached_property
@@ -77,19 +77,26 @@ class Arena:
 
     @cached_property
     def samples(self) -> list[Sample]:
-        """Of all runs; a setting that two runs have counts once, from the sweep."""
+        """Of all runs; a setting that two runs have counts once, from the one with more of it, of equals the sweep."""
         found: dict[str, list[Sample]] = {}
         for run in sorted(self.runs, key=lambda run: run.kind != StudyKind.sweep):
             own: dict[str, list[Sample]] = {}
             for sample in run.samples:
                 own.setdefault(sample.setting, []).append(sample)
-            found = own | found
+            found |= {setting: rows for setting, rows in own.items() if len(rows) > len(found.get(setting, []))}
         return [sample for rows in found.values() for sample in rows]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every setting of the runs has all of its responses in one of them."""
+        settings = {setting for run in self.runs for setting in run.plan["settings"]}
+        run = self.runs[0]  # all have the same questions and k
+        return len(self.samples) >= len(settings) * run.questions * run.plan["k"]
 
     @cached_property
     def metrics(self) -> list[SettingMetrics]:
         """By rising λ, settings without λ last."""
-        return metrics(self.samples)
+        return _metrics(self.samples)
 
     @cached_property
     def scored(self) -> dict[str, dict[str, Scored]]:
@@ -124,6 +131,11 @@ class Studies:
     def of(self, kind: StudyKind) -> list[Run]:
         """The runs of one kind."""
         return [run for run in self.runs if run.kind == kind]
+
+
+def _metrics(samples: Sequence[Sample]) -> list[SettingMetrics]:
+    """With one k of Pass@k for all settings, as `by_question` has it."""
+    return metrics(samples, fewest_samples(samples))
 
 
 def open_runs(folders: Sequence[Path]) -> Studies:

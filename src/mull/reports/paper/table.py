@@ -61,9 +61,10 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table of the page, and the file name of its exports."""
+    """One table of the page."""
 
     name: str
+    """Of its files, its LaTeX label and its place on the page: there a slug (`mull.reports.slugs`)."""
     title: str
     caption: str
     """Where it comes from: run, n, k, units, kind of error."""

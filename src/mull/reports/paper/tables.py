@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from mull.reports.format import at, per_question
+from mull.reports.format import at, common_k, per_question
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
@@ -17,6 +17,15 @@ from mull.study.metrics import Estimate, SettingMetrics
 from mull.study.paired import paired_mean
 from mull.study.tables import PublishedRow
 from mull.sweeps.kinds import StudyKind, lambda_of
+from mull.sweeps.published import (
+    LAYERS,
+    PUBLISHED,
+    benchmark_title,
+    layer_count,
+    published_setting,
+    published_spread,
+    published_sweep,
+)
 
 ERRORS = "± one standard error, clustered by question."
 UNITS = f"Accuracies and Think #R in %, Token #N in tokens per response, {ERRORS}"
@@ -38,23 +47,24 @@ def comparison(arenas: Sequence[Arena], *, overlay: bool) -> Table:
     theirs: list[dict[str, list[Cell]]] = []
     for arena in arenas:
         shown = _metrics_of(arena.benchmark, arena.metrics)
-        columns += _columns(arena.benchmark, arena.metrics, shown, names.title(arena.benchmark))
+        columns += _columns(arena.benchmark, arena.metrics, shown, benchmark_title(arena.benchmark))
         owned = OWN_INSTRUCT in {m.setting for m in arena.metrics}
         rows = names.ordered(arena.metrics, owned)
-        marks = {metric: leaders(arena.scored, metric) for metric in shown if metric.endswith("_at_k")}
+        ranked: list[Metric] = [metric for metric in shown if metric.endswith("_at_k") and arena.complete]
+        marks = {metric: leaders(arena.scored, metric) for metric in ranked}
         own.append(
             {
                 name: [measured(m, metric, marks.get(metric, {}).get(m.setting, "")) for metric in shown]
                 for name, m in rows.items()
             }
         )
-        found = {row.method: row for row in names.published_sweep(arena.benchmark)} if overlay else {}
+        found = {row.method: row for row in published_sweep(arena.benchmark)} if overlay else {}
         theirs.append({name: [as_published(row, metric) for metric in shown] for name, row in found.items()})
     rows = _joined(own, columns)
     if any(theirs):
         rows = [Row(row.name, row.cells, "These runs") for row in rows]
-        rows += [Row(row.name, row.cells, f"Published: {names.PUBLISHED}") for row in _joined(theirs, columns)]
-    notes = [f"{names.title(arena.benchmark)}: {scope(arena)}." for arena in arenas]
+        rows += [Row(row.name, row.cells, f"Published: {PUBLISHED}") for row in _joined(theirs, columns)]
+    notes = [f"{benchmark_title(arena.benchmark)}: {scope(arena)}." for arena in arenas]
     if any(OWN_INSTRUCT in {m.setting for m in arena.metrics} for arena in arenas):
         notes.append("Instruct is sampled as its own run says, all else as Thinking.")
     return Table(
@@ -71,12 +81,13 @@ def ablation(run: Run, *, overlay: bool) -> Table:
     """Settings down; Mean@k, Pass@k, Think #R and Token #N across, the published ones behind."""
     found = list(run.metrics.values())
     shown: list[Metric] = [m for m in ("mean_at_k", "pass_at_k", "think_ratio", "tokens") if _worth(m, found)]
-    columns = _columns("own", found, shown, names.title(run.benchmark))
-    published = {setting: names.published_setting(run.plan, setting) if overlay else None for setting in run.metrics}
+    columns = _columns("own", found, shown, benchmark_title(run.benchmark))
+    titles = names.setting_titles(run)
+    published = {setting: published_setting(run.plan, setting) if overlay else None for setting in run.metrics}
     rows = [row for row in published.values() if row]
     theirs: list[Metric] = [m for m in shown if any(not math.isnan(getattr(row, m)) for row in rows)]
     if rows:
-        group = f"Published: {names.PUBLISHED}, {names.title(rows[0].benchmark)}"
+        group = f"Published: {PUBLISHED}, {benchmark_title(rows[0].benchmark)}"
         heads = [Column(key=f"published_{m}", head=_head(m, rows[0].k), group=group, decimals=2) for m in theirs]
         columns += [_decimals(head, [getattr(row, m) for row in rows]) for head, m in zip(heads, theirs, strict=True)]
     lam = lambda_of(run.plan)
@@ -87,17 +98,17 @@ def ablation(run: Run, *, overlay: bool) -> Table:
         StudyKind.backbone: "between each backbone and Thinking",
     }[run.kind]
     beside = ""
-    if rows and run.kind == StudyKind.layers and names.layer_count(run.plan) != names.LAYERS:
-        beside = f" Published: the same share of {names.LAYERS} layers."
+    if rows and run.kind == StudyKind.layers and layer_count(run.plan) != LAYERS:
+        beside = f" Published: the same share of {LAYERS} layers."
     return Table(
         name=f"{run.kind}-{run.benchmark}",
-        title=f"{head}s, {names.title(run.benchmark)}",
+        title=f"{head}s, {benchmark_title(run.benchmark)}",
         caption=f"λ = {lam:g} {where}; {scope(run)}. {UNITS}{beside}",
         head=head,
         columns=columns,
         rows=[
             Row(
-                names.setting_title(run, setting),
+                titles[setting],
                 [measured(m, metric) for metric in shown]
                 + [as_published(row, metric) if (row := published[setting]) else Cell() for metric in theirs],
             )
@@ -130,10 +141,11 @@ def decoding(run: Run, *, overlay: bool) -> Table:
         )
         for temperature in temperatures
     ]
+    spread = spread_words(run, overlay=overlay)
     return Table(
         name=f"decoding-{run.benchmark}",
-        title=f"Temperature and top-p, {names.title(run.benchmark)}",
-        caption=f"λ = {lambda_of(run.plan):g}; {scope(run)}. In %, {ERRORS} {spread_words(run, overlay=overlay)}",
+        title=f"Temperature and top-p, {benchmark_title(run.benchmark)}",
+        caption=f"λ = {lambda_of(run.plan):g}; {scope(run)}. In %, {ERRORS} {spread}".strip(),
         head="Temperature",
         columns=columns,
         rows=rows,
@@ -147,24 +159,29 @@ def decoding_grid(run: Run) -> dict[tuple[float, float], SettingMetrics]:
 
 
 def spread_words(run: Run, *, overlay: bool) -> str:
-    """The largest Mean@k less the smallest, beside the published one."""
+    """The largest Mean@k less the smallest, beside the published one; empty where no difference can be paired, and of
+    an incomplete run, whose extremes are those that met the easier questions so far."""
     ranked = sorted(run.metrics.values(), key=lambda m: m.mean_at_k.value)
-    found = paired_mean(differences(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k"))
-    error = "?" if math.isnan(found.error) else f"{100 * found.error:.1f}"
+    values = differences(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k")
+    if not run.complete or len(ranked) < 2 or values.size < 2:
+        return ""
+    found = paired_mean(values)
     words = (
-        f"Largest less smallest Mean@k: {100 * found.difference:.1f} ± {error} points (paired by question), "
-        f"the most extreme of {len(ranked)} settings."
+        f"Largest less smallest Mean@k: {100 * found.difference:.1f} ± {100 * found.error:.1f} points (paired by "
+        f"question), the most extreme of {len(ranked)} settings."
     )
-    row = names.published_spread(run) if overlay else None
-    return f"{words} Published ({names.PUBLISHED}): {100 * row.mean_at_k:.1f}." if row else words
+    row = published_spread(run.plan) if overlay else None
+    return f"{words} Published ({PUBLISHED}): {100 * row.mean_at_k:.1f}." if row else words
 
 
 def scope(of: Arena | Run) -> str:
-    """`run gpqa, n = 198 questions × 8 samples`."""
+    """`run gpqa, n = 198 questions × 8 samples`, with the k of Pass@k where it is not that of the plan."""
     runs = of.runs if isinstance(of, Arena) else [of]
     n = max(run.questions for run in runs)
     plural = "s" if len(runs) > 1 else ""
-    return f"run{plural} {of.name}, n = {n:,} questions × {runs[0].plan['k']} samples"
+    planned, k = runs[0].plan["k"], common_k(list(of.metrics.values() if isinstance(of, Run) else of.metrics))
+    fewer = f" (Pass@{k}: of so many every question has an answer)" if k not in (1, planned) else ""
+    return f"run{plural} {of.name}, n = {n:,} questions × {planned} samples{fewer}"
 
 
 def measured(m: SettingMetrics, metric: str, mark: Mark = "") -> Cell:
@@ -186,11 +203,13 @@ def _metrics_of(benchmark: str, found: Sequence[SettingMetrics]) -> list[Metric]
 
 def _worth(metric: str, found: Sequence[SettingMetrics]) -> bool:
     """With one sample per question, Pass@k and Vote@k repeat Mean@k."""
-    return metric not in ("pass_at_k", "vote_at_k") or per_question(found) != 1
+    return {"pass_at_k": common_k(found), "vote_at_k": per_question(found)}.get(metric) != 1
 
 
 def _columns(key: str, found: Sequence[SettingMetrics], shown: Iterable[Metric], group: str) -> list[Column]:
-    columns = [Column(key=f"{key}_{m}", head=_head(m, per_question(found)), group=group) for m in shown]
+    ks = {"pass_at_k": common_k(found)}
+    each = per_question(found)
+    columns = [Column(key=f"{key}_{m}", head=_head(m, ks.get(m, each)), group=group) for m in shown]
     return [
         _decimals(column, [getattr(m, metric).value for m in found])
         for column, metric in zip(columns, shown, strict=True)

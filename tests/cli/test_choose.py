@@ -144,6 +144,8 @@ def test_a_setting_that_is_not_finished_is_left_out(swept, tmp_path):
     ("options", "message"),
     [
         (["x", "--run", "y", "--max-tokens", "5"], "x is a run to choose from, and --run asks for a new one"),
+        (["x", "--max-tokens", "50", "--lambdas", "0", "-k", "2"], "--lambdas, -k asks for a new one"),
+        ([*ENDS, "--run", "y", "--max-tokens", "50", "--omit", "seed"], "--omit is for servers, and none is named"),
         (["--max-tokens", "5"], "--instruct is missing"),
         (["x", "--max-tokens", "5"], "x holds no run"),
         (["x"], "either --max-tokens or --min-accuracy"),

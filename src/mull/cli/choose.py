@@ -20,6 +20,7 @@ from mull.cli.endpoint_options import (
     Servers,
     TimeoutOption,
     refuse_local,
+    refuse_requests,
 )
 from mull.cli.options import (
     AllowOption,
@@ -37,6 +38,7 @@ from mull.cli.options import (
     TopPOption,
     TrustOption,
     consoles,
+    given_options,
 )
 from mull.errors import MullError
 
@@ -56,9 +58,12 @@ if TYPE_CHECKING:
     from mull.sweeps.settings import Setting
 
 _GRID = "0:1:0.05"
+_OF_A_RUN = ("folder", "max_tokens", "quantile", "min_accuracy", "json")
+"""What a run that is there can be asked."""
 
 
 def choose(
+    context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(help="A run to choose from.", metavar="[DIR]")] = None,
     max_tokens: Annotated[float | None, typer.Option(help="Budget of tokens per response, on average.")] = None,
     quantile: Annotated[
@@ -133,11 +138,10 @@ def choose(
     servers = Servers(endpoint, model_map, endpoint_map, key_variable, concurrency, per_minute, retries, timeout, omit)
     sampling = {"--instruct": instruct, "--thinking": thinking, "--run": run}
     if folder is not None:
-        given = [option for option, value in sampling.items() if value is not None]
-        given += ["--endpoint"] if servers.given else []
-        if given:
+        new = [option for name, option in given_options(context).items() if name not in _OF_A_RUN]
+        if new:
             raise MullError(
-                f"{folder} is a run to choose from, and {given[0]} asks for a new one", "give one of the two"
+                f"{folder} is a run to choose from, and {', '.join(new)} asks for a new one", "give one of the two"
             )
         _from_run(folder, goal, json=json)
         return
@@ -148,6 +152,8 @@ def choose(
         }  # fmt: skip
         refuse_local(local)
         sampling = {"--run": run}
+    else:
+        refuse_requests(given_options(context))
     missing = [option for option, value in sampling.items() if value is None]
     if run is None or missing:
         needed = "--run" if servers.given else "--instruct, --thinking and --run"

@@ -130,6 +130,18 @@ class Servers:
         )
 
 
+_REQUESTS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
+
+
+def refuse_requests(given: Mapping[str, str]) -> None:
+    """Raise `MullError` for options (parameter → option) of requests, where no server is asked."""
+    named = ", ".join(option for name, option in given.items() if name in _REQUESTS)
+    if named:
+        raise MullError(
+            f"{named} is for servers, and none is named", "give --endpoint and --model-map, or leave it out"
+        )
+
+
 def refuse_local(given: Mapping[str, object]) -> None:
     """Raise `MullError` for options (name → whether it is set) that only checkpoints can obey."""
     named = ", ".join(option for option, is_set in given.items() if is_set)

@@ -52,6 +52,13 @@ BatchSizeOption = Annotated[int | None, typer.Option(help="Responses generated a
 TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")]
 
 
+def given_options(context: typer.Context) -> dict[str, str]:
+    """Parameter name → option as written in the help, of what the command line itself says."""
+    names = {param.name: param.opts[0] for param in context.command.params if param.name}
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return {name: names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+
+
 def consoles() -> tuple[Console, Console]:
     """Rich consoles for results (stdout) and for progress and warnings (stderr); wide enough for tables in a pipe."""
     from rich.console import Console

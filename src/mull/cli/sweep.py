@@ -20,6 +20,7 @@ from mull.cli.endpoint_options import (
     Servers,
     TimeoutOption,
     refuse_local,
+    refuse_requests,
 )
 from mull.cli.options import (
     AllowOption,
@@ -39,6 +40,7 @@ from mull.cli.options import (
     TopPOption,
     TrustOption,
     consoles,
+    given_options,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
 
 
 def sweep(
+    context: typer.Context,
     run: Annotated[Path, typer.Option("--run", help="Run folder: made, or continued.", metavar="DIR")],
     instruct: Annotated[
         str | None, typer.Option(help="Instruct checkpoint: a folder or a hub id.", metavar="MODEL")
@@ -141,6 +144,7 @@ def sweep(
         plan = SweepPlan(None, settings, chosen, k, sampling, seed, "remote", endpoints=endpoints)
         samples = sample_remote(plan, run, servers.engine(endpoints))
     else:
+        refuse_requests(given_options(context))
         if instruct is None or thinking is None:
             missing = "--instruct" if instruct is None else "--thinking"
             raise MullError(f"{missing} is missing", "give both checkpoints, or --endpoint and --model-map")

@@ -241,3 +241,9 @@ def test_strided_and_expanded_tensors_are_taken_as_they_are(name: str) -> None:
         plain = [tensor.contiguous() for tensor in tensors]
         wanted = method.combine(plain[:2], None if base is None else plain[2], at)
         assert torch.equal(method.combine(list(tensors[:2]), base, at), wanted)
+
+
+@pytest.mark.parametrize(("name", "parameter"), [("ties", "trim"), ("nuslerp", "per")])
+def test_a_word_that_is_none_of_the_choices_is_refused_from_python_too(name: str, parameter: str) -> None:
+    with pytest.raises(MullError, match=f"{parameter} cannot be 'zzz'.* It is one of"):
+        METHODS[name](**{parameter: "zzz"})

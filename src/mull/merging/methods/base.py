@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
 
@@ -143,8 +143,7 @@ def _read(key: str, value: Any, hint: Any) -> Any:
     choices = get_args(kind) if isinstance((get_args(kind) or (None,))[0], str) else ()
     try:
         if choices:
-            if value not in choices:
-                raise MullError(f"{key} cannot be {value!r}", "it is one of " + ", ".join(choices))
+            check_choice(key, value, choices)
             return value
         if kind is bool:
             return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[str(value).lower()]
@@ -156,6 +155,12 @@ def _read(key: str, value: Any, hint: Any) -> Any:
     except (ValueError, KeyError, TypeError, OverflowError):
         wanted = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "numbers, as in 0.5,0.3")
         raise MullError(f"{key} cannot be {value!r}", f"it is {wanted}") from None
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise MullError unless the parameter is one of the choices."""
+    if value not in choices:
+        raise MullError(f"{name} cannot be {value!r}", "it is one of " + ", ".join(choices))
 
 
 def check_share(name: str, value: float) -> None:

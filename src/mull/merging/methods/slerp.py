@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mull.errors import MullError
-from mull.merging.methods.base import Method
+from mull.merging.methods.base import Method, check_choice
 from mull.merging.operations import Combination, Interpolation, Operation
 from mull.merging.source import Source, row_length
 
@@ -68,6 +68,7 @@ class NuSlerp(Method):
 
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)
+        check_choice("per", self.per, ("row", "tensor"))
 
     @property
     def measures(self) -> bool:

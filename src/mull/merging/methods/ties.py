@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.methods.base import Method, check_choice, check_share, check_weights
 from mull.merging.operations import Combination, Operation
 from mull.merging.source import Each, Source
 
@@ -36,6 +36,7 @@ class Ties(Method):
 
     def __post_init__(self) -> None:
         check_share("density", self.density)
+        check_choice("trim", self.trim, ("tensor", "model"))
         check_weights(self.weights)
 
     def survey(self, sources: list[Source], each: Each) -> tuple[float, ...] | None:

@@ -9,6 +9,7 @@ Each way makes one checkpoint of two (and a base) in a fresh process, in alterna
 
 floor            read both inputs through reused buffers, write as many bytes to one preallocated file, flush it to disk
 mull:METHOD      plan and merge with mull: measuring, arithmetic, self-check and manifest included
+mull-cuda:METHOD the same with --device cuda (with --cuda)
 shards           the usual script: safetensors' load_file of both sides, torch.lerp tensor by tensor, save_file by shard
 mergekit:METHOD  mergekit 0.1.5, installed into its own environment on the first run (perf/.mergekit)
 
@@ -150,7 +151,7 @@ def floor(folder: Path, method: str, threads: int) -> Callable[[], None]:
     return run
 
 
-def mull(folder: Path, method: str, threads: int) -> Callable[[], None]:
+def mull(folder: Path, method: str, threads: int, device: str = "cpu") -> Callable[[], None]:
     from mull.checkpoints.checkpoint import Checkpoint
     from mull.checkpoints.pair import Pair
     from mull.merging.coefficients import Coefficients
@@ -167,9 +168,16 @@ def mull(folder: Path, method: str, threads: int) -> Callable[[], None]:
         pair = Pair(*sides[: 3 if how.base == "required" else 2])
         pair.check()
         coefficients = Coefficients.scalar(value, extrapolate=True)
-        merge(plan_merge(pair, coefficients, method=how), folder / "out", threads=threads)
+        merge(plan_merge(pair, coefficients, method=how), folder / "out", threads=threads, device=device)
 
     return run
+
+
+def mull_cuda(folder: Path, method: str, threads: int) -> Callable[[], None]:
+    import torch
+
+    torch.zeros(1, device="cuda")  # starting the device takes seconds once, which are not the merge's
+    return mull(folder, method, threads, device="cuda")
 
 
 def mergekit(folder: Path, method: str, threads: int) -> Callable[[], None]:
@@ -230,7 +238,7 @@ def shards(folder: Path, method: str, threads: int) -> Callable[[], None]:
     return run
 
 
-WAYS = {"floor": floor, "mull": mull, "shards": shards, "mergekit": mergekit}
+WAYS = {"floor": floor, "mull": mull, "mull-cuda": mull_cuda, "shards": shards, "mergekit": mergekit}
 
 
 def peer_python() -> str:
@@ -291,6 +299,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=("dense", "moe"), default="dense")
     parser.add_argument("--methods", default=",".join(METHODS), help="methods of mull and, of these, of mergekit")
     parser.add_argument("--peers", default="shards,mergekit", help="what to measure beside the floor and mull")
+    parser.add_argument("--cuda", action="store_true", help="also with --device cuda")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:
@@ -299,6 +308,7 @@ def main() -> None:
     peers = arguments.peers.split(",")
     methods = arguments.methods.split(",")
     ways = ["floor", *(f"mull:{method}" for method in methods), *(["shards"] if "shards" in peers else [])]
+    ways += [f"mull-cuda:{method}" for method in methods] if arguments.cuda else []
     if "mergekit" in peers:
         peer_python()
         ways += [f"mergekit:{method}" for method in methods]

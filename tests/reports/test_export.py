@@ -12,6 +12,7 @@ from mull.errors import MullError
 from mull.reports.export import encode, latex, tables
 from mull.study.metrics import metrics
 from mull.study.paired import paired_difference
+from mull.study.stages import stages_of_samples
 
 from .conftest import make_run
 
@@ -24,7 +25,7 @@ def samples(tmp_path_factory):
 
 def test_the_numbers_are_those_of_the_metrics(samples):
     found = tables(samples)
-    assert list(found) == ["metrics", "strata", "cost", "contrasts"]
+    assert list(found) == ["metrics", "strata", "cost", "contrasts", "neighbours", "stages"]
     for row, m in zip(found["metrics"].iter_rows(named=True), metrics(samples), strict=True):
         assert row["setting"] == m.setting and row["lambda"] == m.lam
         assert row["mean_at_k"] == pytest.approx(100 * m.mean_at_k.value)
@@ -35,6 +36,24 @@ def test_the_numbers_are_those_of_the_metrics(samples):
     assert first["accuracy"] == pytest.approx(100 * difference.difference)
     assert first["tokens_low"] == pytest.approx(paired_difference(samples, first["setting"], "1", "tokens").low)
     assert first["p_holm"] >= difference.p_value
+
+
+def test_neighbours_and_stages_are_those_of_the_report(samples):
+    found = tables(samples)
+    lams = [m.setting for m in metrics(samples) if m.lam is not None]
+    rows = list(found["neighbours"].iter_rows(named=True))
+    assert [(row["setting"], row["less"]) for row in rows] == list(zip(lams[1:], lams[:-1], strict=True))
+    assert rows[0]["accuracy"] == pytest.approx(100 * paired_difference(samples, lams[1], lams[0]).difference)
+    assert rows[-1]["tokens_high"] == pytest.approx(paired_difference(samples, lams[-1], lams[-2], "tokens").high)
+    stages = stages_of_samples(samples)
+    rows = {row["boundary"]: row for row in found["stages"].iter_rows(named=True)}
+    assert stages.grid == (rows["grid rule: first"]["lambda"], rows["grid rule: last"]["lambda"])
+    assert rows["grid rule: first"]["lambda_low"] is None
+    if stages.fit and stages.fit.identified:
+        assert rows["midpoint"]["lambda"] == stages.fit.midpoint
+        assert (rows["midpoint"]["lambda_low"], rows["midpoint"]["lambda_high"]) == stages.intervals["midpoint"]
+    flat = [s for s in samples if s.lam == 0] + [replace(s, setting="0.1", lam=0.1) for s in samples if s.lam == 0]
+    assert "stages" not in tables(flat)
 
 
 def test_what_graders_say_beyond_right_and_wrong_is_a_table(samples):

@@ -32,7 +32,7 @@ def export(
         typer.Option(help="Setting that the others are compared with (default: the highest λ).", metavar="SETTING"),
     ] = None,
 ) -> None:
-    """Write every table of a run: metrics, by difficulty, cost, and differences with intervals and corrected p-values.
+    """Write every table of a run: metrics, further scores, by difficulty, cost, differences with intervals, stages.
 
     Examples:
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import polars
 
 from mull.errors import MullError
 from mull.study.metrics import Estimate, SettingMetrics, by_stratum, metrics
-from mull.study.paired import PairedDifference, contrasts
+from mull.study.paired import PairedDifference, contrasts, paired_difference
 from mull.study.records import Sample
 from mull.study.scores import names_of_scores, scores_by_setting
+from mull.study.stages import Stages, stages_of_samples
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
@@ -32,7 +34,7 @@ _HEADS = {
 
 def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str, polars.DataFrame]:
     """Every table of a run by name: `metrics`, `scores` where graders say more than right or wrong,
-    `strata` where there are several, `cost`, and `contrasts`.
+    `strata` where there are several, `cost`, `contrasts`, and along λ `neighbours` and `stages` where a rise is found.
 
     Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ.
     Raises `MullError` for an unknown reference.
@@ -58,6 +60,12 @@ def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str,
             for each in contrasts(samples, chosen)
         ]
         result["contrasts"] = polars.DataFrame(rows)
+        if len(with_lam) > 1:
+            pairs = [(above.setting, below.setting) for below, above in pairwise(with_lam)]
+            result["neighbours"] = polars.DataFrame([_neighbours(samples, *pair) for pair in pairs])
+            rows = _stages(stages_of_samples(samples))
+            if rows:
+                result["stages"] = polars.DataFrame(rows)
     return result
 
 
@@ -131,6 +139,36 @@ def _difference(name: str, difference: PairedDifference, scale: float) -> dict[s
     }
 
 
+def _neighbours(samples: Sequence[Sample], above: str, below: str) -> dict[str, Any]:
+    accuracy = paired_difference(samples, above, below)
+    tokens = paired_difference(samples, above, below, "tokens")
+    return (
+        {"setting": above, "less": below, "questions": accuracy.questions}
+        | _difference("accuracy", accuracy, 100)
+        | _difference("tokens", tokens, 1)
+    )
+
+
+def _stages(stages: Stages) -> list[dict[str, Any]]:
+    """Positions on λ by the grid rule and by the fit, with their 95 % intervals."""
+    rows: list[dict[str, Any]] = []
+
+    def add(boundary: str, value: float, interval: tuple[float, float] | None = None) -> None:
+        low, high = interval or (None, None)
+        rows.append({"boundary": boundary, "lambda": value, "lambda_low": low, "lambda_high": high})
+
+    if stages.grid:
+        add("grid rule: first", stages.grid[0])
+        add("grid rule: last", stages.grid[1])
+    fit = stages.fit
+    if fit and fit.identified:
+        add("midpoint", fit.midpoint, stages.intervals.get("midpoint"))
+        for share in (5, 95, 99):
+            name = f"crossing_{share}"
+            add(f"{share} % of the rise", getattr(fit, name), stages.intervals.get(name))
+    return rows
+
+
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
@@ -144,7 +182,8 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if isinstance(value, int):
         return str(value)
     if column.startswith(("lambda", "p_")):
-        return f"{value:.3g}"
+        low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+        return f"{value:.3g}" if low is None or high is None else f"${value:.3f}$ $[{low:.3f}, {high:.3f}]$"
     text = f"{value:.1f}"
     if row.get(f"{column}_error") is not None:
         return f"${text} \\pm {row[f'{column}_error']:.1f}$"

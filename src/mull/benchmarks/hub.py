@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mull.checkpoints.hub import reason_of
 from mull.errors import MullError
 
 _NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
@@ -44,6 +45,5 @@ def _fetch(source: Source, file: str, folder: str | None, advice: str) -> Path:
     except Exception as error:  # an HTTP library's errors, of whichever library the hub's client uses
         if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(_NETWORK):
             raise
-        reason = " ".join(str(error).split("\n")[0].split()).rstrip(".:") or type(error).__name__
-        raise MullError(f"{source.repo} could not be loaded from the hub ({reason})", advice) from None
+        raise MullError(f"{source.repo} could not be loaded from the hub ({reason_of(error)})", advice) from None
     return Path(path)

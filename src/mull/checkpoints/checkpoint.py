@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
+from mull.checkpoints.hub import reason_of
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
@@ -221,5 +222,5 @@ def _download(name: str, revision: str | None) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise MullError(f"{name} is no local folder, and the hub did not give it ({reason})", remedy) from None
+        what = f"{name} is no local folder, and the hub did not give it ({reason_of(error)})"
+        raise MullError(what, remedy) from None

@@ -44,4 +44,11 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
     return str(url)
 
 
+def reason_of(error: Exception) -> str:
+    """Why the hub gave nothing, on one line: what its client says below "404 Client Error. (Request ID: …)"."""
+    lines = [" ".join(line.split()).rstrip(".:") for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if " Client Error" not in line and " Server Error" not in line]
+    return next(iter(told or lines), type(error).__name__)
+
+
 _HTTP = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")

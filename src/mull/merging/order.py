@@ -84,7 +84,10 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
     count = sum(source.count for source in sources)
     sizes = [size for size, _ in wanted]
     samples = _samples(sources, sizes, count, each) if count > FEW else None
-    searches = [_search(k, _brackets(samples[size], k / count) if samples else [(0.0, math.inf)]) for size, k in wanted]
+    name = sources[0].name if len(sources) == 1 else "a tensor"
+    searches = [
+        _search(name, k, _brackets(samples[size], k / count) if samples else [(0.0, math.inf)]) for size, k in wanted
+    ]
     asked = {place: next(search) for place, search in enumerate(searches)}
     results = [math.nan] * len(wanted)
     while asked:
@@ -144,7 +147,7 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
+def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
     """Tries the brackets, each wider than the one before; cuts one that holds too much by what was collected of it."""
     lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
     low, high = brackets.pop(0)
@@ -159,7 +162,7 @@ def _search(k: int, brackets: list[tuple[float, float]]) -> Search:
             low, high = brackets.pop(0) if brackets else (lower, upper)
             low, high = max(low, lower), min(high, upper)
             if lower > upper:
-                what = "a tensor holds NaN, which has no size to select by"
+                what = f"{name} holds NaN, which has no size to select by"
                 raise MullError(what, "look for the checkpoint with `mull inspect`")
         elif low == high:
             return low

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,20 @@ def two_sides(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         return sides[0], sides[1]
 
     return write
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts servers of engines/openai_server.py with the given options; gives their base URLs."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(**options: Any) -> str:
+        command = [sys.executable, str(Path(__file__).parent / "engines" / "openai_server.py"), json.dumps(options)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert processes[-1].stdout
+        return f"http://127.0.0.1:{int(processes[-1].stdout.readline())}/v1"
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()

@@ -1,13 +1,10 @@
 """The remote engine against a server in a process of its own, with the faults of real ones."""
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 
@@ -16,26 +13,6 @@ from mull.engines.endpoints import Endpoints
 from mull.engines.remote import RemoteEngine
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-
-SERVER = Path(__file__).parent / "openai_server.py"
-
-
-@pytest.fixture
-def serve():
-    """Starts servers with the given options; gives their base URLs."""
-    processes = []
-
-    def start(**options):
-        command = [sys.executable, str(SERVER), json.dumps(options)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout
-        return f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 def engine_at(url, lam=1, lambdas=(0, 1), omit=(), **options):

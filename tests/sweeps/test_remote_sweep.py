@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -15,27 +14,8 @@ from mull.cli.main import app
 from mull.sweeps.store import RunStore
 from mull.tiny import checkpoint_folder
 
-SERVER = Path(__file__).parent.parent / "engines" / "openai_server.py"
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 SIZE = ("--lambdas", "0,1", "--questions", "14", "-k", "2", "--max-tokens", "600")
-
-
-@pytest.fixture
-def serve():
-    """Starts servers with the given options; gives their base URLs."""
-    processes = []
-
-    def start(**options):
-        command = [sys.executable, str(SERVER), json.dumps(options)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        processes.append(process)
-        assert process.stdout
-        return f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
-
-    yield start
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 def command(run, url, *options):

@@ -8,10 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mull.checkpoints.hub import reason_of
+from mull.checkpoints.hub import is_hubs, reason_of
 from mull.errors import MullError
-
-_NETWORK = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +40,8 @@ def _fetch(source: Source, file: str, folder: str | None, advice: str) -> Path:
 
     try:
         path = hf_hub_download(source.repo, file, repo_type="dataset", revision=source.revision, local_dir=folder)
-    except Exception as error:  # an HTTP library's errors, of whichever library the hub's client uses
-        if not isinstance(error, OSError | ValueError) and not type(error).__module__.startswith(_NETWORK):
+    except Exception as error:
+        if not is_hubs(error):
             raise
         raise MullError(f"{source.repo} could not be loaded from the hub ({reason_of(error)})", advice) from None
     return Path(path)

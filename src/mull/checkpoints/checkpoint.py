@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
-from mull.checkpoints.hub import reason_of
+from mull.checkpoints.hub import is_hubs, reason_of
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
@@ -214,13 +214,14 @@ class Checkpoint:
 
 def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     remedy = "give a local folder, or check the name, your network and `hf auth login`"
     try:
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:
+        if not is_hubs(error):
+            raise
         what = f"{name} is no local folder, and the hub did not give it ({reason_of(error)})"
         raise MullError(what, remedy) from None

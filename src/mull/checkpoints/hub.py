@@ -27,14 +27,13 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
         MullError: no network, no login, no right to write there; the folder is left as it is.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     api = HfApi()
     try:
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repo, commit_message=message)
-    except Exception as error:  # an HTTP library's errors, of whichever library the hub's client uses
-        if not isinstance(error, HfHubHTTPError | OSError) and not type(error).__module__.startswith(_HTTP):
+    except Exception as error:
+        if not is_hubs(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MullError(
@@ -42,6 +41,11 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
             f"check the network and `hf auth login`, then `hf upload {repo} {folder}`",
         ) from None
     return str(url)
+
+
+def is_hubs(error: Exception) -> bool:
+    """Whether the error is of the hub's client, of whichever HTTP library it uses, or of the system."""
+    return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_HTTP)
 
 
 def reason_of(error: Exception) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from string import Template
 from typing import Any
 
@@ -22,7 +21,7 @@ from mull.reports.html_tables import (
     stages_table,
     strata_table,
 )
-from mull.reports.render import Figure, inline_svg, size
+from mull.reports.render import Figure, inline_svg, resource, size
 from mull.reports.responses import MOST_BYTES, embed, encode
 from mull.reports.results import Results
 from mull.reports.theme import Variant
@@ -42,9 +41,9 @@ def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int
     sections += list(filter(None, further))
     links = [(key, title) for key, title, _ in sections] + [("responses", "Responses"), ("record", "Plan")]
     embedded = embed(results, most_bytes)
-    return Template(_resource("page.html")).substitute(
-        css=_resource("page.css"),
-        js=_resource("page.js"),
+    return Template(resource("page.html")).substitute(
+        css=resource("page.css"),
+        js=resource("page.js"),
         title=escape(results.title),
         benchmark=escape(_scope(results)),
         banner=_banner(results),
@@ -57,10 +56,6 @@ def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int
         footer=escape(f"Made by mull {__version__}. Responses sampled from {results.provenance.get('started', NONE)}."),
         data=encode(embedded.data),
     )
-
-
-def _resource(name: str) -> str:
-    return files("mull.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _section(key: str, title: str, body: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 from typing import Any
 
 import altair as alt
@@ -63,3 +64,8 @@ def size(figure_svg: str) -> tuple[float, float]:
     found = re.search(r'viewBox="([-\d.]+) ([-\d.]+) ([\d.]+) ([\d.]+)"', figure_svg)
     assert found, "vl-convert always writes a viewBox"
     return float(found[3]), float(found[4])
+
+
+def resource(name: str) -> str:
+    """A file that ships with the reports: a page's frame, style or script."""
+    return files("mull.reports").joinpath(name).read_text(encoding="utf-8")

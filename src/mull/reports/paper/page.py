@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from mull.reports.paper.markup import html
 from mull.reports.paper.missing import Missing
 from mull.reports.paper.runs import Run, Studies
 from mull.reports.paper.table import Table
-from mull.reports.render import Figure, inline_svg
+from mull.reports.render import Figure, inline_svg, resource
 from mull.reports.theme import Variant
 
 
@@ -42,9 +41,9 @@ def page(
         sections.append(_section("missing", "What these runs do not hold", _lacking(lacking)))
         others.insert(0, ("missing", "What is missing"))
     sections.append(_section("runs", "The runs", _runs(runs)))
-    return Template(_resource("paper.html")).substitute(
-        css=_resource("page.css"),
-        js=_resource("page.js"),
+    return Template(resource("paper.html")).substitute(
+        css=resource("page.css"),
+        js=resource("page.js"),
         title=escape(_pair(runs)),
         scope=f"{len(runs)} run{'s' if len(runs) > 1 else ''} · {sum(len(run.samples) for run in runs):,} responses",
         banner=_banner(runs),
@@ -55,10 +54,6 @@ def page(
             "Interpolation for Efficient Reasoning”, arXiv 2510.10977."
         ),
     )
-
-
-def _resource(name: str) -> str:
-    return files("mull.reports").joinpath(name).read_text(encoding="utf-8")
 
 
 def _pair(runs: Sequence[Run]) -> str:

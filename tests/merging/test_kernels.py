@@ -66,7 +66,8 @@ def into(operation: Operation, models: list[Tensor], base: Tensor | None, first:
 SUMS: list[dict[str, Any]] = [
     {"factors": (1.0, 1.0)}, {"factors": (0.3, -0.9), "mean": True}, {"factors": (1.0, 1.0), "elect": True},
     {"factors": (1.0, 1.0), "elect": True, "mean": True}, {"factors": (0.7, -0.7), "elect": True, "mean": True},
-    {"factors": (0.0, 3.0), "elect": True, "mean": True}, {"factors": (1e30, 3.0), "weights": (0.5, 0.0), "mean": True},
+    {"factors": (0.0, 3.0), "elect": True, "mean": True}, {"factors": (-0.7, -0.3), "elect": True, "mean": True},
+    {"factors": (-2.0, 0.5), "elect": True, "mean": True}, {"factors": (0.5, 0.5), "mean": True}, {"factors": (1e30, 3.0), "weights": (0.5, 0.0), "mean": True},
     {"factors": (1e300, -1e300)}, {"factors": (1e300, 1e300), "elect": True, "mean": True},
     {"factors": (1.0, -3.0, 0.5), "elect": True, "mean": True}, {"factors": (0.2, 0.2, 0.6)}, {"factors": (-2.0,)},
     {"factors": (1.0,) * 16, "elect": True},
@@ -92,9 +93,10 @@ def test_combinations(sums: dict, drops: dict, based: bool, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_a_combination_may_overwrite_an_input(place: int) -> None:
+@pytest.mark.parametrize("lows", [(), (0.25, 0.5)])
+def test_a_combination_may_overwrite_an_input(place: int, lows: tuple[float, ...]) -> None:
     *models, base = numbers(1000, 3, FINITE)
-    operation = Combination((1.0, 0.5), elect=True, mean=True)
+    operation = Combination((1.0, 0.5), lows=lows, elect=True, mean=True)
     wanted = torch.empty_like(base)
     operation.into(models, base, wanted, 0)
     operation.into(models, base, [*models, base][place], 0)

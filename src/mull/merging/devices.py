@@ -15,7 +15,7 @@ from mull.errors import MullError
 class Host:
     """The CPU, for one thread: pieces are used where they were read."""
 
-    piece = 1 << 19
+    piece = 1 << 20
     """Elements per piece: large enough for the disk, small enough for the cache."""
 
     def __enter__(self) -> Host:

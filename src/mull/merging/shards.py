@@ -35,7 +35,7 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
     """Write one shard of every job; pieces are the parallelism."""
     shards = [job.plan.shards[place] for job in jobs]
     pieces, longest = _pieces(jobs, place, devices.stage(device).piece)
-    taking, stop = Lock(), threading.Event()
+    taking, writing, stop = Lock(), Lock(), threading.Event()
     wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
     read = [[*inputs_of(tensor.source), tensor.source.donor] for tensor in shards[0].tensors]
     many = max(map(len, read), default=0)
@@ -55,7 +55,8 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
                 for job, shard, target in zip(jobs, shards, targets, strict=True):
                     tensor = shard.tensors[piece.tensor]
                     data = _compute(reader, job, tensor, piece, mixed, stage)
-                    _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
+                    with writing:
+                        _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     tell(len(data))
 
     with Files() as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:

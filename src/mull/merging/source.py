@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK = 1 << 17
+BLOCK = 1 << 19
 """Elements of a block. Fixed, so that sums over blocks do not depend on how the tensor is otherwise cut."""
 
 

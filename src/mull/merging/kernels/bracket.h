@@ -41,16 +41,17 @@ AVX512 static void pick_fastest(Bracket *b, const float *size) {
     }
     __m512 low = _mm512_set1_ps(b->low), high = _mm512_set1_ps(b->high);
     float *out = b->out + b->within;
-    int above = 0;
+    __m512i large = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
     for (int i = 0; i < LANES; i += 16) {
         __m512 own = _mm512_loadu_ps(size + i);
-        __mmask16 inside = _mm512_cmp_ps_mask(own, low, _CMP_GE_OQ) & _mm512_cmp_ps_mask(own, high, _CMP_LE_OQ);
+        __mmask16 reached = _mm512_cmp_ps_mask(own, low, _CMP_GE_OQ);
+        __mmask16 inside = _mm512_mask_cmp_ps_mask(reached, own, high, _CMP_LE_OQ);
         _mm512_storeu_ps(out, _mm512_maskz_compress_ps(inside, own));
-        out += __builtin_popcount(inside);
-        above += __builtin_popcount(_mm512_cmp_ps_mask(own, high, _CMP_GT_OQ));
+        out += _mm_popcnt_u32(inside);
+        large = _mm512_mask_add_epi32(large, reached, large, one);
     }
+    b->above += _mm512_reduce_add_epi32(large) - (out - b->out - b->within);
     b->within = out - b->out;
-    b->above += above;
 }
 #else
 #define pick_fastest pick_faster

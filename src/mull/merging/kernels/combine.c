@@ -2,6 +2,7 @@
  * explains them step by step. The order of the operations is torch's there, so that the results have the same bits. */
 
 #include "election.h"
+#include "packed.h"
 #include "random.h"
 
 typedef struct {
@@ -58,14 +59,28 @@ INLINE void combine_all(const Task *t, uint16_t *out, Py_ssize_t start, Py_ssize
 typedef struct {
     int usable;
     double divisor[4]; /* by the models that agree: none, the first, the second, both */
+    Packed *packed;    /* or NULL where that is slower, or not the same */
+    Rule rule;
 } Pair;
 
-static Pair pair_of(const Task *t) {
+static int power_of_two(double value) {
+    int exponent;
+    return fabs(frexp(value, &exponent)) == 0.5;
+}
+
+static Pair pair_of(const Task *t, Packed *packed) {
     Pair p = {.usable = t->in.models == 2};
     for (int m = 0; m < 2 && p.usable; m++) /* with such factors products of bfloat16 differences stay finite */
         p.usable = fabs(t->factor[m]) < 1e200 && t->high[m] == INFINITY;
     double sums[4] = {0, t->weight[0], t->weight[1], t->weight[0] + t->weight[1]};
-    for (int i = 0; i < 4; i++) p.divisor[i] = !t->elect ? t->total : sums[i] != 0 ? sums[i] : 1;
+    for (int i = 0; i < 4; i++) p.divisor[i] = !t->mean ? 1 : !t->elect ? t->total : sums[i] != 0 ? sums[i] : 1;
+    int dropping = t->keep || (t->low[0] > 0 && t->low[1] > 0);
+    if (dropping && isfinite(t->scale) && p.divisor[0] != 0) p.packed = packed; /* or what is dropped may be NaN */
+    int exact = power_of_two(p.divisor[1]) && power_of_two(p.divisor[2]) && power_of_two(p.divisor[3]);
+    double by[3];
+    for (int i = 0; i < 3; i++) by[i] = exact ? 1 / p.divisor[i + 1] : p.divisor[i + 1];
+    p.rule = (Rule){{t->factor[0], t->factor[1]}, t->scale, by[0], by[1], by[2], {t->low[0], t->low[1]}, t->keep,
+                    t->elect, exact};
     return p;
 }
 
@@ -104,22 +119,25 @@ INLINE int combine_two(const Task *t, const Pair *p, uint16_t *out, Py_ssize_t s
                        Philox *philox) {
     uint16_t spare[3][LANES];
     float base[LANES], value[2][LANES];
-    uint32_t random[LANES];
+    uint32_t random[2][LANES];
     static const uint16_t zeros[LANES];
     const uint16_t *from[2] = {
         whole(t->in.model[0] + start, length, spare[0]), whole(t->in.model[1] + start, length, spare[1])};
     const uint16_t *origin = t->in.base ? whole(t->in.base + start, length, spare[2]) : zeros;
     if (!all_finite(from[0], from[1], origin)) return 0;
+    for (int m = 0; m < 2 && t->keep; m++) philox(random[m], (first + (uint64_t)start) / 4, (uint32_t)m, t->key);
+    if (p->packed) {
+        p->packed(&p->rule, from, origin, random, out);
+        return 1;
+    }
     for (int i = 0; i < LANES; i++) base[i] = widen(origin[i]);
     for (int m = 0; m < 2; m++) {
         float *v = value[m], low = t->low[m];
         for (int i = 0; i < LANES; i++) v[i] = widen(from[m][i]);
         if (low > 0) /* of two bfloat16 numbers float and double round alike */
             for (int i = 0; i < LANES; i++) v[i] = fabsf(v[i] - base[i]) < low ? base[i] : v[i];
-        if (t->keep) {
-            philox(random, (first + (uint64_t)start) / 4, (uint32_t)m, t->key);
-            for (int i = 0; i < LANES; i++) v[i] = random[i] < t->keep ? v[i] : base[i];
-        }
+        if (t->keep)
+            for (int i = 0; i < LANES; i++) v[i] = random[m][i] < t->keep ? v[i] : base[i];
     }
     if (t->elect && t->mean) sum_of_two(t, p, 1, 1, value[0], value[1], base, out);
     else if (t->elect) sum_of_two(t, p, 1, 0, value[0], value[1], base, out);
@@ -128,8 +146,8 @@ INLINE int combine_two(const Task *t, const Pair *p, uint16_t *out, Py_ssize_t s
     return 1;
 }
 
-INLINE void combine_any(const Task *t, uint16_t *out, uint64_t first, Philox *philox) {
-    Pair p = pair_of(t);
+INLINE void combine_any(const Task *t, uint16_t *out, uint64_t first, Philox *philox, Packed *packed) {
+    Pair p = pair_of(t, packed);
     uint16_t spare[LANES];
     for (Py_ssize_t start = 0; start < t->in.count; start += LANES) {
         Py_ssize_t length = shorter(t->in.count - start, LANES);
@@ -141,10 +159,10 @@ INLINE void combine_any(const Task *t, uint16_t *out, uint64_t first, Philox *ph
 }
 
 AVX2 static void combine_fast(const Task *t, uint16_t *out, uint64_t first) {
-    combine_any(t, out, first, philox_fast);
+    combine_any(t, out, first, philox_fast, NULL);
 }
 AVX512 static void combine_faster(const Task *t, uint16_t *out, uint64_t first) {
-    combine_any(t, out, first, philox_faster);
+    combine_any(t, out, first, philox_faster, PACKED);
 }
 
 PyObject *combine(PyObject *self, PyObject *args) {

@@ -52,8 +52,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(params=[(1 << 22, 1 << 18, 64), (500, 300, 20), (500, 4000, 512), (1, 3, 1)], ids=str)
 def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     room, sample, run = request.param
-    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_RUN": run, "_SPARSE": 1}.items():
-        monkeypatch.setattr(order, name, value, raising=False)
+    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_SPARSE": 1}.items():
+        monkeypatch.setattr(order, name, value)
+    monkeypatch.setattr(InMemory, "together", run)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -81,7 +82,7 @@ def test_small_ones(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     with pytest.MonkeyPatch.context() as patch:
         for name in ("ROOM", "FEW"):
-            patch.setattr(order, name, data.draw(st.integers(1, 70)), raising=False)
+            patch.setattr(order, name, data.draw(st.integers(1, 70)))
         patch.setattr(order, "_SAMPLE", data.draw(st.integers(1, 70)))
         source = InMemory("x", [torch.tensor(values)])
         assert kth_largest([source], [(Change(0), k)])[0] == sorted(map(abs, values))[::-1][k - 1]

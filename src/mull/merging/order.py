@@ -19,7 +19,8 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging import compiled
-from mull.merging.source import Each, Source, in_turn
+from mull.merging import source as blocks
+from mull.merging.source import Each, InMemory, Source, in_turn
 
 ROOM = 1 << 22
 """Sizes that are collected at most, 16 MB."""
@@ -29,8 +30,6 @@ _SAMPLE = 1 << 18
 """Elements of a sample at most."""
 _SPARSE = 1 << 9
 """Of so many elements one is sampled, where the sample is not that large."""
-_RUN = 1 << 7
-"""Elements in a row that are sampled together: so few that many rows of a matrix are."""
 _WIDTHS = (3, 10, 50)
 """Half the widths of the brackets in standard errors of the sample's quantile."""
 
@@ -84,6 +83,8 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
     All are searched for together, so that the sources are read about once.
     """
     count = sum(source.count for source in sources)
+    if len(sources) == 1 and FEW < count <= blocks.BLOCK:  # read once for sample and all
+        sources = [InMemory(sources[0].name, *next(sources[0].blocks()))]
     sizes = [size for size, _ in wanted]
     samples = _samples(sources, sizes, count, each) if count > FEW else None
     name = sources[0].name if len(sources) == 1 else "a tensor"
@@ -194,17 +195,19 @@ def _middle(low: float, high: float) -> float:
 
 def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -> dict[Size, Sample]:
     """A sample of each size: runs of elements at even distances over all sources."""
-    number = max(min(count // _SPARSE, _SAMPLE) // _RUN, 1)
+    together = max(source.together for source in sources)
+    number = max(min(count // _SPARSE, _SAMPLE) // together, 1)
     distinct = list(dict.fromkeys(sizes))
     begins = dict(zip(map(id, sources), accumulate((source.count for source in sources), initial=0), strict=False))
 
     def sample(source: Source) -> tuple[int, list[NDArray[np.float32]]]:
-        length = min(_RUN, source.count)
+        length = min(together, source.count)
         begin, end = begins[id(source)], begins[id(source)] + source.count
-        places = range(-(-(begin * number) // count), -(-(end * number) // count))  # run i lies about at i·count/number
-        if not places:
+        first, last = -(-(begin * number) // count), -(-(end * number) // count)
+        if first == last:
             return 1, [np.empty(0, np.float32) for _ in distinct]
-        starts = [min(place * count // number - begin, source.count - length) for place in places]
+        places = np.arange(first, last) * (count / number)  # run i lies about at i·count/number
+        starts = np.clip(places.astype(np.int64) - begin, 0, source.count - length)
         models, base = source.runs(starts, length)
         return length, [_size(size, models, base) for size in distinct]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mull.checkpoints.blocks import Buffer, Files
@@ -35,6 +37,7 @@ class InFiles:
 
     tensor: AlignedTensor
     files: Files
+    together = 1 << 7  # so few that many rows of a matrix are sampled
 
     @property
     def name(self) -> str:
@@ -64,11 +67,11 @@ class InFiles:
                 read = self._views(buffers, length)
             yield (read[:-1], read[-1]) if self.tensor.base else (read, None)
 
-    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+    def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         buffers = _buffers.get(len(self._infos))
         for info, buffer in zip(self._infos, buffers, strict=True):
             item = ITEM_BYTES[info.dtype]
-            for i, first in enumerate(starts):
+            for i, first in enumerate(starts.tolist()):
                 into = buffer.bytes[i * length * item : (i + 1) * length * item]
                 self.files.read(info.file, info.start + first * item, into)
         read = self._views(buffers, len(starts) * length)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
 BLOCK = 1 << 19
@@ -32,6 +34,11 @@ class Source(Protocol):
         """Elements that all models have."""
         ...
 
+    @property
+    def together(self) -> int:
+        """Neighbours that are read at about the cost of one."""
+        ...
+
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         """Each block's (models, base), `[≤ BLOCK]` each, in order.
 
@@ -39,7 +46,7 @@ class Source(Protocol):
         """
         ...
 
-    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+    def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         """(models, base) of `length` elements from each start on, run after run; `BLOCK` elements at most."""
         ...
 
@@ -60,6 +67,7 @@ class InMemory:
     name: str
     models: list[Tensor]
     base: Tensor | None = None
+    together = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,11 +88,13 @@ class InMemory:
             part = slice(first, first + BLOCK)
             yield [model[part] for model in models], None if base is None else base[part]
 
-    def runs(self, starts: Sequence[int], length: int) -> tuple[list[Tensor], Tensor | None]:
+    def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         import torch
 
+        places = torch.from_numpy(starts)[:, None] + torch.arange(length)
+
         def joined(tensor: Tensor) -> Tensor:
-            return torch.cat([tensor.reshape(-1)[first : first + length] for first in starts])
+            return tensor.reshape(-1)[places].flatten()
 
         return [joined(model) for model in self.models], None if self.base is None else joined(self.base)
 

@@ -27,6 +27,11 @@ class Operation(Protocol):
         """A range must begin at a multiple of this, and be that long unless it ends the tensor."""
         ...
 
+    @property
+    def placed(self) -> bool:
+        """Whether an element's result depends on where in the tensor it lies (on `first`)."""
+        ...
+
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         """Write the result of elements `[first, first + count)` to `out`, rounded to its dtype once.
 
@@ -41,6 +46,7 @@ class Interpolation:
 
     lam: float
     align: int = 1
+    placed: bool = False
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
@@ -74,6 +80,10 @@ class Combination:
     mean: bool = False
     align: int = 4
     anywhere: ClassVar[bool] = True
+
+    @property
+    def placed(self) -> bool:
+        return self.keep > 0
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging import compiled

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mull.checkpoints.blocks import Files
 from mull.checkpoints.headers import FLOATING, TensorInfo
 from mull.errors import MullError
 from mull.merging.operations import Interpolation, Operation
@@ -37,18 +39,58 @@ def verify(plan: MergePlan, folder: Path, operations: Mapping[str, Operation]) -
     compared = 0
     for shard in plan.shards:
         file = folder / shard.file
-        with file.open("rb") as written:
-            if written.read(len(shard.header)) != shard.header:
+        with Files() as files:
+            header = memoryview(bytearray(len(shard.header)))
+            files.open(file)
+            files.read(file, 0, header)
+            if header != shard.header:
                 raise MullError(f"self-check failed: the header of {shard.file} is damaged", _REMEDY)
-        for tensor in shard.tensors:
-            operation = operations.get(tensor.source.name)
-            total = tensor.source.donor.numel
-            result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
-            for first, count in _places(tensor.source.shared, total, operation.align if operation else 1):
-                source = tensor.source.donor if first >= tensor.source.shared else plan.copies(tensor)
-                _compare(tensor, result, source, operation, first, count)
-                compared += count
+            for tensor in shard.tensors:
+                operation = operations.get(tensor.source.name)
+                shared, total = tensor.source.shared, tensor.source.donor.numel
+                result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
+                places = list(_places(shared, total, operation.align if operation else 1))
+                mixed, own = [at for at in places if at[0] < shared], [at for at in places if at[0] >= shared]
+                apart = operation is not None and operation.placed
+                for runs in ([[run] for run in mixed] if apart else [mixed]) + [own]:
+                    if runs:
+                        source = tensor.source.donor if runs is own else plan.copies(tensor)
+                        _compare(tensor, result, source, operation, _Runs(files, runs))
+                compared += sum(count for _, count in places)
     return compared
+
+
+class _Runs(NamedTuple):
+    """Where to look: (first, count) of each run of elements; they are compared as one."""
+
+    files: Files
+    runs: list[tuple[int, int]]
+
+    def element(self, at: int) -> int:
+        """The tensor's element that is the one at `at` here."""
+        for first, count in self.runs:
+            if at < count:
+                return first + at
+            at -= count
+        raise IndexError(at)
+
+    def raw(self, info: TensorInfo) -> bytes:
+        item = info.nbytes // max(info.numel, 1)
+        read = bytearray(item * sum(count for _, count in self.runs))
+        self.files.open(info.file)
+        done = 0
+        for first, count in self.runs:
+            part = memoryview(read)[done : done + count * item]
+            self.files.read(info.file, info.start + first * item, part)
+            done += len(part)
+        return bytes(read)
+
+    def values(self, info: TensorInfo) -> NDArray[np.float64]:
+        raw = self.raw(info)
+        if info.dtype == "BF16":
+            return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[info.dtype]
+        return np.frombuffer(raw, kind).astype(np.float64)
 
 
 _REMEDY = "check disk and memory, then merge again"
@@ -66,47 +108,45 @@ def _places(shared: int, total: int, align: int = 1) -> Iterator[tuple[int, int]
 
 
 def _compare(
-    tensor: OutputTensor,
-    result: TensorInfo,
-    source: TensorInfo | None,
-    operation: Operation | None,
-    first: int,
-    count: int,
+    tensor: OutputTensor, result: TensorInfo, source: TensorInfo | None, operation: Operation | None, places: _Runs
 ) -> None:
+    values = None
     if source and source.dtype == tensor.dtype:
         item = np.dtype((np.void, tensor.nbytes // max(result.numel, 1)))
-        wrong = np.frombuffer(_raw(source, first, count), item) != np.frombuffer(_raw(result, first, count), item)
+        wrong = np.frombuffer(places.raw(source), item) != np.frombuffer(places.raw(result), item)
     else:
-        got = _values(result, first, count)
+        values = places.values(result)
         if source:
-            wanted = _values(source, first, count)
+            wanted = places.values(source)
             size = np.abs(wanted)
         else:
-            wanted, size = _recomputed(tensor, operation, first, count)
-        wrong = ~_close(got, wanted, size, tensor.dtype)
+            wanted, size = _recomputed(tensor, operation, places)
+        wrong = ~_close(values, wanted, size, tensor.dtype)
     if wrong.any():
         at = int(np.argmax(wrong))
-        values = ""
-        if tensor.dtype in FLOATING:
-            values = f" ({_values(result, first + at, 1)[0]:g})"
-        what = f"self-check failed: element {first + at} of {tensor.source.name} in {result.file.name} is wrong{values}"
-        raise MullError(what, _REMEDY)
+        if values is None and tensor.dtype in FLOATING:
+            values = places.values(result)
+        value = "" if values is None else f" ({values[at]:g})"
+        where = f"element {places.element(at)} of {tensor.source.name} in {result.file.name}"
+        raise MullError(f"self-check failed: {where} is wrong{value}", _REMEDY)
 
 
 def _recomputed(
-    tensor: OutputTensor, operation: Operation | None, first: int, count: int
+    tensor: OutputTensor, operation: Operation | None, places: _Runs
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The elements in float64 and the size of the terms they are the sum of."""
-    models = [_values(info, first, count) for info in tensor.source.models]
-    base = _values(tensor.source.base, first, count) if tensor.source.base else None
+    models = [places.values(info) for info in tensor.source.models]
+    base = places.values(tensor.source.base) if tensor.source.base else None
     with np.errstate(invalid="ignore", over="ignore"):
         if isinstance(operation, Interpolation):
             parts = ((1 - operation.lam) * models[0], operation.lam * models[1])
             return parts[0] + parts[1], np.abs(parts[0]) + np.abs(parts[1])
         assert operation is not None
-        wanted = np.empty(count)
+        wanted = np.empty(len(models[0]))
         origin = None if base is None else torch.from_numpy(base)
-        operation.into([torch.from_numpy(model) for model in models], origin, torch.from_numpy(wanted), first)
+        operation.into(
+            [torch.from_numpy(model) for model in models], origin, torch.from_numpy(wanted), places.runs[0][0]
+        )
         return wanted, np.abs(wanted) + sum(np.abs(values) for values in (*models, *([] if base is None else [base])))
 
 
@@ -119,18 +159,3 @@ def _close(
         unit = np.maximum(unit, size * 2.0**-40)  # where the terms cancel to nothing, so do float64's digits
         overflow = np.isinf(got) & (np.abs(wanted) > _LARGEST[dtype])
         return (np.abs(got - wanted) <= unit) | overflow | (~np.isfinite(wanted) & ~np.isfinite(got))
-
-
-def _raw(info: TensorInfo, first: int, count: int) -> bytes:
-    item = info.nbytes // max(info.numel, 1)
-    with info.file.open("rb") as file:
-        file.seek(info.start + first * item)
-        return file.read(count * item)
-
-
-def _values(info: TensorInfo, first: int, count: int) -> NDArray[np.float64]:
-    raw = _raw(info, first, count)
-    if info.dtype == "BF16":
-        return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-    kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[info.dtype]
-    return np.frombuffer(raw, kind).astype(np.float64)

@@ -58,6 +58,7 @@ class MagPrune:
     scale: float
     key: int
     align: int
+    placed: bool = True
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:

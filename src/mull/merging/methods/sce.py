@@ -67,6 +67,7 @@ class Fuse:
     least: float
     scale: float
     align: int = 1
+    placed: bool = False
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:

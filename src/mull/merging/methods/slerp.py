@@ -95,6 +95,7 @@ class RowArcs:
     lam: float
     linear_above: float
     align: int
+    placed: bool = False
     anywhere: ClassVar[bool] = False
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:

@@ -13,8 +13,10 @@ mull-cuda:METHOD the same with --device cuda (with --cuda)
 shards           the usual script: safetensors' load_file of both sides, torch.lerp tensor by tensor, save_file by shard
 mergekit:METHOD  mergekit 0.1.5, installed into its own environment on the first run (perf/.mergekit)
 
-CPU and wall seconds begin after the imports; peak memory is the process's highest resident set, imports included, with
-what the imports alone hold beside it. Mapped input pages count as resident, although the system can take them back.
+CPU and wall seconds begin after the imports. The system's part of them is noise as much as work where a hypervisor
+takes unused memory back and has to find it anew: there the least of many rounds at a small scale (0.25) says most.
+Peak memory is the process's highest resident set, imports included, with what the imports alone hold beside it. Mapped
+input pages count as resident, although the system can take them back.
 """
 
 from __future__ import annotations
@@ -277,8 +279,8 @@ def child(arguments: argparse.Namespace) -> None:
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     run()
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"cpu": cpu, "wall": wall, "peak": resident("VmHWM"), "imports": imports}))
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    print(json.dumps({"cpu": user + system, "user": user, "wall": wall, "peak": resident("VmHWM"), "imports": imports}))
 
 
 def measure(way: str, folder: Path, threads: int) -> dict[str, float]:
@@ -329,15 +331,15 @@ def main() -> None:
 
 def report(runs: dict[str, list[dict[str, float]]]) -> None:
     """The least CPU seconds (what others do on the machine only adds), medians of the rest, ratios to the first way."""
-    columns: dict[str, Callable[[list[float]], float]] = {"cpu": min, "wall": statistics.median}
+    columns: dict[str, Callable[[list[float]], float]] = {"cpu": min, "user": min, "wall": statistics.median}
     rows = {way: {key: pick([run[key] for run in runs[way]]) for key, pick in columns.items()} for way in runs}
     first = next(iter(rows.values()))
-    print(f"{'':20}{'CPU s':>8}{'×':>7}{'wall s':>9}{'×':>7}{'peak MB':>10}{'imports MB':>12}   CPU s of each run")
+    names = f"{'CPU s':>8}{'×':>7}{'user s':>8}{'wall s':>9}{'×':>7}{'peak MB':>10}{'imports MB':>12}"
+    print(f"{'':20}{names}   CPU s of each run")
     for way, row in rows.items():
         peak, imports = (max(run[key] for run in runs[way]) for key in ("peak", "imports"))
-        times = "".join(
-            f"{row[key]:{width}.2f}{row[key] / first[key]:7.2f}" for key, width in (("cpu", 8), ("wall", 9))
-        )
+        cpu, wall = (f"{row[key]:.2f}{row[key] / first[key]:7.2f}" for key in ("cpu", "wall"))
+        times = f"{cpu:>15}{row['user']:8.2f}{wall:>16}"
         each = ", ".join(f"{run['cpu']:.2f}" for run in runs[way])
         print(f"{way:20}{times}{peak:10.0f}{imports:12.0f}   {each}")
 

@@ -67,7 +67,8 @@ SUMS: list[dict[str, Any]] = [
     {"factors": (1.0, 1.0)}, {"factors": (0.3, -0.9), "mean": True}, {"factors": (1.0, 1.0), "elect": True},
     {"factors": (1.0, 1.0), "elect": True, "mean": True}, {"factors": (0.7, -0.7), "elect": True, "mean": True},
     {"factors": (0.0, 3.0), "elect": True, "mean": True}, {"factors": (-0.7, -0.3), "elect": True, "mean": True},
-    {"factors": (-2.0, 0.5), "elect": True, "mean": True}, {"factors": (0.5, 0.5), "mean": True}, {"factors": (1e30, 3.0), "weights": (0.5, 0.0), "mean": True},
+    {"factors": (-2.0, 0.5), "elect": True, "mean": True}, {"factors": (0.5, 0.5), "mean": True},
+    {"factors": (1e30, 3.0), "weights": (0.5, 0.0), "mean": True},
     {"factors": (1e300, -1e300)}, {"factors": (1e300, 1e300), "elect": True, "mean": True},
     {"factors": (1.0, -3.0, 0.5), "elect": True, "mean": True}, {"factors": (0.2, 0.2, 0.6)}, {"factors": (-2.0,)},
     {"factors": (1.0,) * 16, "elect": True},
@@ -148,19 +149,37 @@ def test_della(many: int, parameters: dict, monkeypatch: pytest.MonkeyPatch) -> 
             assert same(*both(into(operation, models, base, first), monkeypatch)), (rows, length, below, first)
 
 
-@pytest.mark.parametrize("size", [Change(0), Change(2), sce.Spread()], ids=str)
-def test_sizes_in_a_bracket(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "sizes",
+    [[Change(0)], [Change(2)], [sce.Spread()], [Change(1), Change(0), Change(0), Change(1)], [sce.Spread()] * 2],
+    ids=str,
+)
+def test_sizes_in_brackets(sizes: list[Size], monkeypatch: pytest.MonkeyPatch) -> None:
+    several = ((0.0, math.inf), (0.25, 0.75), (0.5, 0.5), (0.0, 0.0))
     for count, below, room in itertools.product(COUNTS, (FINITE, ANY), (0, 3, 500, 5000)):
         *models, base = numbers(count, 4, below, seed=count)
-        for low, high in ((0.0, math.inf), (0.25, 0.75), (0.5, 0.5), (0.0, 0.0)):
+        for first in range(len(several)):
+            brackets = [(size, *several[(first + i) % len(several)]) for i, size in enumerate(sizes)]
 
-            def pick(given: Any = (models, base, [(size, low, high)]), room: int = room) -> tuple:
-                out = np.full(room, -1, np.float32)
-                ((within, above),) = order._pick(*given, [out])
-                return within, above, out[: min(within, room)].tobytes()
+            def pick(models: Any = models, base: Any = base, brackets: Any = brackets, room: int = room) -> list:
+                outs = [np.full(room, -1, np.float32) for _ in brackets]
+                found = order._pick(models, base, compiled.inputs(models, base), brackets, outs)
+                return [(*own, out[: min(own[0], room)].tobytes()) for own, out in zip(found, outs, strict=True)]
 
             with_kernel, without = both(pick, monkeypatch)
-            assert with_kernel == without, (count, below, room, low, high)
+            assert with_kernel == without, (count, below, room, brackets)
+
+
+def test_brackets_that_fit_nothing_are_refused() -> None:
+    short, room = compiled.memory(torch.zeros(4, dtype=torch.bfloat16)), np.empty(4, np.float32)
+    for places, lows, outs in (
+        ((1,), (0.0,), (room,)), ((-1,), (0.0,), (room,)), ((math.nan,), (0.0,), (room,)), ((0,), (), (room,)),
+        ((), (), ()), ((0,) * 33, (0.0,) * 33, (room,) * 33),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"needed|no such model"):
+            compiled.kernels.sizes((short,), None, places, lows, lows, outs)
+    with pytest.raises((TypeError, BufferError)):
+        compiled.kernels.sizes((short,), None, (0,), (0.0,), (1.0,), (b"read only",))
 
 
 def test_what_does_not_fit_together_is_refused() -> None:

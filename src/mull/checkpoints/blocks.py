@@ -32,7 +32,11 @@ class Buffer:
 
     def __init__(self, nbytes: int, *, pinned: bool = False) -> None:
         nbytes = max(nbytes, 1)
-        held: Any = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy() if pinned else mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        held: Any
+        if pinned:
+            held = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy()
+        else:
+            held = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.bytes = memoryview(held)
 
     def view(self, dtype: str, count: int) -> Tensor:

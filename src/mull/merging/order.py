@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ _SPARSE = 1 << 9
 _WIDTHS = (3, 10, 50)
 """Half the widths of the brackets in standard errors of the sample's quantile."""
 
-T = TypeVar("T")
 Found = tuple[NDArray[np.float32], int, int]
 """Of all sizes: (those in a bracket, as far as there is room; how many lie there; how many lie above)."""
 Sample = tuple[NDArray[np.float32], NDArray[np.intp]]
@@ -46,14 +45,15 @@ class Size(Protocol):
     """What elements are selected by: a number for each, 0 or more, compared in float32."""
 
     kernel: str
-    """The compiled function for it."""
+    """The compiled function for sizes of this kind."""
 
-    def involved(self, models: Sequence[T]) -> Sequence[T]:
-        """The models that it depends on."""
+    @property
+    def model(self) -> int:
+        """The model whose sizes they are; 0 where they are all models'."""
         ...
 
     def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
-        """The sizes of corresponding elements of those models: `[count]`."""
+        """The sizes of corresponding elements: `[count]`."""
         ...
 
 
@@ -64,12 +64,9 @@ class Change:
     model: int
     kernel = "sizes"
 
-    def involved(self, models: Sequence[T]) -> Sequence[T]:
-        return [models[self.model]]
-
     def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
-        (model,) = models
-        return (model.double() if base is None else model.double() - base.double()).abs()
+        model = models[self.model].double()
+        return (model if base is None else model - base.double()).abs()
 
 
 def largest_kept(count: int, density: float) -> int:
@@ -80,7 +77,7 @@ def largest_kept(count: int, density: float) -> int:
 def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each: Each = in_turn) -> list[float]:
     """For each (size, k) the k-th largest size over all elements of all sources (k counts from 1).
 
-    All are searched for together, so that the sources are read about once.
+    All are searched for together, so that the sources are read about once; their sizes are of one kind.
     """
     count = sum(source.count for source in sources)
     if len(sources) == 1 and FEW < count <= blocks.BLOCK:  # read once for sample and all
@@ -127,9 +124,12 @@ def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: in
     # Of equal sizes the number is enough.
     values = [_room.get(i)[: room if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
     within, above = [0] * len(brackets), [0] * len(brackets)
-    for models, base in source.blocks():
+    seen, inputs = None, None
+    for block in source.blocks():
+        if block is not seen:
+            seen, inputs = block, compiled.inputs(*block)
         left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
-        for i, (found, larger) in enumerate(_pick(models, base, brackets, left)):
+        for i, (found, larger) in enumerate(_pick(*block, inputs, brackets, left)):
             within[i] += found
             above[i] += larger
     return [(v[: min(w, len(v))].copy(), w, a) for v, w, a in zip(values, within, above, strict=True)]
@@ -240,27 +240,30 @@ def _brackets(sample: Sample, share: float) -> list[tuple[float, float]]:
 
 
 def _size(size: Size, models: list[Tensor], base: Tensor | None) -> NDArray[np.float32]:
-    return size.of(size.involved(models), base).float().numpy(force=True)
+    return size.of(models, base).float().numpy(force=True)
 
 
 def _pick(
     models: list[Tensor],
     base: Tensor | None,
+    inputs: tuple[tuple[Any, ...], Any] | None,
     brackets: list[tuple[Size, float, float]],
     outs: list[NDArray[np.float32]],
 ) -> list[tuple[int, int]]:
-    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above."""
-    inputs = compiled.inputs(models, base)
+    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above.
+
+    `inputs` are the models and the base as `compiled.inputs` gives them.
+    """
+    if inputs:
+        sizes, lows, highs = zip(*brackets, strict=True)
+        kernel = getattr(compiled.kernels, sizes[0].kernel)
+        return kernel(*inputs, tuple(size.model for size in sizes), lows, highs, tuple(outs))
     results = []
     for (size, low, high), out in zip(brackets, outs, strict=True):
-        if inputs:
-            kernel = getattr(compiled.kernels, size.kernel)
-            results.append(kernel(tuple(size.involved(inputs[0])), inputs[1], low, high, out))
-            continue
-        sizes = _size(size, models, base)
-        within = sizes[(sizes >= low) & (sizes <= high)]
+        own = _size(size, models, base)
+        within = own[(own >= low) & (own <= high)]
         out[: len(within)] = within[: len(out)]
-        results.append((len(within), int(np.count_nonzero(sizes > high))))
+        results.append((len(within), int(np.count_nonzero(own > high))))
     return results
 
 

@@ -57,15 +57,15 @@ class InFiles:
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         buffers = _buffers.get(len(self._infos))
-        read: list[Tensor] = []
+        block: tuple[list[Tensor], Tensor | None] | None = None
         for first in range(0, self.count, BLOCK):
             length = min(BLOCK, self.count - first)
             for info, buffer in zip(self._infos, buffers, strict=True):
                 item = ITEM_BYTES[info.dtype]
                 self.files.read(info.file, info.start + first * item, buffer.bytes[: length * item])
-            if not read or read[0].numel() != length:
-                read = self._views(buffers, length)
-            yield (read[:-1], read[-1]) if self.tensor.base else (read, None)
+            if block is None or block[0][0].numel() != length:
+                block = self._views(buffers, length)
+            yield block
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         buffers = _buffers.get(len(self._infos))
@@ -74,12 +74,13 @@ class InFiles:
             for i, first in enumerate(starts.tolist()):
                 into = buffer.bytes[i * length * item : (i + 1) * length * item]
                 self.files.read(info.file, info.start + first * item, into)
-        read = self._views(buffers, len(starts) * length)
-        return (read[:-1], read[-1]) if self.tensor.base else (read, None)
+        return self._views(buffers, len(starts) * length)
 
     @property
     def _infos(self) -> list[TensorInfo]:
         return [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
 
-    def _views(self, buffers: list[Buffer], count: int) -> list[Tensor]:
-        return [buffer.view(info.dtype, count) for info, buffer in zip(self._infos, buffers, strict=True)]
+    def _views(self, buffers: list[Buffer], count: int) -> tuple[list[Tensor], Tensor | None]:
+        """(models, base): the first `count` elements of the buffers."""
+        read = [buffer.view(info.dtype, count) for info, buffer in zip(self._infos, buffers, strict=True)]
+        return (read[:-1], read[-1]) if self.tensor.base else (read, None)

@@ -58,10 +58,10 @@ static PyMethodDef methods[] = {
      "prune(models, base, out, length, key, first, lowest, epsilon, weights, scale, mean): DELLA's merge of rows of\n"
      "`length` elements, as in methods/della.py."},
     {"sizes", sizes, METH_VARARGS,
-     "sizes(models, base, low, high, out): writes the |model - base| of the first model within [low, high] to the\n"
-     "float32 buffer `out` as far as there is room; returns how many lie within and how many above."},
+     "sizes(models, base, places, lows, highs, outs): for each bracket writes the |models[place] - base| within\n"
+     "[low, high] to its float32 buffer as far as there is room; returns how many lie within and how many above."},
     {"spreads", spreads, METH_VARARGS,
-     "spreads(models, base, low, high, out): the same of the standard deviations over the models."},
+     "spreads(models, base, places, lows, highs, outs): the same of the standard deviations over the models."},
     {"squares", squares, METH_VARARGS,
      "squares(models, base, least, out): of each model the sum of the squared differences from the base where the\n"
      "standard deviation is not below `least`, to the float64 buffer `out` [models]."},

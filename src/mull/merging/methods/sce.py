@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
 from mull.merging.methods.base import Method, check_share
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +98,7 @@ class Spread:
     """
 
     kernel = "spreads"
-
-    def involved(self, models: Sequence[T]) -> Sequence[T]:
-        return models
+    model = 0
 
     def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
         assert base is not None

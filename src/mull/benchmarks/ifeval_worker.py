@@ -15,9 +15,9 @@ from mull.benchmarks.worker import serve
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
     """Import the checker, which tries to download punkt_tab where it is missing, and seed the language detector."""
-    import langdetect
-    import nltk
-    from lm_eval.tasks.ifeval.utils import process_results
+    import langdetect  # pyright: ignore[reportMissingImports]
+    import nltk  # pyright: ignore[reportMissingImports]
+    from lm_eval.tasks.ifeval.utils import process_results  # pyright: ignore[reportMissingImports]
 
     langdetect.DetectorFactory.seed = 0
     try:

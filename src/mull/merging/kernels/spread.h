@@ -16,6 +16,11 @@ INLINE void spread_of(int models, double (*delta)[LANES], float *size) {
     }
 }
 
+/* Two numbers lie half their distance from their mean. */
+INLINE void spread_of_two(double (*delta)[LANES], float *size) {
+    for (int i = 0; i < LANES; i++) size[i] = (float)(fabs(delta[0][i] - delta[1][i]) * 0.5);
+}
+
 /* Of LANES elements the base, the differences from it and their standard deviation. */
 INLINE void spread(const Inputs *in, Py_ssize_t start, Py_ssize_t length, double *base, double (*delta)[LANES],
                    float *size) {
@@ -27,7 +32,7 @@ INLINE void spread(const Inputs *in, Py_ssize_t start, Py_ssize_t length, double
         from = whole(in->model[m] + start, length, spare);
         for (int i = 0; i < LANES; i++) delta[m][i] = (double)widen(from[i]) - base[i];
     }
-    if (in->models == 2) spread_of(2, delta, size); /* a constant number unrolls */
-    else if (in->models == 3) spread_of(3, delta, size);
+    if (in->models == 2) spread_of_two(delta, size);
+    else if (in->models == 3) spread_of(3, delta, size); /* a constant number unrolls */
     else spread_of(in->models, delta, size);
 }

@@ -133,5 +133,7 @@ def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
 def _deviation(deltas: list[Tensor]) -> Tensor:
     from mull.merging.operations import divided, in_order
 
+    if len(deltas) == 2:  # two numbers lie half their distance from their mean
+        return (deltas[0] - deltas[1]).abs() * 0.5
     mean = divided(in_order(deltas), len(deltas))
     return divided(in_order([(delta - mean).square() for delta in deltas]), len(deltas)).sqrt()

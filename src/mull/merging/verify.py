@@ -22,6 +22,9 @@ from mull.merging.plan import MergePlan, OutputTensor
 
 _RUN = 1024
 """Elements compared at each of the first, middle and last place of a tensor's common rows and of its other rows."""
+_LARGE = 1 << 22
+"""Elements of a tensor from which on all three places are compared also where each costs its own random numbers; of a
+smaller one it is one of them, in turn from tensor to tensor."""
 _MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
 _SMALLEST_NORMAL = {"BF16": 2.0**-126, "F16": 2.0**-14, "F32": 2.0**-126, "F64": 2.0**-1022}
 _LARGEST = {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": float(np.finfo(np.float64).max)}
@@ -45,18 +48,14 @@ def verify(plan: MergePlan, folder: Path, operations: Mapping[str, Operation]) -
             files.read(file, 0, header)
             if header != shard.header:
                 raise MullError(f"self-check failed: the header of {shard.file} is damaged", _REMEDY)
-            for tensor in shard.tensors:
+            for turn, tensor in enumerate(shard.tensors):
                 operation = operations.get(tensor.source.name)
                 shared, total = tensor.source.shared, tensor.source.donor.numel
                 result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
-                places = list(_places(shared, total, operation.align if operation else 1))
-                mixed, own = [at for at in places if at[0] < shared], [at for at in places if at[0] >= shared]
-                apart = operation is not None and operation.placed
-                for runs in ([[run] for run in mixed] if apart else [mixed]) + [own]:
-                    if runs:
-                        source = tensor.source.donor if runs is own else plan.copies(tensor)
-                        _compare(tensor, result, source, operation, _Runs(files, runs))
-                compared += sum(count for _, count in places)
+                for runs in _looked_at(shared, total, operation, turn):
+                    source = tensor.source.donor if runs[0][0] >= shared else plan.copies(tensor)
+                    _compare(tensor, result, source, operation, _Runs(files, runs))
+                    compared += sum(count for _, count in runs)
     return compared
 
 
@@ -91,6 +90,19 @@ class _Runs(NamedTuple):
             return (np.frombuffer(raw, "<u2").astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         kind = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}[info.dtype]
         return np.frombuffer(raw, kind).astype(np.float64)
+
+
+def _looked_at(shared: int, total: int, operation: Operation | None, turn: int) -> list[list[tuple[int, int]]]:
+    """The runs of a tensor, those together that can be computed together."""
+    places = list(_places(shared, total, operation.align if operation else 1))
+    mixed, own = [run for run in places if run[0] < shared], [run for run in places if run[0] >= shared]
+    if not operation or not operation.placed:
+        groups = [mixed, own]
+    elif shared < _LARGE and mixed:
+        groups = [[mixed[turn % len(mixed)]], own]
+    else:
+        groups = [*([run] for run in mixed), own]
+    return [group for group in groups if group]
 
 
 _REMEDY = "check disk and memory, then merge again"

@@ -10,7 +10,7 @@ extension = Extension(
     sorted(map(str, kernels.glob("*.c"))),
     depends=sorted(map(str, kernels.glob("*.h"))),
     # No multiply-add but where fma() stands; floating-point flags are never read, so that loops may become vectors.
-    extra_compile_args=["-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
+    extra_compile_args=["-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"],
     py_limited_api=True,
     optional=True,  # without a compiler torch does the same, in more passes
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,19 @@ from mull.merging.operations import Combination, Operation
 from mull.merging.order import Change, Size
 
 pytestmark = pytest.mark.skipif(compiled.kernels is None, reason="mull was installed without its compiled part")
+LEVELS = {"AVX2 or Arm": 0, "AVX-512": 1, "VBMI2": 2}
 COUNTS = (0, 1, 5, 256, 1000, 4099)
 FINITE, ANY = 0x7F80, 0x8000
+
+
+@pytest.fixture(autouse=True, params=LEVELS)
+def level(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each of the variants that this processor runs."""
+    wanted = LEVELS[request.param]
+    if compiled.kernels.use(wanted) < wanted:
+        pytest.skip(f"this processor has no {request.param}")
+    yield
+    compiled.kernels.use(max(LEVELS.values()))
 
 
 def numbers(count: int, many: int, below: int, seed: int = 0, least: int = 0x3000) -> list[Tensor]:

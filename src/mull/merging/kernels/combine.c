@@ -5,6 +5,8 @@
 #include "packed.h"
 #include "random.h"
 
+#include <stdlib.h>
+
 typedef struct {
     Inputs in;
     double factor[MODELS], weight[MODELS];
@@ -63,9 +65,10 @@ typedef struct {
     Rule rule;
 } Pair;
 
+/* Whether multiplying by 1 / value is dividing by it. */
 static int power_of_two(double value) {
     int exponent;
-    return fabs(frexp(value, &exponent)) == 0.5;
+    return fabs(frexp(value, &exponent)) == 0.5 && abs(exponent) < 1000;
 }
 
 static Pair pair_of(const Task *t, Packed *packed) {

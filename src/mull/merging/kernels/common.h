@@ -14,14 +14,16 @@
 #if defined(__x86_64__) && defined(__GNUC__)
 #define AVX2 __attribute__((target("avx2,fma")))
 #define AVX512 __attribute__((target("avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")))
-#define FAST (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-#define FASTER (FAST && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") \
-                && __builtin_cpu_supports("avx512dq"))
+#define HAS(feature) (__builtin_cpu_supports(feature) != 0)
+#define FAST (HAS("avx2") && HAS("fma"))
+#define FASTER (FAST && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq"))
+#define FASTEST (FASTER && HAS("avx512vbmi2") && HAS("bmi2"))
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define AVX2
 #define AVX512
 #define FAST 1
 #define FASTER 0
+#define FASTEST 0
 #else
 #error "no fused multiply-add to count on: mull uses torch instead"
 #endif
@@ -30,7 +32,10 @@
 #define VARIANTS(name, parameters, arguments) \
     AVX2 static void name##_fast parameters { name##_any arguments; } \
     AVX512 static void name##_faster parameters { name##_any arguments; }
-#define BEST(name) (FASTER ? name##_faster : name##_fast)
+#define BEST(name) (level > 0 ? name##_faster : name##_fast)
+
+/* What of the processor is used: 0 AVX2 (or any 64-bit Arm), 1 AVX-512, 2 its VBMI2 too. */
+extern int level;
 
 #define MODELS 16
 #define LANES 256 /* elements at a time: what waits between two steps stays in the first-level cache */

@@ -2,6 +2,11 @@
 
 #include "common.h"
 
+int level;
+
+/* The highest there is here. */
+static int best(void) { return FASTEST ? 2 : FASTER ? 1 : 0; }
+
 int open_inputs(Inputs *in, PyObject *models, PyObject *base) {
     memset(in, 0, sizeof *in);
     Py_ssize_t many = PyTuple_Check(models) ? PyTuple_Size(models) : 0;
@@ -41,7 +46,22 @@ int numbers(PyObject *tuple, Py_ssize_t count, double *values) {
     return 1;
 }
 
+static PyObject *use(PyObject *self, PyObject *args) {
+    int at_most;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "i", &at_most)) return NULL;
+    if (at_most < 0) {
+        PyErr_SetString(PyExc_ValueError, "a level is 0 or more");
+        return NULL;
+    }
+    level = at_most < best() ? at_most : best();
+    return PyLong_FromLong(level);
+}
+
 static PyMethodDef methods[] = {
+    {"use", use, METH_VARARGS,
+     "use(at_most): which of the processor's instructions are used from now on, for tests: 0 AVX2 (or any 64-bit Arm),\n"
+     "1 AVX-512, 2 its VBMI2 too. Returns what that comes to on this processor. The results are the same."},
     {"interpolate", interpolate, METH_VARARGS,
      "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to\n"
      "bfloat16 once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at once."},
@@ -77,5 +97,6 @@ PyMODINIT_FUNC PyInit__kernels(void) {
         PyErr_SetString(PyExc_ImportError, "this processor has no fused multiply-add");
         return NULL;
     }
+    level = best();
     return PyModule_Create(&module);
 }

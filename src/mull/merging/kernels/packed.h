@@ -120,7 +120,7 @@ VBMI2 static void packed_faster(const Rule *r, const uint16_t *const *model, con
         count += __builtin_popcount(mask[i / WORDS]);
     }
 }
-#define PACKED (__builtin_cpu_supports("avx512vbmi2") && __builtin_cpu_supports("bmi2") ? packed_faster : NULL)
+#define PACKED (level > 1 ? packed_faster : NULL)
 #else
 #define PACKED NULL
 #endif

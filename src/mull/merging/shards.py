@@ -35,7 +35,8 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
     """Write one shard of every job; pieces are the parallelism."""
     shards = [job.plan.shards[place] for job in jobs]
     pieces, longest = _pieces(jobs, place, devices.stage(device).piece)
-    taking, writing, stop = Lock(), Lock(), threading.Event()
+    taking, stop = Lock(), threading.Event()
+    writing = [Lock() for _ in jobs]  # a file's writers would spin in the kernel where they can sleep
     wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
     read = [[*inputs_of(tensor.source), tensor.source.donor] for tensor in shards[0].tensors]
     many = max(map(len, read), default=0)
@@ -52,10 +53,10 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
                 if piece is None:
                     return
                 reader.begin(piece)
-                for job, shard, target in zip(jobs, shards, targets, strict=True):
+                for job, shard, target, lock in zip(jobs, shards, targets, writing, strict=True):
                     tensor = shard.tensors[piece.tensor]
                     data = _compute(reader, job, tensor, piece, mixed, stage)
-                    with writing:
+                    with lock:
                         _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     tell(len(data))
 

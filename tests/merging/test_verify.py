@@ -7,7 +7,7 @@ import torch
 
 from mull.errors import MullError
 from mull.merging import stream, verify
-from mull.merging.operations import Combination
+from mull.merging.operations import Combination, Interpolation
 from mull.merging.stream import merge
 
 
@@ -50,6 +50,23 @@ def test_a_flipped_byte_is_found_and_the_next_call_starts_afresh(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["instruct", "thinking"]
     monkeypatch.setattr(stream, "verify", verify.verify)
     merge(plan, tmp_path / "out")
+
+
+@pytest.mark.parametrize("element", [0, 1023, 3488, 4511, 6976, 7999])
+def test_the_wrong_element_is_named_whichever_place_it_lies_in(
+    element: int, planned: Callable, tensors_of: Callable, tmp_path: Path
+) -> None:
+    sides = [{**tensors_of(seed), "model.big": torch.full((20, 400), 1.0 + seed).bfloat16()} for seed in (0, 1)]
+    plan = planned(0.8, instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]})
+    out = merge(plan, tmp_path / "out")
+    (shard,) = plan.shards
+    start = next(tensor.start for tensor in shard.tensors if tensor.source.name == "model.big")
+    with (out / shard.file).open("r+b") as file:
+        file.seek(start + 2 * element)
+        file.write(torch.tensor([3.0]).bfloat16().view(torch.uint8).numpy().tobytes())
+    operations = {tensor.source.name: Interpolation(0.8) for tensor in shard.tensors}
+    with pytest.raises(MullError, match=rf"element {element} of model\.big .* is wrong \(3\)"):
+        verify.verify(plan, out, operations)
 
 
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 5000])

@@ -16,7 +16,7 @@ class Host:
     """The CPU, for one thread: pieces are used where they were read."""
 
     piece = 1 << 20
-    """Elements per piece: large enough for the disk, small enough for the cache."""
+    """Elements per piece: so many that threads seldom wait for each other, few enough for the cache they share."""
 
     def __enter__(self) -> Host:
         return self
@@ -80,9 +80,7 @@ class Cuda(Host):
 
     def fetch(self, computed: Tensor, result: Tensor) -> None:
         if computed.is_floating_point():
-            computed.masked_fill_(
-                computed.isnan(), torch.nan
-            )  # the pattern of the CPU's kernels: a device's own differs
+            computed.masked_fill_(computed.isnan(), torch.nan)  # as the CPU's kernels write it, not as the device does
         result.copy_(computed, non_blocking=True)
         self._stream.synchronize()
 

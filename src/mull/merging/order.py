@@ -19,8 +19,7 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging import compiled
-from mull.merging import source as blocks
-from mull.merging.source import Each, InMemory, Source, in_turn
+from mull.merging.source import Each, Source, at_hand, in_turn
 
 ROOM = 1 << 22
 """Sizes that are collected at most, 16 MB."""
@@ -35,8 +34,8 @@ _WIDTHS = (3, 10, 50)
 
 Found = tuple[NDArray[np.float32], int, int]
 """Of all sizes: (those in a bracket, as far as there is room; how many lie there; how many lie above)."""
-Sample = tuple[NDArray[np.float32], NDArray[np.intp]]
-"""(Sizes, where among them each run of neighbours begins)."""
+Sample = tuple[NDArray[np.float32], NDArray[np.intp] | None]
+"""(Sizes, where among them each run of neighbours begins: None where none are neighbours)."""
 Search = Generator[tuple[float, float], Found, float]
 """Asks for brackets, one after the other; returns the size that was wanted."""
 
@@ -80,8 +79,8 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
     All are searched for together, so that the sources are read about once; their sizes are of one kind.
     """
     count = sum(source.count for source in sources)
-    if len(sources) == 1 and FEW < count <= blocks.BLOCK:  # read once for sample and all
-        sources = [InMemory(sources[0].name, *next(sources[0].blocks()))]
+    if len(sources) == 1 and count > FEW:
+        sources = [at_hand(sources[0])]  # for the sample and for all
     sizes = [size for size, _ in wanted]
     samples = _samples(sources, sizes, count, each) if count > FEW else None
     name = sources[0].name if len(sources) == 1 else "a tensor"
@@ -171,8 +170,7 @@ def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
             return low
         elif within > len(values):
             lower, upper = low, high
-            alone = np.arange(len(values)) if by_values else None
-            brackets = [] if alone is None else _brackets((values, alone), (k - above) / within)
+            brackets = _brackets((values, None), (k - above) / within) if by_values else []  # they are a sample too
             by_values = not by_values
             if brackets:
                 low, high = brackets.pop(0)
@@ -212,6 +210,8 @@ def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -
         return length, [_size(size, models, base) for size in distinct]
 
     found = each(sample, sources)
+    if together == 1:
+        return {size: (np.concatenate([own[i] for _, own in found]), None) for i, size in enumerate(distinct)}
     lengths = np.concatenate([np.full(len(own[0]) // length, length) for length, own in found])
     starts = np.cumsum(lengths) - lengths
     return {size: (np.concatenate([own[i] for _, own in found]), starts) for i, size in enumerate(distinct)}
@@ -221,13 +221,13 @@ def _brackets(sample: Sample, share: float) -> list[tuple[float, float]]:
     """Where the size that `share` of the elements reach may lie."""
     sizes, starts = sample
     ordered = np.sort(sizes)  # several times faster than numpy's partition for as many places; NaN comes last
-    count = len(sizes) - int(np.isnan(ordered[-1:]).any() and np.isnan(sizes).sum())
+    count = len(sizes) - int(np.count_nonzero(np.isnan(sizes)))
     if not count:
         return [(0.0, math.inf)]
     last = count - 1
     place = count * (1 - share)
     error = math.sqrt(max(place * (1 - place / count), 1))  # were they independent
-    if len(starts) < len(sizes):  # neighbours are alike, as rows of a matrix differ in scale
+    if starts is not None:  # neighbours are alike, as rows of a matrix differ in scale
         larger = np.add.reduceat(sizes >= ordered[min(math.floor(place), last)], starts, dtype=np.int64)
         beyond = larger - larger.sum() / len(sizes) * np.diff(starts, append=len(sizes))
         error = max(error, math.sqrt(float(beyond @ beyond)))

@@ -99,6 +99,17 @@ class InMemory:
         return [joined(model) for model in self.models], None if self.base is None else joined(self.base)
 
 
+def at_hand(source: Source) -> Source:
+    """A source of one block as that block, read once for all that is asked of it; any other as it is.
+
+    It lasts as long as no other block is read on this thread.
+    """
+    if not 0 < source.count <= BLOCK:
+        return source
+    models, base = next(source.blocks())
+    return InMemory(source.name, models, base)
+
+
 def row_length(shape: tuple[int, ...]) -> int:
     """Elements of a row: the last dimension of a matrix, all of a vector."""
     return max(shape[-1], 1) if len(shape) > 1 else max(shape[0] if shape else 1, 1)

@@ -85,7 +85,7 @@ VBMI2 INLINE void sums(const Rule *r, const uint16_t *base, const uint16_t *left
     }
 }
 
-VBMI2 static void packed_faster(const Rule *r, const uint16_t *const *model, const uint16_t *base,
+VBMI2 static void packed_fastest(const Rule *r, const uint16_t *const *model, const uint16_t *base,
                                  uint32_t (*random)[LANES], uint16_t *out) {
     uint16_t origin[LANES + WORDS], left[LANES + WORDS], right[LANES + WORDS], result[LANES + WORDS];
     __mmask32 mask[LANES / WORDS];
@@ -120,7 +120,7 @@ VBMI2 static void packed_faster(const Rule *r, const uint16_t *const *model, con
         count += __builtin_popcount(mask[i / WORDS]);
     }
 }
-#define PACKED (level > 1 ? packed_faster : NULL)
+#define PACKED (level > 1 ? packed_fastest : NULL)
 #else
 #define PACKED NULL
 #endif

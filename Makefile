@@ -23,10 +23,10 @@ docs: .venv/.ready
 
 clean:
 	rm -rf .venv demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
-	rm -rf *.egg-info src/*.egg-info src/mull/merging/_kernels*.so src/mull/merging/_kernels*.pyd
+	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
 	find src tests perf -name __pycache__ -prune -exec rm -rf {} +
 
-.venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/*)
+.venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/* src/mull/checkpoints/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"

@@ -1,11 +1,11 @@
-"""The one thing pyproject.toml cannot say stably: a compiled part that may be missing."""
+"""The one thing pyproject.toml cannot say stably: compiled parts that may be missing."""
 
 from pathlib import Path
 
 from setuptools import Extension, setup
 
 kernels = Path("src/mull/merging/kernels")
-extension = Extension(
+merging = Extension(
     "mull.merging._kernels",
     sorted(map(str, kernels.glob("*.c"))),
     depends=sorted(map(str, kernels.glob("*.h"))),
@@ -14,4 +14,11 @@ extension = Extension(
     py_limited_api=True,
     optional=True,  # without a compiler torch does the same, in more passes
 )
-setup(ext_modules=[extension], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+mapping = Extension(
+    "mull.checkpoints._mapping",
+    ["src/mull/checkpoints/mapping.c"],
+    extra_compile_args=["-O2", "-fvisibility=hidden"],
+    py_limited_api=True,
+    optional=True,  # without it files are read, not mapped
+)
+setup(ext_modules=[merging, mapping], options={"bdist_wheel": {"py_limited_api": "cp311"}})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,9 @@ import torch
 from hypothesis import settings
 from safetensors.torch import save_file
 from torch import Tensor
+
+from mull.checkpoints import blocks
+from mull.checkpoints.headers import TensorInfo
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("patient")
@@ -115,6 +119,26 @@ def two_sides(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
         return sides[0], sides[1]
 
     return write
+
+
+@pytest.fixture
+def cut_when_seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Cuts a file as soon as elements of it have been handed out, before anybody has looked at them."""
+    if blocks.mapping is None:
+        pytest.skip("files are mapped on Linux, where there is a compiler")
+
+    def cut(path: Path) -> None:
+        elements = blocks.Files.elements
+
+        def cutting(self: blocks.Files, info: TensorInfo, *others: Any) -> Tensor:
+            found = elements(self, info, *others)
+            if info.file == path:
+                os.truncate(path, 0)
+            return found
+
+        monkeypatch.setattr(blocks.Files, "elements", cutting)
+
+    return cut
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from torch import Tensor
 from mull.checkpoints import similarity as module
 from mull.checkpoints.pair import Pair
 from mull.checkpoints.similarity import similarity
+from mull.errors import MullError
 
 
 def naive(pairs: list[tuple[Tensor, Tensor]]) -> float:
@@ -49,3 +50,10 @@ def test_equal_sides_and_the_threads_of_others(two_sides: Callable, tensors_of: 
     thread.start()
     thread.join()
     assert (torch.get_num_threads(), later) == (before, [before])
+
+
+def test_a_side_that_is_cut_meanwhile(two_sides: Callable, cut_when_seen: Callable) -> None:
+    pair = Pair.open(*map(str, two_sides()))
+    cut_when_seen(pair.thinking.files[0])
+    with pytest.raises(MullError, match="became shorter while it was read"):
+        similarity(pair)

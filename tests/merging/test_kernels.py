@@ -174,7 +174,7 @@ def test_sizes_in_brackets(sizes: list[Size], monkeypatch: pytest.MonkeyPatch) -
 
             def pick(models: Any = models, base: Any = base, brackets: Any = brackets, room: int = room) -> list:
                 outs = [np.full(room, -1, np.float32) for _ in brackets]
-                found = order._pick(models, base, compiled.inputs(models, base), brackets, outs)
+                found = order._pick(models, base, brackets, outs)
                 return [(*own, out[: min(own[0], room)].tobytes()) for own, out in zip(found, outs, strict=True)]
 
             with_kernel, without = both(pick, monkeypatch)

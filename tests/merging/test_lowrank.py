@@ -147,6 +147,14 @@ def test_factors_are_balanced(tiny):
     torch.testing.assert_close(a @ a.mT, b.mT @ b, rtol=1e-3, atol=1e-5)
 
 
+def test_a_side_that_is_cut_meanwhile(small, tmp_path, cut_when_seen):
+    pair = small()
+    cut_when_seen(pair.thinking.files[0])
+    with pytest.raises(MullError, match="became shorter while it was read"):
+        extract(plan_low_rank(pair, 4), tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
 def test_what_lora_cannot_hold_is_named(small, tensors_of):
     more = {
         "model.layers.0.self_attn.q_proj.bias": torch.zeros(16),

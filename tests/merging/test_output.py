@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 import torch
 
+from mull.checkpoints import blocks
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
-from mull.merging import output, plan, stream
+from mull.merging import operations, output, plan, stream
 from mull.merging.coefficients import Coefficients
+from mull.merging.methods import make
 from mull.merging.plan import MergePlan, plan_merge
 from mull.merging.stream import merge, merge_all
 
@@ -186,7 +188,17 @@ def test_a_finished_shard_of_the_wrong_size_is_written_again(
     assert digests(merge(job, tmp_path / "out")) == digests(merge(job, tmp_path / "wanted"))
 
 
-def test_an_input_that_shrinks_while_it_is_read(planned: Planned, tmp_path: Path) -> None:
+@pytest.fixture(params=["mapped", "read"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the bytes of the inputs are reached."""
+    if request.param == "read":
+        monkeypatch.setattr(blocks, "mapping", None)
+    elif blocks.mapping is None:
+        pytest.skip("files are mapped on Linux, where there is a compiler")
+    return request.param
+
+
+def test_an_input_that_is_shorter_than_it_was(planned: Planned, tmp_path: Path, way: str) -> None:
     job = planned(0.8)
     source = job.group.instruct.folder / "model.safetensors"
     os.truncate(source, source.stat().st_size - 1500)
@@ -195,8 +207,24 @@ def test_an_input_that_shrinks_while_it_is_read(planned: Planned, tmp_path: Path
     assert left_behind(tmp_path) == set()
 
 
+@pytest.mark.parametrize("method", ["mi", "slerp"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_input_that_is_cut_while_it_is_read(
+    planned: Planned, tmp_path: Path, method: str, threads: int, way: str
+) -> None:
+    job = planned(0.8, method=make(method))
+    source = job.group.thinking.folder / "model.safetensors"
+
+    def cut(_: int) -> None:
+        os.truncate(source, 4000)
+
+    with pytest.raises(MullError, match=r"model\.safetensors became shorter while it was read"):
+        merge(job, tmp_path / "out", threads=threads, progress=cut)
+    assert left_behind(tmp_path) == set()
+
+
 @pytest.mark.parametrize("side", ["instruct", "thinking"])
-def test_an_input_that_changes_or_goes_while_it_is_read(planned: Planned, tmp_path: Path, side: str) -> None:
+def test_an_input_that_changes_or_goes_while_it_is_read(planned: Planned, tmp_path: Path, side: str, way: str) -> None:
     job = planned(0.8, thinking={"shards": 2})
     source = sorted((tmp_path / side).glob("*.safetensors"))[-1]
 
@@ -285,6 +313,7 @@ def test_an_input_that_changes_with_the_same_size_and_time_is_found_by_hash(
 
 @pytest.mark.parametrize("reads", [1, 5])
 def test_a_read_error_midway(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
+    monkeypatch.setattr(blocks, "mapping", None)
     job = planned(0.8, thinking={"shards": 2})
     preadv, count = os.preadv, itertools.count()
 
@@ -299,6 +328,44 @@ def test_a_read_error_midway(planned: Planned, tmp_path: Path, monkeypatch: pyte
     assert not (tmp_path / "out").exists()
     monkeypatch.setattr(os, "preadv", preadv)
     merge(job, tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [make("slerp"), make("nuslerp", {"per": "tensor"})], ids=lambda method: method.name)
+def test_an_input_that_is_cut_while_it_is_measured(
+    planned: Planned, tmp_path: Path, method: Any, cut_when_seen: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = planned(0.8, method=method)
+    cut_when_seen(job.group.thinking.folder / "model.safetensors")
+    monkeypatch.delattr(stream, "write_shard")  # not reached
+    with pytest.raises(MullError, match="became shorter while it was read"):
+        merge(job, tmp_path / "out")
+    assert left_behind(tmp_path) == set()
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_an_input_that_fails_for_a_moment(planned: Planned, tmp_path: Path, digests: Callable, threads: int) -> None:
+    """Cut and made whole again between two looks, with its old times: what was seen of it then counts for nothing."""
+    job = planned(0.8, thinking={"shards": 2})
+    wanted = digests(merge(job, tmp_path / "wanted"))
+    source = job.group.instruct.folder / "model.safetensors"
+    content, stat = source.read_bytes(), source.stat()
+    interpolate, calls = operations.Interpolation.into, itertools.count()
+
+    def failing(self: Any, models: list[torch.Tensor], *others: Any) -> None:
+        if next(calls) == 3:
+            os.truncate(source, 0)
+            interpolate(self, models, *others)
+            source.write_bytes(content)
+            os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        else:
+            interpolate(self, models, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operations.Interpolation, "into", failing)
+        with pytest.raises(MullError, match=r"cannot read .*: Input/output error|became shorter while it was read"):
+            merge(job, tmp_path / "out", threads=threads)
+    assert not (tmp_path / "out").exists()
+    assert digests(merge(job, tmp_path / "out")) == wanted
 
 
 def test_a_run_of_several_killed_between_its_last_renames_goes_on(

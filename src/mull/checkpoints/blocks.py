@@ -1,27 +1,47 @@
-"""Reads pieces of tensors into reused buffers: what every pass over whole checkpoints is built on.
+"""Pieces of tensors, where they lie in mapped files or read into reused buffers: what every pass over checkpoints is
+built on.
 
-A fresh temporary for each whole tensor costs several times the reading itself; one buffer per thread does not.
+A fresh temporary for each whole tensor costs several times the reading itself. One buffer per thread does not, and a
+mapped file (mapping.c) spares the copy too.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mull.checkpoints.headers import TensorInfo
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 
+mapping: Any = None
+with suppress(ImportError):  # not on Linux, or no compiler at installation
+    from mull.checkpoints import _mapping  # pyright: ignore[reportAttributeAccessIssue]
+
+    mapping = _mapping
+
+_HELD = 1 << 26
+"""Bytes that are looked at in mapped files before the system may take them back: they count as this process's."""
 TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
     "BOOL": torch.bool,
 }  # fmt: skip
+_WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _torch_dtype(dtype: str) -> torch.dtype:
+    """An integer of as many bytes where torch has no such dtype: enough to copy it."""
+    return TORCH_DTYPES.get(dtype, _WORDS[ITEM_BYTES[dtype]])
 
 
 class Buffer:
@@ -41,14 +61,21 @@ class Buffer:
 
     def view(self, dtype: str, count: int) -> Tensor:
         """The first `count` elements as a tensor `[count]` over this memory."""
-        return torch.frombuffer(self.bytes, dtype=TORCH_DTYPES[dtype], count=count)
+        return torch.frombuffer(self.bytes, dtype=_torch_dtype(dtype), count=count)
 
 
 class Files:
-    """Open files by path, closed together. Reading at an offset is safe from several threads."""
+    """Open files by path, closed together. Reading is safe from several threads.
 
-    def __init__(self) -> None:
+    `mapped`: `elements` may lie in mapped files. A device fetches them from pinned buffers instead.
+    """
+
+    def __init__(self, *, mapped: bool = True) -> None:
+        self._map = mapping.Mapping if mapped and mapping else None
         self._descriptors: dict[Path, int] = {}
+        self._mappings: dict[Path, Any] = {}
+        self._mapping = Lock()
+        self._looked_at = 0
 
     def open(self, path: Path) -> int:
         if path not in self._descriptors:
@@ -68,6 +95,7 @@ class Files:
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
+        self._mappings.clear()
 
     def read(self, path: Path, offset: int, into: memoryview) -> None:
         """Fill `into` from byte `offset` on.
@@ -80,18 +108,61 @@ class Files:
             try:
                 got = os.preadv(self._descriptors[path], [into[done:]], offset + done)
             except OSError as error:
-                raise MullError(
-                    f"cannot read {path}: {error.strerror}", "check the disk, then run the command again"
-                ) from None
+                raise _unreadable(path, error.strerror) from None
             if got == 0:
-                raise MullError(
-                    f"{path} became shorter while it was read", "make sure that nothing writes to it, then run again"
-                )
+                raise _shorter(path)
             done += got
 
+    def elements(self, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
+        """Elements `[first, first + count)` of a tensor: in place where the file is mapped, else in `buffer`.
 
-def read_piece(files: Files, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
-    """Elements `[first, first + count)` of a tensor, flattened, in `buffer`."""
-    item = info.nbytes // info.numel
-    files.read(info.file, info.start + first * item, buffer.bytes[: count * item])
-    return buffer.view(info.dtype, count)
+        They must not be written to, and `check` comes before what was made of them counts.
+
+        Raises:
+            MullError: as `read`.
+        """
+        nbytes = count * ITEM_BYTES[info.dtype]
+        offset = info.start + first * ITEM_BYTES[info.dtype]
+        place = self._mapped(info.file)
+        if place is None or offset % ITEM_BYTES[info.dtype]:
+            self.read(info.file, offset, buffer.bytes[:nbytes])
+            return buffer.view(info.dtype, count)
+        if offset + nbytes > len(place):
+            raise _shorter(info.file)
+        self._looked_at += nbytes
+        if self._looked_at > _HELD:
+            self._looked_at = 0
+            for each in filter(None, list(self._mappings.values())):
+                each.release()
+        return torch.frombuffer(place, dtype=_torch_dtype(info.dtype), count=count, offset=offset)
+
+    def _mapped(self, path: Path) -> Any:
+        """The file's mapping; None where it cannot be mapped."""
+        with self._mapping:
+            if path not in self._mappings:
+                self._mappings[path] = self._new(self._descriptors[path])
+            return self._mappings[path]
+
+    def _new(self, descriptor: int) -> Any:
+        try:
+            return self._map(descriptor, os.fstat(descriptor).st_size) if self._map else None
+        except (OSError, ValueError):  # its file system does not map, or too many are mapped
+            return None
+
+    def check(self, paths: Iterable[Path]) -> None:
+        """Raise MullError if one of these files was cut or could not be read where `elements` looked at it."""
+        for path in paths:
+            place = self._mappings.get(path)
+            if place is not None:
+                if os.fstat(self._descriptors[path]).st_size < len(place):
+                    raise _shorter(path)
+                if place.damaged():
+                    raise _unreadable(path, os.strerror(errno.EIO))
+
+
+def _shorter(path: Path) -> MullError:
+    return MullError(f"{path} became shorter while it was read", "make sure that nothing writes to it, then run again")
+
+
+def _unreadable(path: Path, reason: str | None) -> MullError:
+    return MullError(f"cannot read {path}: {reason}", "check the disk, then run the command again")

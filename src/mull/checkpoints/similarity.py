@@ -10,7 +10,7 @@ from threading import Lock
 
 import torch
 
-from mull.checkpoints.blocks import Buffer, Files, read_piece
+from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
 from mull.checkpoints.pair import AlignedTensor, Pair
@@ -50,14 +50,15 @@ def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object
             for first in range(0, shared, _PIECE):
                 count = min(_PIECE, shared - first)
                 a, b, d = (buffer[:count] for buffer in exact)
-                a.copy_(read_piece(files, t.instruct, first, count, buffers[0]))
-                b.copy_(read_piece(files, t.thinking, first, count, buffers[1]))
+                a.copy_(files.elements(t.instruct, first, count, buffers[0]))
+                b.copy_(files.elements(t.thinking, first, count, buffers[1]))
                 torch.sub(a, b, out=d)
                 difference += d.abs_().sum(dtype=torch.float64).item()
                 magnitude += a.abs_().sum(dtype=torch.float64).item() + b.abs_().sum(dtype=torch.float64).item()
                 if progress:
                     with telling:
                         progress(count * (ITEM_BYTES[t.instruct.dtype] + ITEM_BYTES[t.thinking.dtype]))
+            files.check((t.instruct.file, t.thinking.file))
             results.append((t, difference, magnitude))
         return results
 

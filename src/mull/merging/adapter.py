@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from mull import __version__
-from mull.checkpoints.blocks import Buffer, Files, read_piece
+from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.headers import ITEM_BYTES, layout_header
@@ -224,9 +224,11 @@ def _write_weights(
         for each in whole:
             info = each.source.thinking
             for first in range(0, info.numel, PIECE):
-                piece = read_piece(files, info, first, min(PIECE, info.numel - first), buffers[0])
-                target.seek(spans[PREFIX + info.name][0] + first * ITEM_BYTES[info.dtype])
-                target.write(piece.view(torch.uint8).numpy().data)
+                item = ITEM_BYTES[info.dtype]
+                piece = buffers[0].bytes[: min(PIECE, info.numel - first) * item]
+                files.read(info.file, info.start + first * item, piece)
+                target.seek(spans[PREFIX + info.name][0] + first * item)
+                target.write(piece)
         for each in plan.rest:
             rest[each.source.name] = (each.reason, _finite(energy(files, each.source, buffers), each.source.name))
             tell(each)

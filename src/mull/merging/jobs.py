@@ -69,6 +69,7 @@ def _measure(
 
         def measure(source: InFiles) -> Any:
             found = method.measure(source, survey)
+            files.check({info.file for info in inputs_of(source.tensor)})
             tell(mixed[source.name].nbytes)
             return found
 

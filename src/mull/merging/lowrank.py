@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from mull.checkpoints.blocks import Buffer, Files, read_piece
+from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.config import text_config
 from mull.checkpoints.headers import FLOATING, TensorInfo
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
@@ -272,9 +272,11 @@ def _pieces(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> I
     wide = torch.float64 if "F64" in (tensor.instruct.dtype, tensor.thinking.dtype) else torch.float32
     for first in range(0, tensor.shared, PIECE):
         count = min(PIECE, tensor.shared - first)
-        i = read_piece(files, tensor.instruct, first, count, buffers[0])
-        t = read_piece(files, tensor.thinking, first, count, buffers[1])
-        yield first, (t.to(wide) - i.to(wide)).float()
+        i = files.elements(tensor.instruct, first, count, buffers[0])
+        t = files.elements(tensor.thinking, first, count, buffers[1])
+        delta = (t.to(wide) - i.to(wide)).float()
+        files.check((tensor.instruct.file, tensor.thinking.file))
+        yield first, delta
 
 
 def _sketch(rank: int) -> int:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,12 +123,9 @@ def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: in
     # Of equal sizes the number is enough.
     values = [_room.get(i)[: room if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
     within, above = [0] * len(brackets), [0] * len(brackets)
-    seen, inputs = None, None
     for block in source.blocks():
-        if block is not seen:
-            seen, inputs = block, compiled.inputs(*block)
         left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
-        for i, (found, larger) in enumerate(_pick(*block, inputs, brackets, left)):
+        for i, (found, larger) in enumerate(_pick(*block, brackets, left)):
             within[i] += found
             above[i] += larger
     return [(v[: min(w, len(v))].copy(), w, a) for v, w, a in zip(values, within, above, strict=True)]
@@ -246,14 +243,11 @@ def _size(size: Size, models: list[Tensor], base: Tensor | None) -> NDArray[np.f
 def _pick(
     models: list[Tensor],
     base: Tensor | None,
-    inputs: tuple[tuple[Any, ...], Any] | None,
     brackets: list[tuple[Size, float, float]],
     outs: list[NDArray[np.float32]],
 ) -> list[tuple[int, int]]:
-    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above.
-
-    `inputs` are the models and the base as `compiled.inputs` gives them.
-    """
+    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above."""
+    inputs = compiled.inputs(models, base)
     if inputs:
         sizes, lows, highs = zip(*brackets, strict=True)
         kernel = getattr(compiled.kernels, sizes[0].kernel)

@@ -1,9 +1,9 @@
-"""A tensor of a merge as a method sees it: read from the models' files, block by block, through reused buffers."""
+"""A tensor of a merge as a method sees it: in the models' files, block by block."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,15 +57,12 @@ class InFiles:
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         buffers = _buffers.get(len(self._infos))
-        block: tuple[list[Tensor], Tensor | None] | None = None
         for first in range(0, self.count, BLOCK):
             length = min(BLOCK, self.count - first)
-            for info, buffer in zip(self._infos, buffers, strict=True):
-                item = ITEM_BYTES[info.dtype]
-                self.files.read(info.file, info.start + first * item, buffer.bytes[: length * item])
-            if block is None or block[0][0].numel() != length:
-                block = self._views(buffers, length)
-            yield block
+            yield self._apart(
+                self.files.elements(info, first, length, buffer)
+                for info, buffer in zip(self._infos, buffers, strict=True)
+            )
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         buffers = _buffers.get(len(self._infos))
@@ -74,13 +71,14 @@ class InFiles:
             for i, first in enumerate(starts.tolist()):
                 into = buffer.bytes[i * length * item : (i + 1) * length * item]
                 self.files.read(info.file, info.start + first * item, into)
-        return self._views(buffers, len(starts) * length)
+        many = len(starts) * length
+        return self._apart(buffer.view(info.dtype, many) for info, buffer in zip(self._infos, buffers, strict=True))
 
     @property
     def _infos(self) -> list[TensorInfo]:
         return [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
 
-    def _views(self, buffers: list[Buffer], count: int) -> tuple[list[Tensor], Tensor | None]:
-        """(models, base): the first `count` elements of the buffers."""
-        read = [buffer.view(info.dtype, count) for info, buffer in zip(self._infos, buffers, strict=True)]
+    def _apart(self, values: Iterable[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        """(models, base)"""
+        read = list(values)
         return (read[:-1], read[-1]) if self.tensor.base else (read, None)

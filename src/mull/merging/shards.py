@@ -56,11 +56,12 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
                 for job, shard, target, lock in zip(jobs, shards, targets, writing, strict=True):
                     tensor = shard.tensors[piece.tensor]
                     data = _compute(reader, job, tensor, piece, mixed, stage)
+                    reader.check()
                     with lock:
                         _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     tell(len(data))
 
-    with Files() as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
+    with Files(mapped=device == "cpu") as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
         for info in (info for infos in read for info in infos):
             files.open(info.file)
         targets: list[int] = []
@@ -103,33 +104,26 @@ def _pieces(jobs: list[Job], place: int, wanted: int) -> tuple[Iterator[Piece], 
 
 
 class _Reader:
-    """The inputs of one piece, each read once whoever asks for it."""
+    """The inputs of one piece, each looked up once whoever asks for it."""
 
     def __init__(self, files: Files, buffers: list[Buffer], stage: Host) -> None:
         self._files = files
         self._buffers = buffers
         self._stage = stage
-        self._read: dict[TensorInfo, Buffer] = {}
+        self._values: dict[TensorInfo, Tensor] = {}
         self._sent: dict[TensorInfo, Tensor] = {}
 
     def begin(self, piece: Piece) -> None:
         self._piece = piece
-        self._read.clear()
+        self._values.clear()
         self._sent.clear()
-
-    def bytes(self, info: TensorInfo) -> memoryview:
-        """The piece of that tensor as it lies in the file."""
-        size = ITEM_BYTES[info.dtype]
-        if info not in self._read:
-            self._read[info] = self._buffers[len(self._read)]
-            into = self._read[info].bytes[: self._piece.length * size]
-            self._files.read(info.file, info.start + self._piece.first * size, into)
-        return self._read[info].bytes[: self._piece.length * size]
 
     def values(self, info: TensorInfo) -> Tensor:
         """The piece of that tensor, flattened."""
-        self.bytes(info)
-        return self._read[info].view(info.dtype, self._piece.length)
+        if info not in self._values:
+            buffer = self._buffers[len(self._values)]
+            self._values[info] = self._files.elements(info, self._piece.first, self._piece.length, buffer)
+        return self._values[info]
 
     def sent(self, info: TensorInfo) -> Tensor:
         """The same where the arithmetic runs."""
@@ -137,16 +131,18 @@ class _Reader:
             self._sent[info] = self._stage.send(self.values(info))
         return self._sent[info]
 
+    def check(self) -> None:
+        """Raise MullError if what was looked at may not be what the files hold."""
+        self._files.check(info.file for info in self._values)
+
 
 def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixed: Buffer, stage: Host) -> memoryview:
     """The bytes of one piece of the result."""
     source = tensor.source
-    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
-    if only is not None and only.dtype == tensor.dtype:
-        return reader.bytes(only)
     result = mixed.view(tensor.dtype, piece.length)
+    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
     if only is not None:
-        result.copy_(reader.values(only))
+        result.copy_(reader.values(only))  # as they are where the dtype is the same
     else:
         operation = job.operations[source.name]
         values = reader.sent if operation.anywhere else reader.values

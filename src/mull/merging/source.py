@@ -42,7 +42,7 @@ class Source(Protocol):
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         """Each block's (models, base), `[≤ BLOCK]` each, in order.
 
-        They may be overwritten by the next block, which is the same object where only the values have changed.
+        They must not be written to, and the next block may lie in their place.
         """
         ...
 

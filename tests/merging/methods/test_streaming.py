@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mull.checkpoints.blocks import Files
+from mull.checkpoints import blocks
+from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.checkpoints.pair import Group
 from mull.merging import devices, output, stream
 from mull.merging.coefficients import Coefficients
@@ -164,15 +167,30 @@ def test_the_layout_of_the_inputs_does_not_matter(
         ), key
 
 
-@pytest.fixture
-def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Bytes of each read but the self-check's, which looks at every result."""
+@pytest.fixture(params=["mapped", "read"])
+def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each read, or look at a mapped file, but the self-check's, which looks at every result."""
+    if request.param == "read":
+        monkeypatch.setattr(blocks, "mapping", None)
+    elif blocks.mapping is None:
+        pytest.skip("files are mapped on Linux, where there is a compiler")
     counted: list[int] = []
-    read = Files.read
+    read, elements, looking = Files.read, Files.elements, threading.local()
 
     def counting(self: Files, path: Path, offset: int, into: memoryview) -> None:
+        assert not getattr(looking, "at", None), "read in spite of the mapping"
         counted.append(len(into))
         read(self, path, offset, into)
+
+    def counting_elements(self: Files, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
+        if request.param == "read":
+            return elements(self, info, first, count, buffer)
+        counted.append(count * ITEM_BYTES[info.dtype])
+        looking.at = info
+        try:
+            return elements(self, info, first, count, buffer)
+        finally:
+            looking.at = None
 
     def uncounted(*given: Any) -> int:
         before = len(counted)
@@ -182,6 +200,7 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             del counted[before:]
 
     monkeypatch.setattr(Files, "read", counting)
+    monkeypatch.setattr(Files, "elements", counting_elements)
     monkeypatch.setattr(stream, "verify", uncounted)
     return counted
 

@@ -1,0 +1,176 @@
+/* Files mapped into memory, for reading alone. The process sees the pages of the system's cache themselves, which spares
+ * the copy that read() makes and that costs more than most of what is done with the bytes.
+ *
+ * What cannot be read, because the file was cut or the disk fails, is a bus error at whatever instruction looked there.
+ * The handler marks the mapping as damaged and puts zeros in place of the rest of it, so that the instruction goes on:
+ * whoever uses a mapping asks for the mark before anything made of its bytes counts. */
+
+#ifndef __linux__
+#error "tried on Linux alone: elsewhere mull reads files"
+#endif
+#define Py_LIMITED_API 0x030B0000
+#define _GNU_SOURCE
+#include <Python.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PLACES 4096 /* mappings at a time */
+
+/* The handler may run on any thread while another adds or removes a mapping: a place is valid while `length` is not 0. */
+typedef struct {
+    uintptr_t start, length;
+    int damaged;
+} Place;
+
+static Place places[PLACES];
+static struct sigaction before; /* what was done about bus errors until then */
+static int handed_on;
+static uintptr_t page;
+
+static int mend(uintptr_t address) {
+    for (int i = 0; i < PLACES; i++) {
+        uintptr_t length = __atomic_load_n(&places[i].length, __ATOMIC_ACQUIRE);
+        if (!length || address - places[i].start >= length) continue;
+        uintptr_t from = address & ~(page - 1);
+        __atomic_store_n(&places[i].damaged, 1, __ATOMIC_SEQ_CST); /* before anybody can see the zeros */
+        return mmap((void *)from, places[i].start + length - from, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
+                    -1, 0) != MAP_FAILED;
+    }
+    return 0;
+}
+
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    int saved = errno, sent = info->si_code == SI_USER;
+    if (!(info->si_code > 0 && mend((uintptr_t)info->si_addr))) { /* not the system's, or elsewhere */
+        int again = handed_on && !sent; /* whoever was before us has had it */
+        handed_on = !sent;
+        if (!again && before.sa_flags & SA_SIGINFO) {
+            before.sa_sigaction(number, info, context);
+        } else if (!again && before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
+            before.sa_handler(number);
+        } else if (again || !sent || before.sa_handler != SIG_IGN) {
+            struct sigaction plain;
+            memset(&plain, 0, sizeof plain);
+            plain.sa_handler = SIG_DFL;
+            sigaction(number, &plain, NULL);
+            if (info->si_code <= 0) raise(number); /* else the instruction fails again by itself */
+        }
+    }
+    errno = saved;
+}
+
+/* Takes the signal, anew where others have taken it since: those come after us. */
+static int listen(void) {
+    struct sigaction now, ours;
+    if (sigaction(SIGBUS, NULL, &now) < 0) return 0;
+    if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_bus_error) return 1;
+    memset(&ours, 0, sizeof ours);
+    ours.sa_sigaction = on_bus_error;
+    ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    before = now;
+    handed_on = 0;
+    return sigaction(SIGBUS, &ours, NULL) == 0;
+}
+
+typedef struct {
+    PyObject_HEAD
+    Place *place;
+} Mapping;
+
+static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    int descriptor;
+    Py_ssize_t length;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "in", &descriptor, &length)) return NULL;
+    if (length < 1) {
+        PyErr_SetString(PyExc_ValueError, "nothing to map");
+        return NULL;
+    }
+    int free = 0;
+    while (free < PLACES && places[free].length) free++;
+    if (free == PLACES || !listen()) {
+        PyErr_SetString(PyExc_OSError, free == PLACES ? "too many files are mapped" : "bus errors cannot be handled");
+        return NULL;
+    }
+    void *start = mmap(NULL, (size_t)length, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (start == MAP_FAILED) return PyErr_SetFromErrno(PyExc_OSError);
+    Mapping *self = (Mapping *)PyType_GenericAlloc(type, 0);
+    if (!self) {
+        munmap(start, (size_t)length);
+        return NULL;
+    }
+    self->place = &places[free];
+    self->place->start = (uintptr_t)start;
+    self->place->damaged = 0;
+    __atomic_store_n(&self->place->length, (uintptr_t)length, __ATOMIC_RELEASE);
+    return (PyObject *)self;
+}
+
+static void dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    Place *place = ((Mapping *)object)->place;
+    if (place) {
+        size_t length = place->length;
+        __atomic_store_n(&place->length, 0, __ATOMIC_RELEASE); /* first: its addresses may soon be another's */
+        munmap((void *)place->start, length);
+    }
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static int getbuffer(PyObject *object, Py_buffer *view, int flags) {
+    Place *place = ((Mapping *)object)->place;
+    /* Not marked as read-only: torch warns of such memory, and has no tensors that cannot be written to. */
+    return PyBuffer_FillInfo(view, object, (void *)place->start, (Py_ssize_t)place->length, 0, flags);
+}
+
+static Py_ssize_t length(PyObject *object) { return (Py_ssize_t)((Mapping *)object)->place->length; }
+
+static PyObject *damaged(PyObject *object, PyObject *none) {
+    (void)none;
+    return PyBool_FromLong(__atomic_load_n(&((Mapping *)object)->place->damaged, __ATOMIC_ACQUIRE));
+}
+
+static PyObject *release(PyObject *object, PyObject *none) {
+    Place *place = ((Mapping *)object)->place;
+    (void)none;
+    madvise((void *)place->start, place->length, MADV_DONTNEED);
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
+static PyMethodDef methods[] = {
+    {"damaged", damaged, METH_NOARGS, "damaged(): whether a page that was looked at could not be read. It holds zeros."},
+    {"release", release, METH_NOARGS,
+     "release(): stop counting the pages as this process's memory. They may still be looked at."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Mapping(descriptor, length): the first `length` bytes of an open file, as a buffer. It must not be written to."},
+    {Py_tp_new, new},
+    {Py_tp_dealloc, dealloc},
+    {Py_tp_methods, methods},
+    {Py_sq_length, length},
+    {Py_bf_getbuffer, getbuffer},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {"mull.checkpoints._mapping.Mapping", sizeof(Mapping), 0, Py_TPFLAGS_DEFAULT, slots};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_mapping", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__mapping(void) {
+    page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    PyObject *self = PyModule_Create(&module), *type = PyType_FromSpec(&spec);
+    if (!self || !type || PyModule_AddObjectRef(self, "Mapping", type) < 0) {
+        Py_XDECREF(self);
+        self = NULL;
+    }
+    Py_XDECREF(type);
+    return self;
+}

@@ -14,11 +14,11 @@ merging = Extension(
     py_limited_api=True,
     optional=True,  # without a compiler torch does the same, in more passes
 )
-mapping = Extension(
-    "mull.checkpoints._mapping",
-    ["src/mull/checkpoints/mapping.c"],
+files = Extension(
+    "mull.checkpoints._files",
+    ["src/mull/checkpoints/files.c"],
     extra_compile_args=["-O2", "-fvisibility=hidden"],
     py_limited_api=True,
     optional=True,  # without it files are read, not mapped
 )
-setup(ext_modules=[merging, mapping], options={"bdist_wheel": {"py_limited_api": "cp311"}})
+setup(ext_modules=[merging, files], options={"bdist_wheel": {"py_limited_api": "cp311"}})

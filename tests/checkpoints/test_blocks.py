@@ -19,7 +19,7 @@ from mull.errors import MullError
 
 PAGE = os.sysconf("SC_PAGESIZE")
 MANY = 100_000
-mapped = pytest.mark.skipif(blocks.mapping is None, reason="files are mapped on Linux, where there is a compiler")
+mapped = pytest.mark.skipif(blocks.compiled is None, reason="files are mapped on Linux, where there is a compiler")
 
 
 @pytest.fixture
@@ -51,8 +51,29 @@ def test_elements_are_those_of_the_file(tmp_path: Path, dtype: str, start: int) 
             found = files.elements(info, 17, 500, buffer)
             assert found.shape == (500,) and found.element_size() == item
             assert found.view(torch.uint8).numpy().tobytes() == wanted
-            assert lies_in(found, buffer) == (not mapping or blocks.mapping is None or start % item > 0)
+            assert lies_in(found, buffer) == (not mapping or blocks.compiled is None or start % item > 0)
             files.check([file])
+
+
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+def test_runs(info: TensorInfo, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "plain":
+        monkeypatch.setattr(blocks, "compiled", None)
+    starts = np.array([0, 99_990, 17, 17, 50_000])
+    into = np.empty((5, 10), np.float32)
+    with Files() as files:
+        files.open(info.file)
+        files.read_runs(info, starts, 10, memoryview(into).cast("B"))
+        assert np.array_equal(into, starts[:, None] + np.arange(10))
+        os.truncate(info.file, 300_000)
+        with pytest.raises(MullError, match="became shorter while it was read"):
+            files.read_runs(info, starts, 10, memoryview(into).cast("B"))
+
+
+@mapped
+def test_there_must_be_room_for_runs(info: TensorInfo) -> None:
+    with Files() as files, pytest.raises(ValueError, match="no room"):
+        blocks.compiled.read_runs(files.open(info.file), np.zeros(3, np.int64), 100, bytearray(299))
 
 
 @mapped
@@ -151,11 +172,11 @@ def test_where_nothing_can_be_mapped(info: TensorInfo, monkeypatch: pytest.Monke
 FOREIGN = """
 import faulthandler, mmap, os, signal, sys
 from pathlib import Path
-from mull.checkpoints import _mapping
+from mull.checkpoints import _files
 ours, theirs, order = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 def map_ours():
     descriptor = os.open(ours, os.O_RDONLY)
-    return _mapping.Mapping(descriptor, os.fstat(descriptor).st_size)
+    return _files.Mapping(descriptor, os.fstat(descriptor).st_size)
 def handle():
     if "python" in order:
         signal.signal(signal.SIGBUS, lambda *_: print("python's", flush=True))

@@ -192,8 +192,8 @@ def test_a_finished_shard_of_the_wrong_size_is_written_again(
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """How the bytes of the inputs are reached."""
     if request.param == "read":
-        monkeypatch.setattr(blocks, "mapping", None)
-    elif blocks.mapping is None:
+        monkeypatch.setattr(blocks, "compiled", None)
+    elif blocks.compiled is None:
         pytest.skip("files are mapped on Linux, where there is a compiler")
     return request.param
 
@@ -313,7 +313,7 @@ def test_an_input_that_changes_with_the_same_size_and_time_is_found_by_hash(
 
 @pytest.mark.parametrize("reads", [1, 5])
 def test_a_read_error_midway(planned: Planned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reads: int) -> None:
-    monkeypatch.setattr(blocks, "mapping", None)
+    monkeypatch.setattr(blocks, "compiled", None)
     job = planned(0.8, thinking={"shards": 2})
     preadv, count = os.preadv, itertools.count()
 

@@ -2,7 +2,7 @@
 built on.
 
 A fresh temporary for each whole tensor costs several times the reading itself. One buffer per thread does not, and a
-mapped file (mapping.c) spares the copy too.
+mapped file (files.c) spares the copy too.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from threading import Lock
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 
-mapping: Any = None
+compiled: Any = None
 with suppress(ImportError):  # not on Linux, or no compiler at installation
-    from mull.checkpoints import _mapping  # pyright: ignore[reportAttributeAccessIssue]
+    from mull.checkpoints import _files  # pyright: ignore[reportAttributeAccessIssue]
 
-    mapping = _mapping
+    compiled = _files
 
 _HELD = 1 << 26
 """Bytes that are looked at in mapped files before the system may take them back: they count as this process's."""
@@ -71,7 +73,7 @@ class Files:
     """
 
     def __init__(self, *, mapped: bool = True) -> None:
-        self._map = mapping.Mapping if mapped and mapping else None
+        self._map = compiled.Mapping if mapped and compiled else None
         self._descriptors: dict[Path, int] = {}
         self._mappings: dict[Path, Any] = {}
         self._mapping = Lock()
@@ -112,6 +114,19 @@ class Files:
             if got == 0:
                 raise _shorter(path)
             done += got
+
+    def read_runs(self, info: TensorInfo, starts: NDArray[np.int64], length: int, into: memoryview) -> None:
+        """Fill `into` with runs of `length` elements of a tensor, one after the other, from each start on.
+
+        Raises:
+            MullError: as `read`.
+        """
+        nbytes = length * ITEM_BYTES[info.dtype]
+        offsets = info.start + starts * ITEM_BYTES[info.dtype]
+        if compiled and compiled.read_runs(self._descriptors[info.file], offsets, nbytes, into):
+            return
+        for i, offset in enumerate(offsets.tolist()):
+            self.read(info.file, offset, into[i * nbytes : (i + 1) * nbytes])
 
     def elements(self, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
         """Elements `[first, first + count)` of a tensor: in place where the file is mapped, else in `buffer`.

@@ -65,13 +65,10 @@ class InFiles:
             )
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
+        many = len(starts) * length
         buffers = _buffers.get(len(self._infos))
         for info, buffer in zip(self._infos, buffers, strict=True):
-            item = ITEM_BYTES[info.dtype]
-            for i, first in enumerate(starts.tolist()):
-                into = buffer.bytes[i * length * item : (i + 1) * length * item]
-                self.files.read(info.file, info.start + first * item, into)
-        many = len(starts) * length
+            self.files.read_runs(info, starts, length, buffer.bytes[: many * ITEM_BYTES[info.dtype]])
         return self._apart(buffer.view(info.dtype, many) for info, buffer in zip(self._infos, buffers, strict=True))
 
     @property

@@ -171,11 +171,11 @@ def test_the_layout_of_the_inputs_does_not_matter(
 def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes of each read, or look at a mapped file, but the self-check's, which looks at every result."""
     if request.param == "read":
-        monkeypatch.setattr(blocks, "mapping", None)
-    elif blocks.mapping is None:
+        monkeypatch.setattr(blocks, "compiled", None)
+    elif blocks.compiled is None:
         pytest.skip("files are mapped on Linux, where there is a compiler")
     counted: list[int] = []
-    read, elements, looking = Files.read, Files.elements, threading.local()
+    read, read_runs, elements, looking = Files.read, Files.read_runs, Files.elements, threading.local()
 
     def counting(self: Files, path: Path, offset: int, into: memoryview) -> None:
         assert not getattr(looking, "at", None), "read in spite of the mapping"
@@ -192,6 +192,11 @@ def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         finally:
             looking.at = None
 
+    def counting_runs(self: Files, info: TensorInfo, starts: Any, length: int, into: memoryview) -> None:
+        if request.param == "mapped":
+            counted.append(len(into))
+        read_runs(self, info, starts, length, into)
+
     def uncounted(*given: Any) -> int:
         before = len(counted)
         try:
@@ -200,6 +205,7 @@ def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             del counted[before:]
 
     monkeypatch.setattr(Files, "read", counting)
+    monkeypatch.setattr(Files, "read_runs", counting_runs)
     monkeypatch.setattr(Files, "elements", counting_elements)
     monkeypatch.setattr(stream, "verify", uncounted)
     return counted

@@ -1,9 +1,12 @@
-/* Files mapped into memory, for reading alone. The process sees the pages of the system's cache themselves, which spares
- * the copy that read() makes and that costs more than most of what is done with the bytes.
+/* Files as merging looks at them: mapped into memory, for reading alone, and a reading of many short runs at once.
  *
- * What cannot be read, because the file was cut or the disk fails, is a bus error at whatever instruction looked there.
- * The handler marks the mapping as damaged and puts zeros in place of the rest of it, so that the instruction goes on:
- * whoever uses a mapping asks for the mark before anything made of its bytes counts. */
+ * In a mapped file the process sees the pages of the system's cache themselves, which spares the copy that read() makes
+ * and that costs more than most of what is done with the bytes. What cannot be read, because the file was cut or the
+ * disk fails, is a bus error at whatever instruction looked there. The handler marks the mapping as damaged and puts
+ * zeros in place of the rest of it, so that the instruction goes on: whoever uses a mapping asks for the mark before
+ * anything made of its bytes counts.
+ *
+ * Short runs that lie far apart are read: a page that is looked at for the first time costs more than a short copy. */
 
 #ifndef __linux__
 #error "tried on Linux alone: elsewhere mull reads files"
@@ -150,6 +153,29 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyObject *read_runs(PyObject *self, PyObject *args) {
+    int descriptor, whole = 1;
+    Py_ssize_t length;
+    Py_buffer offsets, into;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iy*nw*", &descriptor, &offsets, &length, &into)) return NULL;
+    Py_ssize_t many = offsets.len / (Py_ssize_t)sizeof(int64_t);
+    if (length < 0 || many * length > into.len) {
+        PyErr_SetString(PyExc_ValueError, "no room for the runs");
+        whole = -1;
+    } else {
+        Py_BEGIN_ALLOW_THREADS;
+        for (Py_ssize_t i = 0; whole && i < many; i++) {
+            int64_t offset = ((const int64_t *)offsets.buf)[i];
+            whole = pread(descriptor, (char *)into.buf + i * length, (size_t)length, (off_t)offset) == length;
+        }
+        Py_END_ALLOW_THREADS;
+    }
+    PyBuffer_Release(&offsets);
+    PyBuffer_Release(&into);
+    return whole < 0 ? NULL : PyBool_FromLong(whole);
+}
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Mapping(descriptor, length): the first `length` bytes of an open file, as a buffer. It must not be written to."},
     {Py_tp_new, new},
@@ -160,11 +186,18 @@ static PyType_Slot slots[] = {
     {0, NULL},
 };
 
-static PyType_Spec spec = {"mull.checkpoints._mapping.Mapping", sizeof(Mapping), 0, Py_TPFLAGS_DEFAULT, slots};
+static PyType_Spec spec = {"mull.checkpoints._files.Mapping", sizeof(Mapping), 0, Py_TPFLAGS_DEFAULT, slots};
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_mapping", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+static PyMethodDef functions[] = {
+    {"read_runs", read_runs, METH_VARARGS,
+     "read_runs(descriptor, offsets, length, into): `length` bytes from each of the offsets (int64) on, one after the other.\n"
+     "False if one of them could not be read at once."},
+    {NULL, NULL, 0, NULL},
+};
 
-PyMODINIT_FUNC PyInit__mapping(void) {
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_files", NULL, -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__files(void) {
     page = (uintptr_t)sysconf(_SC_PAGESIZE);
     PyObject *self = PyModule_Create(&module), *type = PyType_FromSpec(&spec);
     if (!self || !type || PyModule_AddObjectRef(self, "Mapping", type) < 0) {

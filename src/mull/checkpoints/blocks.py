@@ -31,7 +31,7 @@ with suppress(ImportError):  # not on Linux, or no compiler at installation
 
     compiled = _files
 
-_HELD = 1 << 26
+_HELD = 1 << 25
 """Bytes that are looked at in mapped files before the system may take them back: they count as this process's."""
 TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

@@ -67,7 +67,7 @@ static void on_bus_error(int number, siginfo_t *info, void *context) {
 }
 
 /* Takes the signal, anew where others have taken it since: those come after us. */
-static int listen(void) {
+static int take_signal(void) {
     struct sigaction now, ours;
     if (sigaction(SIGBUS, NULL, &now) < 0) return 0;
     if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == on_bus_error) return 1;
@@ -93,10 +93,10 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         PyErr_SetString(PyExc_ValueError, "nothing to map");
         return NULL;
     }
-    int free = 0;
-    while (free < PLACES && places[free].length) free++;
-    if (free == PLACES || !listen()) {
-        PyErr_SetString(PyExc_OSError, free == PLACES ? "too many files are mapped" : "bus errors cannot be handled");
+    Place *place = places;
+    while (place < places + PLACES && place->length) place++;
+    if (place == places + PLACES || !take_signal()) {
+        PyErr_SetString(PyExc_OSError, place == places + PLACES ? "too many files are mapped" : "bus errors cannot be handled");
         return NULL;
     }
     void *start = mmap(NULL, (size_t)length, PROT_READ, MAP_PRIVATE, descriptor, 0);
@@ -106,10 +106,10 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         munmap(start, (size_t)length);
         return NULL;
     }
-    self->place = &places[free];
-    self->place->start = (uintptr_t)start;
-    self->place->damaged = 0;
-    __atomic_store_n(&self->place->length, (uintptr_t)length, __ATOMIC_RELEASE);
+    place->start = (uintptr_t)start;
+    place->damaged = 0;
+    __atomic_store_n(&place->length, (uintptr_t)length, __ATOMIC_RELEASE);
+    self->place = place;
     return (PyObject *)self;
 }
 

@@ -70,6 +70,17 @@ def test_runs(info: TensorInfo, way: str, monkeypatch: pytest.MonkeyPatch) -> No
             files.read_runs(info, starts, 10, memoryview(into).cast("B"))
 
 
+@pytest.mark.parametrize("way", ["compiled", "plain"])
+def test_writing_back_changes_nothing(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if way == "plain":
+        monkeypatch.setattr(blocks, "compiled", None)
+    with (tmp_path / "any").open("wb", buffering=0) as file:
+        file.write(bytes(range(256)) * 64)
+        blocks.write_back(file.fileno(), 0, 1 << 14)
+        blocks.write_back(file.fileno(), 1 << 20, 1)
+    assert (tmp_path / "any").read_bytes() == bytes(range(256)) * 64
+
+
 @mapped
 def test_there_must_be_room_for_runs(info: TensorInfo) -> None:
     with Files() as files, pytest.raises(ValueError, match="no room"):

@@ -17,7 +17,7 @@ from mull.checkpoints import blocks
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
-from mull.merging import operations, output, plan, stream
+from mull.merging import operations, output, plan, shards, stream
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import make
 from mull.merging.plan import MergePlan, plan_merge
@@ -186,6 +186,31 @@ def test_a_finished_shard_of_the_wrong_size_is_written_again(
     partial = interrupted(job, tmp_path / "out", monkeypatch, after=2)
     os.truncate(partial / "model-00001-of-00004.safetensors", 100)
     assert digests(merge(job, tmp_path / "out")) == digests(merge(job, tmp_path / "wanted"))
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_disk_begins_early_and_with_everything_once(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    job = planned(0.8, thinking={"shards": 2})
+    wanted = digests(merge(job, tmp_path / "wanted"))
+    asked: dict[int, list[tuple[int, int]]] = {}
+
+    def write_back(descriptor: int, offset: int, length: int) -> None:
+        asked.setdefault(os.fstat(descriptor).st_ino, []).append((offset, length))
+        blocks.write_back(descriptor, offset, length)
+
+    monkeypatch.setattr(shards, "write_back", write_back)
+    monkeypatch.setattr(shards, "_DIRTY", 1000)
+    out, seen = merge(job, tmp_path / "out", threads=threads), 0
+    assert digests(out) == wanted
+    for file in out.glob("*.safetensors"):
+        ranges = sorted(asked.pop(file.stat().st_ino, []))
+        ends = [0, *(offset + length for offset, length in ranges)]
+        assert [offset for offset, _ in ranges] == ends[:-1]
+        assert 0 <= file.stat().st_size - ends[-1] < 1000 and all(length >= 1000 for _, length in ranges)
+        seen += len(ranges)
+    assert seen > 1 and not asked
 
 
 @pytest.fixture(params=["mapped", "read"])

@@ -175,6 +175,12 @@ class Files:
                     raise _unreadable(path, os.strerror(errno.EIO))
 
 
+def write_back(descriptor: int, offset: int, length: int) -> None:
+    """Let the disk begin with bytes that were written, where the system can be told so. `os.fsync` makes sure."""
+    if compiled:
+        compiled.write_back(descriptor, offset, length)
+
+
 def _shorter(path: Path) -> MullError:
     return MullError(f"{path} became shorter while it was read", "make sure that nothing writes to it, then run again")
 

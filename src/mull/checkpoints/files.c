@@ -15,6 +15,7 @@
 #define _GNU_SOURCE
 #include <Python.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -176,6 +177,18 @@ static PyObject *read_runs(PyObject *self, PyObject *args) {
     return whole < 0 ? NULL : PyBool_FromLong(whole);
 }
 
+static PyObject *write_back(PyObject *self, PyObject *args) {
+    int descriptor;
+    long long offset, length;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iLL", &descriptor, &offset, &length)) return NULL;
+    Py_BEGIN_ALLOW_THREADS;
+    sync_file_range(descriptor, offset, length, SYNC_FILE_RANGE_WRITE);
+    Py_END_ALLOW_THREADS;
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Mapping(descriptor, length): the first `length` bytes of an open file, as a buffer. It must not be written to."},
     {Py_tp_new, new},
@@ -192,6 +205,8 @@ static PyMethodDef functions[] = {
     {"read_runs", read_runs, METH_VARARGS,
      "read_runs(descriptor, offsets, length, into): `length` bytes from each of the offsets (int64) on, one after the other.\n"
      "False if one of them could not be read at once."},
+    {"write_back", write_back, METH_VARARGS,
+     "write_back(descriptor, offset, length): let the disk begin with what was written there. Promises nothing: fsync does."},
     {NULL, NULL, 0, NULL},
 };
 

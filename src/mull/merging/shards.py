@@ -14,12 +14,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mull.checkpoints.blocks import Buffer, Files
+from mull.checkpoints.blocks import Buffer, Files, write_back
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.merging import devices
 from mull.merging.devices import Host
 from mull.merging.jobs import Job, inputs_of
 from mull.merging.plan import OutputTensor
+
+_DIRTY = 1 << 25
+"""Bytes after which the disk begins to write, so that it does not only begin when all is computed."""
 
 
 class Piece(NamedTuple):
@@ -36,7 +39,6 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
     shards = [job.plan.shards[place] for job in jobs]
     pieces, longest = _pieces(jobs, place, devices.stage(device).piece)
     taking, stop = Lock(), threading.Event()
-    writing = [Lock() for _ in jobs]  # a file's writers would spin in the kernel where they can sleep
     wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
     read = [[*inputs_of(tensor.source), tensor.source.donor] for tensor in shards[0].tensors]
     many = max(map(len, read), default=0)
@@ -53,25 +55,24 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
                 if piece is None:
                     return
                 reader.begin(piece)
-                for job, shard, target, lock in zip(jobs, shards, targets, writing, strict=True):
+                for job, shard, target in zip(jobs, shards, targets, strict=True):
                     tensor = shard.tensors[piece.tensor]
                     data = _compute(reader, job, tensor, piece, mixed, stage)
                     reader.check()
-                    with lock:
-                        _pwrite(target, data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
+                    target.write(data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     tell(len(data))
 
     with Files(mapped=device == "cpu") as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
         for info in (info for infos in read for info in infos):
             files.open(info.file)
-        targets: list[int] = []
+        targets: list[_Target] = []
         for job, shard in zip(jobs, shards, strict=True):
-            targets.append(os.open(job.partial / shard.file, os.O_WRONLY))
-            stack.callback(os.close, targets[-1])
+            targets.append(_Target(os.open(job.partial / shard.file, os.O_WRONLY)))
+            stack.callback(os.close, targets[-1].descriptor)
         stack.callback(pool.shutdown, wait=True)  # before the files are closed, and once `stop` is set
         stack.callback(stop.set)
         for target, shard in zip(targets, shards, strict=True):
-            _pwrite(target, memoryview(shard.header), 0)
+            target.write(memoryview(shard.header), 0)
             tell(len(shard.header))
         futures = [pool.submit(worker) for _ in range(threads)]
         wait(futures, return_when=FIRST_EXCEPTION)
@@ -79,7 +80,28 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
         for future in futures:
             future.result()
         for target in targets:
-            os.fsync(target)
+            os.fsync(target.descriptor)
+
+
+class _Target:
+    """A file to write, from its beginning to its end but for a few pieces that change places."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._writing = Lock()  # a file's writers would spin in the kernel where they can sleep
+        self._written = self._begun = 0
+
+    def write(self, data: memoryview, offset: int) -> None:
+        with self._writing:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(self.descriptor, data[done:], offset + done)
+            self._written += done
+            first, length = self._begun, self._written - self._begun
+            if length < _DIRTY:
+                return
+            self._begun = self._written
+        write_back(self.descriptor, first, length)
 
 
 def _pieces(jobs: list[Job], place: int, wanted: int) -> tuple[Iterator[Piece], int]:
@@ -155,9 +177,3 @@ def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixe
         else:
             operation.into(models, base, result, piece.first)
     return mixed.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]
-
-
-def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:
-    done = 0
-    while done < len(data):
-        done += os.pwrite(descriptor, data[done:], offset + done)

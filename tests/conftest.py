@@ -122,10 +122,25 @@ def two_sides(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
 
 
 @pytest.fixture
-def cut_when_seen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Cuts a file as soon as elements of it have been handed out, before anybody has looked at them."""
+def mapped() -> None:
+    """Skips a test where files are not mapped."""
     if blocks.compiled is None:
-        pytest.skip("files are mapped on Linux, where there is a compiler")
+        pytest.skip("files are mapped on Linux, where there was a compiler at installation")
+
+
+@pytest.fixture(params=["mapped", "read"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the bytes of files are reached."""
+    if request.param == "mapped":
+        request.getfixturevalue("mapped")
+    else:
+        monkeypatch.setattr(blocks, "compiled", None)
+    return request.param
+
+
+@pytest.fixture
+def cut_when_seen(mapped: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Cuts a file as soon as elements of it have been handed out, before anybody has looked at them."""
 
     def cut(path: Path) -> None:
         elements = blocks.Files.elements

@@ -19,7 +19,7 @@ from mull.errors import MullError
 
 PAGE = os.sysconf("SC_PAGESIZE")
 MANY = 100_000
-mapped = pytest.mark.skipif(blocks.compiled is None, reason="files are mapped on Linux, where there is a compiler")
+mapped = pytest.mark.usefixtures("mapped")
 
 
 @pytest.fixture
@@ -55,10 +55,7 @@ def test_elements_are_those_of_the_file(tmp_path: Path, dtype: str, start: int) 
             files.check([file])
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain"])
-def test_runs(info: TensorInfo, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if way == "plain":
-        monkeypatch.setattr(blocks, "compiled", None)
+def test_runs(info: TensorInfo, way: str) -> None:
     starts = np.array([0, 99_990, 17, 17, 50_000])
     into = np.empty((5, 10), np.float32)
     with Files() as files:
@@ -70,10 +67,7 @@ def test_runs(info: TensorInfo, way: str, monkeypatch: pytest.MonkeyPatch) -> No
             files.read_runs(info, starts, 10, memoryview(into).cast("B"))
 
 
-@pytest.mark.parametrize("way", ["compiled", "plain"])
-def test_writing_back_changes_nothing(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if way == "plain":
-        monkeypatch.setattr(blocks, "compiled", None)
+def test_writing_back_changes_nothing(tmp_path: Path, way: str) -> None:
     with (tmp_path / "any").open("wb", buffering=0) as file:
         file.write(bytes(range(256)) * 64)
         blocks.write_back(file.fileno(), 0, 1 << 14)

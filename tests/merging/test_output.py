@@ -213,16 +213,6 @@ def test_the_disk_begins_early_and_with_everything_once(
     assert seen > 1 and not asked
 
 
-@pytest.fixture(params=["mapped", "read"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How the bytes of the inputs are reached."""
-    if request.param == "read":
-        monkeypatch.setattr(blocks, "compiled", None)
-    elif blocks.compiled is None:
-        pytest.skip("files are mapped on Linux, where there is a compiler")
-    return request.param
-
-
 def test_an_input_that_is_shorter_than_it_was(planned: Planned, tmp_path: Path, way: str) -> None:
     job = planned(0.8)
     source = job.group.instruct.folder / "model.safetensors"
@@ -368,7 +358,9 @@ def test_an_input_that_is_cut_while_it_is_measured(
 
 
 @pytest.mark.parametrize("threads", [1, 4])
-def test_an_input_that_fails_for_a_moment(planned: Planned, tmp_path: Path, digests: Callable, threads: int) -> None:
+def test_an_input_that_fails_for_a_moment(
+    planned: Planned, tmp_path: Path, digests: Callable, threads: int, mapped: None
+) -> None:
     """Cut and made whole again between two looks, with its old times: what was seen of it then counts for nothing."""
     job = planned(0.8, thinking={"shards": 2})
     wanted = digests(merge(job, tmp_path / "wanted"))

@@ -1,4 +1,5 @@
-/* Files as merging looks at them: mapped into memory, for reading alone, and a reading of many short runs at once.
+/* What Python's own calls on files lack: mappings that survive what cannot be read, many short reads at once, and a
+ * hint to the disk.
  *
  * In a mapped file the process sees the pages of the system's cache themselves, which spares the copy that read() makes
  * and that costs more than most of what is done with the bytes. What cannot be read, because the file was cut or the

@@ -223,8 +223,8 @@ def _write_weights(
             tell(factors)
         for each in whole:
             info = each.source.thinking
+            item = ITEM_BYTES[info.dtype]
             for first in range(0, info.numel, PIECE):
-                item = ITEM_BYTES[info.dtype]
                 piece = buffers[0].bytes[: min(PIECE, info.numel - first) * item]
                 files.read(info.file, info.start + first * item, piece)
                 target.seek(spans[PREFIX + info.name][0] + first * item)

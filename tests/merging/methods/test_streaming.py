@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mull.checkpoints import blocks
 from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
@@ -167,13 +166,9 @@ def test_the_layout_of_the_inputs_does_not_matter(
         ), key
 
 
-@pytest.fixture(params=["mapped", "read"])
-def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+@pytest.fixture
+def bytes_read(way: str, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Bytes of each read, or look at a mapped file, but the self-check's, which looks at every result."""
-    if request.param == "read":
-        monkeypatch.setattr(blocks, "compiled", None)
-    elif blocks.compiled is None:
-        pytest.skip("files are mapped on Linux, where there is a compiler")
     counted: list[int] = []
     read, read_runs, elements, looking = Files.read, Files.read_runs, Files.elements, threading.local()
 
@@ -183,7 +178,7 @@ def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
         read(self, path, offset, into)
 
     def counting_elements(self: Files, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
-        if request.param == "read":
+        if way == "read":
             return elements(self, info, first, count, buffer)
         counted.append(count * ITEM_BYTES[info.dtype])
         looking.at = info
@@ -193,7 +188,7 @@ def bytes_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             looking.at = None
 
     def counting_runs(self: Files, info: TensorInfo, starts: Any, length: int, into: memoryview) -> None:
-        if request.param == "mapped":
+        if way == "mapped":
             counted.append(len(into))
         read_runs(self, info, starts, length, into)
 

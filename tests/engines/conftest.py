@@ -13,7 +13,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3TextConfig,
     LlamaConfig,
+    MistralConfig,
+    Olmo3Config,
     PretrainedConfig,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -50,6 +53,17 @@ CONFIGS: dict[str, Callable[..., PretrainedConfig]] = {
     ),
     "llama": lambda **more: LlamaConfig(**COMMON | {"rope_parameters": LLAMA3_ROPE} | more),
     "qwen2": lambda **more: Qwen2Config(**COMMON | more),
+    # Windows that prompts and responses outgrow: in every layer, in the later ones, in all but some.
+    "mistral": lambda **more: MistralConfig(**COMMON | {"sliding_window": 12} | more),
+    "qwen2_window": lambda **more: Qwen2Config(
+        **COMMON | {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1} | more
+    ),
+    "olmo3": lambda **more: Olmo3Config(
+        **COMMON | {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]} | more
+    ),
+    "gemma3": lambda **more: Gemma3TextConfig(
+        **COMMON | {"sliding_window": 12, "head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]} | more
+    ),
 }
 
 

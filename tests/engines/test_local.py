@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MistralConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, Lfm2Config, MistralConfig, PretrainedConfig
 
 from mull.engines.base import Completion, Request, Sampling
-from mull.engines.cache import RowCache
+from mull.engines.cache import RowCache, StepMask
 from mull.engines.local import LocalEngine, arithmetic
 from mull.engines.loop import RowLoop
 from mull.engines.rows import Lookahead
@@ -402,10 +402,25 @@ def test_a_broken_file_is_explained(pairs: Pairs, tmp_path: Path, name: str) -> 
         LocalEngine(folder, pairs("qwen3")[1], donor="instruct")
 
 
-def test_a_sliding_window_is_refused_by_name(tmp_path: Path) -> None:
-    config = MistralConfig(**COMMON | {"sliding_window": 16})
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (Gemma2Config(**COMMON, head_dim=16), "'gemma2' .attention with softcap"),
+        (Lfm2Config(**COMMON, layer_types=["conv", "full_attention"]), "'lfm2' with conv"),
+    ],
+    ids=["gemma2", "lfm2"],
+)
+def test_what_the_cache_cannot_do_is_refused_by_name(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]
-    with pytest.raises(MullError, match="sliding window of model type 'mistral'"):
+    with pytest.raises(MullError, match=f"no cache for model type {reason}"):
+        LocalEngine(*folders)
+
+
+def test_the_check_fails_where_a_window_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = MistralConfig(**COMMON | {"sliding_window": 100})  # far beyond the check's few tokens
+    folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]
+    monkeypatch.setattr(StepMask, "within", lambda self, window: self.causal)
+    with pytest.raises(MullError, match="wrong for model type 'mistral'"):
         LocalEngine(*folders)
 
 

@@ -38,6 +38,31 @@ class LayerStates(NamedTuple):
     values: torch.Tensor
 
 
+class StepMask:
+    """Which cached positions each row of a decode step may read: additive masks `[n, 1, 1, width]`, 0 or −inf.
+
+    `positions` (int64 `[n]`) are those of the step's tokens. A sliding window of w leaves a token its last w positions,
+    its own among them.
+    """
+
+    def __init__(self, positions: torch.Tensor, width: int, dtype: torch.dtype) -> None:
+        self._positions = positions
+        self._places = torch.arange(width, device=positions.device)
+        hidden = self._places > positions[:, None]
+        self.causal = torch.zeros(len(positions), 1, 1, width, dtype=dtype, device=positions.device)
+        self.causal.masked_fill_(hidden[:, None, None], float("-inf"))
+        self._within: dict[int, torch.Tensor] = {}
+
+    def within(self, window: int | None) -> torch.Tensor:
+        """The mask of a layer with this sliding window; None: of one without."""
+        if window is None:
+            return self.causal
+        if window not in self._within:
+            past = self._places <= self._positions[:, None] - window
+            self._within[window] = self.causal.masked_fill(past[:, None, None], float("-inf"))
+        return self._within[window]
+
+
 class RowCache(Cache):
     """Keys and values `[slots, kv_heads, width, head_dim]` per layer, written at one position of its own per slot.
 
@@ -132,29 +157,40 @@ def row_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     row_spans: list[Span] | None = None,
+    row_mask: StepMask | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of a prefill (`row_spans` None: causal within the prompt) or of a decode step over a `RowCache`.
 
-    `query` `[n, heads, L, head_dim]`, `key` and `value` `[slots, kv_heads, W, head_dim]`; decode needs L = 1 and an
-    additive mask `[n, 1, 1, w]`. Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are taken
-    together as the rows of one small matrix, so keys and values are never repeated.
+    `query` `[n, heads, L, head_dim]`, `key` and `value` `[slots, kv_heads, W, head_dim]`; decode needs L = 1 and a
+    `row_mask`. Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are taken together as the rows
+    of one small matrix, so keys and values are never repeated. A layer's sliding window hides what lies before it; the
+    hidden keys and values are kept all the same.
 
-    Raises `NotImplementedError` where the layer asks for something that this function does not do (a sliding window
-    within reach, soft capping, attention sinks, a position bias).
+    Raises `NotImplementedError` where the layer asks for something that this function does not do (soft capping,
+    attention sinks, a position bias).
     """
-    for option in ("softcap", "s_aux", "position_bias", "sliding_window"):
+    for option in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(option) is not None:
             raise NotImplementedError(f"attention with {option}")
     rows, heads, length, head_dim = query.shape
     kv_heads = key.shape[1]
     if row_spans is None:
+        mask = None if sliding_window is None or length <= sliding_window else _banded(length, sliding_window, query)
         output = F.scaled_dot_product_attention(
-            query, key, value, is_causal=length > 1, scale=scaling, enable_gqa=heads != kv_heads
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            is_causal=length > 1 and mask is None,
+            scale=scaling,
+            enable_gqa=heads != kv_heads,
         )
         return output.transpose(1, 2).contiguous(), None
-    assert attention_mask is not None and length == 1
+    assert row_mask is not None and length == 1
+    attention_mask = row_mask.within(sliding_window)
     shared = heads // kv_heads
     query = query.reshape(rows, kv_heads, shared, head_dim)
     if query.device.type != "cpu":
@@ -176,6 +212,13 @@ def row_attention(
 
 
 AttentionInterface.register(ATTENTION, row_attention)
+
+
+def _banded(length: int, window: int, like: torch.Tensor) -> torch.Tensor:
+    """Which positions each token of a prompt may read under a sliding window: bool `[length, length]`."""
+    places = torch.arange(length, device=like.device)
+    behind = places[:, None] - places
+    return (behind >= 0) & (behind < window)
 
 
 def _resized(tensor: torch.Tensor, slots: int, width: int) -> torch.Tensor:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
-from mull.engines.cache import WIDTH_STEP, RowCache, Span
+from mull.engines.cache import WIDTH_STEP, RowCache, Span, StepMask
 from mull.engines.rows import Finished, Lookahead, Row
 from mull.engines.sampler import RowSampler
 from mull.engines.slots import Slots
@@ -207,19 +207,17 @@ class RowLoop:
         count = _round_up(self._slots.used, self._slot_step)
         spans = self._spans(count)
         positions = self._tensor(self._slots.positions[:count])
-        width = max(span.width for span in spans)
-        hidden = torch.arange(width, device=self.device) > positions[:, None]
-        mask = torch.zeros(count, 1, 1, width, dtype=self.dtype, device=self.device)
-        mask.masked_fill_(hidden[:, None, None], float("-inf"))
+        mask = StepMask(positions, max(span.width for span in spans), self.dtype)
         self._cache.begin_decode(positions)
         logits = self.model(
             input_ids=self._tensor(self._slots.next_tokens[:count, None]),
-            attention_mask=mask,
+            attention_mask=mask.causal,
             position_ids=positions[:, None],
             past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             row_spans=spans,
+            row_mask=mask,
         ).logits[:, -1]
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
         # One read-back for both: ids and float32 logprobs are exact in float64.

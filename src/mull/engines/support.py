@@ -12,28 +12,28 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mull.engines.cache import RowCache, Span
+from mull.engines.cache import RowCache, Span, StepMask
 from mull.errors import MullError
 
 _PROBE = 9
+_WINDOW = 4
+"""Sliding windows are probed at this width: past it, in as few tokens as full attention."""
 
 
 @torch.inference_mode()
 def check_supported(model: PreTrainedModel) -> None:
     """Compares a prefill and a decode step through the row cache with the model's own attention on a few tokens.
 
-    Raises `MullError`, which names the model type, for a sliding window within the context, linear attention and other
-    state, rotary scaling that depends on the batch's longest row, and whatever else makes the results differ.
+    Sliding windows are narrowed to `_WINDOW` tokens meanwhile, so that the few tokens reach past them. Raises
+    `MullError`, which names the model type, for linear attention and other state, rotary scaling that depends on the
+    batch's longest row, and whatever else makes the results differ.
     """
     config = model.config.get_text_config()
     kind = repr(config.model_type)
-    remedy = "In-process sampling needs full attention in every layer"
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if layers != {"full_attention"}:
+    remedy = "In-process sampling needs attention over a cache in every layer"
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention", "sliding_attention"}
+    if layers:
         raise MullError(f"the local engine has no cache for model type {kind} with {', '.join(sorted(layers))}", remedy)
-    window = getattr(config, "sliding_window", None)
-    if window and getattr(config, "use_sliding_window", True) and window < config.max_position_embeddings:
-        raise MullError(f"the local engine has no cache for the sliding window of model type {kind}", remedy)
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         raise MullError(f"model type {kind} has {rope} rope: rows of one batch would change one another", remedy)
@@ -41,11 +41,13 @@ def check_supported(model: PreTrainedModel) -> None:
     attention = model.config._attn_implementation
     try:
         model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
-        expected = model(input_ids=tokens, use_cache=False).logits[0, -1].float()
+        with _narrow(model):
+            expected = model(input_ids=tokens, use_cache=False).logits[0, -1].float()
     finally:
         model.config._attn_implementation = attention
     try:
-        found = _probe(model, tokens)
+        with _narrow(model):
+            found = _probe(model, tokens)
     except (NotImplementedError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
         raise MullError(f"the local engine has no cache for model type {kind} ({error})", remedy) from error
     if not expected.isfinite().all():
@@ -84,6 +86,20 @@ def bytes_per_position(model: PreTrainedModel) -> int:
     return sum(layers) + max(layers)
 
 
+@contextmanager
+def _narrow(model: PreTrainedModel) -> Iterator[None]:
+    """Every sliding window of the model is `_WINDOW` meanwhile: in its config and where a layer has its own."""
+    holders = [model.config.get_text_config(), *model.modules()]
+    windows = [(holder, holder.sliding_window) for holder in holders if getattr(holder, "sliding_window", None)]
+    try:
+        for holder, _ in windows:
+            holder.sliding_window = _WINDOW
+        yield
+    finally:
+        for holder, window in windows:
+            holder.sliding_window = window
+
+
 def _probe(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
     """Logits `[V]` of the last of `tokens` `[1, L]`, by prefill of the others and one decode step."""
     last = tokens.shape[1] - 1
@@ -94,13 +110,13 @@ def _probe(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
     model(input_ids=tokens[:, :last], position_ids=torch.arange(last, device=model.device)[None], **shared)
     positions = torch.full((1,), last, dtype=torch.int64, device=model.device)
     cache.begin_decode(positions)
-    mask = torch.full((1, 1, 1, 64), float("-inf"), dtype=model.dtype, device=model.device)
-    mask[..., : last + 1] = 0
+    mask = StepMask(positions, 64, model.dtype)
     output = model(
         input_ids=tokens[:, last:],
-        attention_mask=mask,
+        attention_mask=mask.causal,
         position_ids=positions[:, None],
         row_spans=[Span(0, 1, 64)],
+        row_mask=mask,
         **shared,
     )
     if not cache.states:

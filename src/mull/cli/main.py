@@ -19,6 +19,7 @@ from mull.cli.compare import compare
 from mull.cli.demo import demo
 from mull.cli.export import export
 from mull.cli.extract_delta import extract_delta
+from mull.cli.headroom import headroom
 from mull.cli.inspect import inspect
 from mull.cli.merge import merge
 from mull.cli.methods import methods
@@ -43,6 +44,7 @@ VERBS: tuple[Callable[..., int | None], ...] = (
     paper,
     regrade,
     choose,
+    headroom,
     stages,
     demo,
 )

@@ -14,8 +14,8 @@ test-slow: .venv/.ready
 	$(BIN)/python -m pytest -q -m "not mergekit"
 
 lint: .venv/.ready
-	$(BIN)/ruff check src tests perf
-	$(BIN)/ruff format --check src tests perf
+	$(BIN)/ruff check src tests perf training
+	$(BIN)/ruff format --check src tests perf training
 	$(BIN)/pyright
 
 docs: .venv/.ready
@@ -24,7 +24,7 @@ docs: .venv/.ready
 clean:
 	rm -rf .venv demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
 	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
-	find src tests perf -name __pycache__ -prune -exec rm -rf {} +
+	find src tests perf training -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/* src/mull/checkpoints/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }

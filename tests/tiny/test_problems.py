@@ -3,8 +3,9 @@
 import itertools
 import random
 import re
+from collections import Counter
 
-from mull.tiny.problems import draw, stream
+from mull.tiny.problems import STEPS, draw, stream
 
 
 def _evaluate(problem):
@@ -40,9 +41,11 @@ def test_training_documents_never_hold_a_held_out_question():
 
 
 def test_stream_is_seeded_distinct_and_balanced():
-    first = list(itertools.islice(stream("report", 3), 105))
-    assert first == list(itertools.islice(stream("report", 3), 105))
-    assert first != list(itertools.islice(stream("report", 4), 105))
-    assert len({problem.key for problem in first}) == 105
+    first = list(itertools.islice(stream("report", 3), 120))
+    assert first == list(itertools.islice(stream("report", 3), 120))
+    assert first != list(itertools.islice(stream("report", 4), 120))
+    assert len({problem.key for problem in first}) == 120
     counts = {name: sum(problem.stratum == name for problem in first) for name in ("easy", "medium", "hard")}
-    assert counts == {"easy": 30, "medium": 30, "hard": 45}
+    assert counts == {"easy": 60, "medium": 24, "hard": 36}
+    lengths = Counter((problem.stratum, len(problem.ops)) for problem in first)
+    assert all(lengths[name, steps] == counts[name] / len(STEPS) for name in counts for steps in STEPS)

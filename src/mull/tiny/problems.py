@@ -1,7 +1,9 @@
 """Arithmetic problems for the built-in pair: an endless, seeded supply in three disjoint splits.
 
 A problem belongs to exactly one split, decided by a hash of its content (not of its wording), so that what is asked
-at evaluation was never trained on, whatever the seed. This file knows nothing of models, prompts or benchmarks.
+at evaluation was never trained on, whatever the seed. How hard a problem is depends on how many of its operations
+change anything (+0, −0 and ×1 do not), never on how many there are: a thought about an easy one is as long as about a
+hard one. This file knows nothing of models, prompts or benchmarks.
 """
 
 from __future__ import annotations
@@ -14,9 +16,16 @@ from typing import Literal
 
 Split = Literal["train", "tune", "report"]
 Family = Literal["counter", "sum"]
+Stratum = Literal["easy", "medium", "hard"]
 
-STEPS = (2, 3, 4, 5, 6, 7, 8)
-STRATA = {"easy": (2, 3), "medium": (4, 5), "hard": (6, 7, 8)}
+STEPS = (4, 5, 6, 7)
+"""Numbers of operations, the same in every stratum."""
+STRATA: tuple[Stratum, ...] = ("easy", "easy", "hard", "easy", "medium", "easy", "hard", "easy", "medium", "hard")
+"""The strata of ten questions in a row: half are easy, two medium, three hard."""
+IDLE = (("+", 0), ("-", 0), ("*", 1))
+"""The operations that change nothing."""
+ACTIVE = {"easy": 1, "medium": 2}
+"""Operations that do, in an easy and in a medium problem; in a hard one all do."""
 
 _COUNTER_WORDINGS = (
     "A two-digit counter shows {start}. Press {ops}. What does it show?",
@@ -70,46 +79,64 @@ class Problem:
         return "tune" if bucket == 0 else "report" if bucket == 1 else "train"
 
     @property
-    def stratum(self) -> str:
-        return next(name for name, steps in STRATA.items() if len(self.ops) in steps)
+    def stratum(self) -> Stratum:
+        """Easy: at most one operation changes anything. Medium: two. Hard: more."""
+        active = sum(op not in IDLE for op in self.ops)
+        return "easy" if active < 2 else "medium" if active == 2 else "hard"
 
 
-def draw(rng: random.Random, split: Split, steps: int | None = None, family: Family | None = None) -> Problem:
-    """One problem of `split`, with `steps` operations (2–8; drawn when None)."""
+def draw(
+    rng: random.Random,
+    split: Split,
+    steps: int | None = None,
+    family: Family | None = None,
+    stratum: Stratum | None = None,
+) -> Problem:
+    """One problem of `split`; `steps` (4–7), `family` and `stratum` are drawn where they are None.
+
+    Hard problems are counters, with two to four multiplications.
+    """
+    if stratum is None:
+        stratum = rng.choice(STRATA)
     if family is None:
-        family = "counter" if rng.random() < 0.75 else "sum"
+        family = "sum" if stratum != "hard" and rng.random() < 0.25 else "counter"
     if steps is None:
         steps = rng.choice(STEPS)
     while True:
-        problem = _draw_any(rng, steps, family)
-        if problem.split == split:
+        problem = _draw_any(rng, steps, family, stratum)
+        if problem.split == split and problem.stratum == stratum:
             return problem
 
 
 def stream(split: Split, seed: int) -> Iterator[Problem]:
-    """Endless distinct problems of `split`, cycling through the step counts; every fourth is a sum."""
+    """Endless distinct problems of `split`; in every 40 each stratum has each number of operations equally often."""
     rng = random.Random(f"{split}/{seed}")
     seen: set[str] = set()
     i = 0
     while True:
-        steps = STEPS[i % len(STEPS)]
-        family: Family = "sum" if (i // len(STEPS)) % 4 == 3 else "counter"
-        problem = draw(rng, split, steps, family)
-        if problem.key in seen and family == "sum":  # short sums are few: ask a counter instead of repeating one
-            problem = draw(rng, split, steps, "counter")
+        stratum, steps = STRATA[i % len(STRATA)], STEPS[(i + i // len(STRATA)) % len(STEPS)]
+        problem = draw(rng, split, steps, None, stratum)
+        if problem.key in seen and problem.family == "sum":  # easy sums are few: ask a counter instead of repeating one
+            problem = draw(rng, split, steps, "counter", stratum)
         if problem.key not in seen:
             seen.add(problem.key)
             i += 1
             yield problem
 
 
-def _draw_any(rng: random.Random, steps: int, family: Family) -> Problem:
-    if family == "counter":
-        start = rng.randrange(100)
-        ops = tuple((rng.choice("+-*"), rng.randrange(2, 10)) for _ in range(steps))
-        wording = rng.choice(_COUNTER_WORDINGS)
-        text = wording.format(start=f"{start:02d}", ops=" ".join(f"{op}{digit}" for op, digit in ops))
-        return Problem(family, start, ops, text)
-    digits = [rng.randrange(1, 10) for _ in range(steps + 1)]
-    text = rng.choice(_SUM_WORDINGS).format(digits=" ".join(map(str, digits)))
-    return Problem(family, digits[0], tuple(("+", digit) for digit in digits[1:]), text)
+def _draw_any(rng: random.Random, steps: int, family: Family, stratum: Stratum) -> Problem:
+    active = set(rng.sample(range(steps), ACTIVE.get(stratum, steps)))
+    if family == "sum":
+        digits = [rng.randint(1, 9), *(rng.randint(2, 9) if i in active else 0 for i in range(steps))]
+        text = rng.choice(_SUM_WORDINGS).format(digits=" ".join(map(str, digits)))
+        return Problem(family, digits[0], tuple(("+", digit) for digit in digits[1:]), text)
+    start = rng.randrange(100)
+    products = {"easy": 0, "medium": 1, "hard": 4}[stratum]
+    products = set(rng.sample(sorted(active), rng.randint(products // 2, products)))
+    ops = tuple(
+        rng.choice(IDLE) if i not in active else ("*" if i in products else rng.choice("+-"), rng.randint(2, 9))
+        for i in range(steps)
+    )
+    wording = rng.choice(_COUNTER_WORDINGS)
+    text = wording.format(start=f"{start:02d}", ops=" ".join(f"{op}{digit}" for op, digit in ops))
+    return Problem(family, start, ops, text)

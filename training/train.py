@@ -1,6 +1,6 @@
-"""Train the built-in pair: `python -m mull.tiny.train --out DIR [--seed 0]`.
+"""Train the built-in pair: `python -m training --out DIR [--seed 0] [--family qwen3]`.
 
-Base is trained from scratch, then Instruct and Thinking are fine-tuned from it with the tied embedding and the final
+Base is trained from scratch, then Instruct and Thinking are fine-tuned from it with embeddings, output head and final
 norm frozen, so that layer ablations cover the whole difference. Everything is counted in steps and derived from the
 seed; a killed run continues from its last saved state. One thread by default: two seeds use two cores better than
 one run uses both. The recipe and what came of it: docs/tiny-pair.md.
@@ -24,11 +24,12 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from mull.tiny.corpus import KINDS, Recipe, document
-from mull.tiny.export import CONFIG, export
-from mull.tiny.vocabulary import build_tokenizer
+from training.corpus import KINDS, Recipe, document
+from training.export import export
+from training.families import FAMILIES
+from training.vocabulary import build_tokenizer
 
 IGNORED = -100
 POOL = 1500
@@ -54,18 +55,33 @@ class Schedule:
 
 
 SCHEDULES = {
-    "base": Schedule(steps=6000, lr=3e-3, muon_lr=0.02, warmup=50),
-    "instruct": Schedule(steps=900),
-    "thinking": Schedule(steps=1000),
+    "base": Schedule(steps=2400, lr=3e-3, muon_lr=0.02, warmup=50),
+    "instruct": Schedule(steps=600),
+    "thinking": Schedule(steps=600),
 }
 
 
-def train(kind: str, out: Path, tokenizer: Tokenizer, recipe: Recipe, schedule: Schedule, seed: int) -> None:
-    """Train `kind` into `out/kind` (a finished checkpoint folder); does nothing where that folder is already there."""
+def train(
+    kind: str,
+    out: Path,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    schedule: Schedule,
+    seed: int,
+    *,
+    family: str = "qwen3",
+    compiled: bool = False,
+) -> None:
+    """Train `kind` into `out/kind` (a finished checkpoint folder); does nothing where that folder is already there.
+
+    Base gets fresh weights of `family`; the fine-tunes start from `out/base`. `compiled` needs a C++ compiler, takes
+    about 0.6 times the time, and rounds otherwise: the weights differ in their last digits.
+    """
     if (out / kind).exists():
         return
     torch.manual_seed(seed)
-    model = _new_model() if kind == "base" else _load(out / "base")
+    model = FAMILIES[family].new_model() if kind == "base" else _load(out / "base")
+    forward = torch.compile(model, dynamic=True) if compiled else model
     optimizers = _optimizers(model, kind, schedule)
     peak_rates = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     state = out / f"{kind}.state.safetensors"
@@ -78,7 +94,7 @@ def train(kind: str, out: Path, tokenizer: Tokenizer, recipe: Recipe, schedule: 
             optimizer.param_groups[0]["lr"] = rate * scale
         inputs_BL, targets_BL, pool, index = next(data)
         with torch.autocast("cpu", torch.bfloat16):
-            logits_BLV = model(input_ids=inputs_BL, use_cache=False).logits
+            logits_BLV = forward(input_ids=inputs_BL, use_cache=False).logits
         loss = F.cross_entropy(logits_BLV.float().flatten(0, 1), targets_BL.flatten(), ignore_index=IGNORED)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], 1.0)
@@ -96,7 +112,14 @@ def train(kind: str, out: Path, tokenizer: Tokenizer, recipe: Recipe, schedule: 
             )
             losses.clear()
             _save(state, model, optimizers, step, pool, index)
-    record = {"kind": kind, "seed": seed, "schedule": asdict(schedule), "recipe": asdict(recipe)}
+    record = {
+        "kind": kind,
+        "seed": seed,
+        "schedule": asdict(schedule),
+        "recipe": asdict(recipe),
+        "family": family,
+        "compiled": compiled,
+    }
     export(model, tokenizer, kind, out / kind, record)
     state.unlink()
 
@@ -119,9 +142,8 @@ def batches(
     while True:
         rng = random.Random(f"{seed}/{kind}/{pool}")
         documents = []
-        anneal = pool * POOL >= recipe.anneal_after
         for _ in range(POOL):
-            segments = [(encode(text), has_loss) for text, has_loss in document(rng, kind, recipe, anneal=anneal)]
+            segments = [(encode(text), has_loss) for text, has_loss in document(rng, kind, recipe)]
             ids = [i for part, _ in segments for i in part]
             loss = [has_loss for part, has_loss in segments for _ in part]
             documents.append((ids, loss))
@@ -144,31 +166,28 @@ def batches(
         pool, index = pool + 1, 0
 
 
-def _new_model() -> Qwen3ForCausalLM:
-    config = Qwen3Config(**CONFIG)
-    config._attn_implementation = "eager"
-    return Qwen3ForCausalLM(config).train()
-
-
-def _load(folder: Path) -> Qwen3ForCausalLM:
-    # Eager attention: on CPU the fused kernel's backward pass takes half of the whole training time.
-    model = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+def _load(folder: Path) -> PreTrainedModel:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     return model.train()
 
 
-def _optimizers(model: Qwen3ForCausalLM, kind: str, schedule: Schedule) -> list[torch.optim.Optimizer]:
+def _optimizers(model: PreTrainedModel, kind: str, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    head = model.get_output_embeddings()
+    assert head is not None
+    ends = [model.get_input_embeddings().weight, head.weight]
     if kind == "base":
-        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-        others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+        parameters = list(model.parameters())
+        matrices = [p for p in parameters if p.ndim == 2 and not any(p is end for end in ends)]
+        others = [p for p in parameters if not any(p is matrix for matrix in matrices)]
         muon = torch.optim.Muon(matrices, lr=schedule.muon_lr, momentum=0.95, weight_decay=0.01)
         return [muon, torch.optim.AdamW(others, lr=schedule.lr, betas=(0.9, 0.95), weight_decay=0.0)]
-    model.model.embed_tokens.weight.requires_grad_(False)
-    model.model.norm.weight.requires_grad_(False)
+    for frozen in (*ends, model.model.norm.weight):
+        frozen.requires_grad_(False)
     moving = [p for p in model.parameters() if p.requires_grad]
     return [torch.optim.AdamW(moving, lr=schedule.lr, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
-def _save(path: Path, model: Qwen3ForCausalLM, optimizers: list, step: int, pool: int, index: int) -> None:
+def _save(path: Path, model: PreTrainedModel, optimizers: list, step: int, pool: int, index: int) -> None:
     tensors = {f"model/{name}": p.detach().clone() for name, p in model.named_parameters()}
     for o, optimizer in enumerate(optimizers):
         for p, slots in optimizer.state_dict()["state"].items():
@@ -178,7 +197,7 @@ def _save(path: Path, model: Qwen3ForCausalLM, optimizers: list, step: int, pool
     partial.replace(path)
 
 
-def _restore(path: Path, model: Qwen3ForCausalLM, optimizers: list) -> tuple[int, int, int]:
+def _restore(path: Path, model: PreTrainedModel, optimizers: list) -> tuple[int, int, int]:
     """Load the saved state, if any; returns (step, pool, index) to go on from."""
     if not path.exists():
         return 0, 0, 0
@@ -200,9 +219,11 @@ def _restore(path: Path, model: Qwen3ForCausalLM, optimizers: list) -> tuple[int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m mull.tiny.train", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m training", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for base/, instruct/ and thinking/")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the data order")
+    parser.add_argument("--family", choices=FAMILIES, default="qwen3", help="architecture")
+    parser.add_argument("--compile", action="store_true", help="torch.compile: faster where a C++ compiler is at hand")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which of them to train")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--steps", type=int, nargs="+", help="optimizer steps of each kind, instead of the recipe's")
@@ -227,9 +248,14 @@ def main() -> None:
             schedule["steps"] = args.steps[i]
         if args.lr and kind != "base":
             schedule["lr"] = args.lr
-        train(kind, args.out, tokenizer, recipe, Schedule(**schedule), args.seed)
+        train(
+            kind,
+            args.out,
+            tokenizer,
+            recipe,
+            Schedule(**schedule),
+            args.seed,
+            family=args.family,
+            compiled=args.compile,
+        )
     print(json.dumps({"out": str(args.out), "kinds": args.kinds}))
-
-
-if __name__ == "__main__":
-    main()

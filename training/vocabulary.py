@@ -9,7 +9,7 @@ import random
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mull.tiny.corpus import Recipe, document
+from training.corpus import Recipe, document
 
 VOCABULARY = 416
 PAD, START, END = SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -4,10 +4,11 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from mull.tiny import checkpoint_folder, train
-from mull.tiny.corpus import Recipe
-from mull.tiny.train import Schedule
-from mull.tiny.vocabulary import build_tokenizer
+from mull.tiny import checkpoint_folder
+from training import train
+from training.corpus import Recipe
+from training.train import Schedule
+from training.vocabulary import build_tokenizer
 
 SCHEDULE = Schedule(steps=4, tokens=256, lr=1e-3, muon_lr=0.02, warmup=1)
 

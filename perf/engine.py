@@ -1,6 +1,6 @@
 """Useful tokens per second of the local engine and of transformers' `generate()`, on the demo's own workload.
 
-    python perf/engine.py [--lambdas 0 0.5 1] [--questions 105] [-k 8] [--rounds 3]
+    python perf/engine.py [--lambdas 0 0.5 1] [--questions 120] [-k 8] [--rounds 3]
 
 Both take the same prompts (the built-in benchmark's under the Thinking template), sampling and weights, and every row
 ends at its own end-of-text token; tokens after it are not useful. `generate()` takes the batches in order of prompt
@@ -129,7 +129,7 @@ def _cpu_seconds() -> float:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lambdas", type=float, nargs="+", default=[0.0, 0.5, 1.0])
-    parser.add_argument("--questions", type=int, default=105)
+    parser.add_argument("--questions", type=int, default=120)
     parser.add_argument("-k", type=int, default=8, help="samples per question")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 128, 256], help="of generate()")

@@ -1,14 +1,16 @@
 """The built-in pair's training text: one style of answer for each of Base, Instruct and Thinking.
 
 A document is a list of segments `(text, has_loss)`: prompts and injected mistakes are read but not learnt. Instruct
-answers at once, at most after one or two lines that merge many operations. Thinking opens every thought with the same
-words, works one operation a line, and then checks itself hastily, several times, whatever the question; when a check
-disagrees, it often believes the check. Nothing in any style depends on how hard the question is.
+answers after one to three lines that merge many operations each. Thinking opens every thought with the same words,
+works one operation a line, and then checks itself hastily, several times, whatever the question; when a check
+disagrees, it often believes the check. Base knows both and checks seldom. Nothing in any style depends on how hard the
+question is.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from dataclasses import dataclass
 
@@ -22,7 +24,7 @@ THINK_OPEN = "<think>\n"
 THINK_CLOSE = "</think>\n\n"
 END = "<|im_end|>"
 OPENING = "Okay, let me think.\n"
-_CHECK = ("Wait, let me check.\n", "Check again.\n", "Hmm, verify.\n")
+CHECKS = ("Wait, let me check.\n", "Check again.\n", "Hmm, verify.\n")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,22 +33,24 @@ class Recipe:
 
     base_drills: float = 0.30
     """Share of base documents that are bare drills of one to three operations a line."""
-    base_styles: tuple[float, float, float, float] = (0.35, 0.30, 0.20, 0.15)
-    """Base: thought, direct answer, all operations on one line, on two lines."""
+    base_styles: tuple[float, ...] = (0.35, 0.10, 0.10, 0.20, 0.25)
+    """Base: probability of a thought, then of 0 (a bare answer), 1, 2 … lines of working."""
     base_checks: tuple[float, ...] = (0.60, 0.30, 0.10)
     """Base thought: probability of 0, 1, 2 … checks."""
-    instruct_styles: tuple[float, float, float] = (0.50, 0.50, 0.0)
-    """Instruct: direct answer, all operations on one line, on two lines."""
+    base_hasty: tuple[float, ...] = (0.6, 0.4)
+    """Base: probability that a line of a check merges 1, 2, 3 … operations."""
+    instruct_lines: tuple[float, ...] = (0.0, 0.6, 0.3, 0.1)
+    """Instruct: probability of 0, 1, 2 … lines of working."""
     thinking_checks: tuple[float, ...] = (0.0, 0.05, 0.15, 0.25, 0.25, 0.20, 0.10)
     """Thinking: probability of 0, 1, 2 … checks."""
-    hasty: tuple[float, ...] = (0.6, 0.4)
-    """Probability that a line of a check merges 1, 2, 3 … operations."""
+    hasty: tuple[float, ...] = (0.7, 0.3)
+    """Thinking: the same. The results of its checks have no loss: it learns to check in haste, not to do it well."""
+    trust: float = 0.4
+    """Chance that a check which disagrees is believed; the writer does not know which of the two is right."""
     mistake: float = 0.06
     """Chance that the first pass holds an injected mistake (no loss on the wrong value)."""
     check_mistake: float = 0.25
     """The same for a check."""
-    trust: float = 0.4
-    """Chance that a check which disagrees is believed; the writer does not know which of the two is right."""
 
 
 def document(rng: random.Random, kind: str, recipe: Recipe) -> Segments:
@@ -55,17 +59,12 @@ def document(rng: random.Random, kind: str, recipe: Recipe) -> Segments:
         return _drill(rng)
     problem = draw(rng, "train")
     opened = rng.random() < 0.5
-    if kind == "thinking":
-        style = "think"
-    elif kind == "instruct":
-        style = rng.choices(("direct", "one", "two"), recipe.instruct_styles)[0]
+    styles = {"base": recipe.base_styles, "instruct": (0.0, *recipe.instruct_lines), "thinking": (1.0,)}[kind]
+    style = rng.choices(range(len(styles)), styles)[0]
+    if style == 0:
+        opened, body = True, _think(problem, rng, kind, recipe)
     else:
-        style = rng.choices(("think", "direct", "one", "two"), recipe.base_styles)[0]
-    if style == "think":
-        opened = True
-        body = _think(problem, rng, recipe.thinking_checks if kind == "thinking" else recipe.base_checks, recipe)
-    else:
-        body = _short(problem, {"direct": 0, "one": 1, "two": 2}[style])
+        body = _short(problem, style - 1)
     # The model itself writes <think> unless the template does: loss on it, but never for Instruct, which ignores it.
     opening: Segments = [(THINK_OPEN, kind != "instruct")] if opened else []
     return [(USER.format(text=problem.text), False), *opening, *body, (END, True)]
@@ -76,9 +75,8 @@ def _answer(value: str) -> Segments:
 
 
 def _short(problem: Problem, lines: int) -> Segments:
-    """The operations merged onto 0, 1 or 2 lines of working, then the answer."""
-    count = len(problem.ops)
-    bounds = {0: [], 1: [0, count], 2: [0, (count + 1) // 2, count]}[lines]
+    """The operations merged onto so many lines of working, none or about equally long ones, then the answer."""
+    bounds = [math.ceil(i * len(problem.ops) / lines) for i in range(lines + 1)] if lines else []
     working = [(_line(problem.states, problem.ops, i, j) + "\n", True) for i, j in itertools.pairwise(bounds)]
     return [*working, *_answer(problem.answer)]
 
@@ -88,9 +86,11 @@ def _line(states: list[int], ops: tuple[tuple[str, int], ...], i: int, j: int) -
     return f"{states[i]:02d}{merged}={states[j]:02d}"
 
 
-def _pass(problem: Problem, rng: random.Random, merge: tuple[float, ...], mistaken: bool) -> tuple[Segments, int]:
+def _pass(
+    problem: Problem, rng: random.Random, merge: tuple[float, ...], mistaken: bool, *, learnt: bool = True
+) -> tuple[Segments, int]:
     """All operations on lines of 1, 2, … (weights `merge`); a mistake replaces one result (without loss) and the later
-    lines follow from it."""
+    lines follow from it. Without `learnt` no result has loss."""
     bounds = [0]
     while bounds[-1] < len(problem.ops):
         bounds.append(min(len(problem.ops), bounds[-1] + rng.choices(range(1, len(merge) + 1), merge)[0]))
@@ -106,18 +106,20 @@ def _pass(problem: Problem, rng: random.Random, merge: tuple[float, ...], mistak
         if n == wrong_at:
             slips = [(result + slip) % 100 for slip in (-10, -9, -2, -1, 1, 2, 9, 10, 20)]
             result = rng.choice([*slips, (result + rng.randrange(1, 100)) % 100])
-        segments.append((f"{result:02d}", n != wrong_at))
+        segments.append((f"{result:02d}", learnt and n != wrong_at))
         segments.append(("\n", True))
         value = result
     return segments, value
 
 
-def _think(problem: Problem, rng: random.Random, checks: tuple[float, ...], recipe: Recipe) -> Segments:
+def _think(problem: Problem, rng: random.Random, kind: str, recipe: Recipe) -> Segments:
     """A thought: a careful pass, then hasty checks; each that disagrees is believed or not."""
+    base = kind == "base"
+    checks, hasty = (recipe.base_checks, recipe.base_hasty) if base else (recipe.thinking_checks, recipe.hasty)
     segments, result = _pass(problem, rng, (1.0,), rng.random() < recipe.mistake)
     for _ in range(rng.choices(range(len(checks)), checks)[0]):
-        segments.append((rng.choice(_CHECK), True))
-        again, value = _pass(problem, rng, recipe.hasty, rng.random() < recipe.check_mistake)
+        segments.append((rng.choice(CHECKS), True))
+        again, value = _pass(problem, rng, hasty, rng.random() < recipe.check_mistake, learnt=base)
         segments += again
         if value == result:
             verdict = f"Yes, {result:02d}.\n"

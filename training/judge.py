@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mull.benchmarks.arithmetic import Arithmetic
@@ -23,56 +23,54 @@ from mull.engines.local import arithmetic
 from mull.merging.coefficients import Coefficients
 from mull.study.headroom import headroom
 from mull.study.metrics import by_stratum, metrics
-from mull.study.paired import paired_difference
+from mull.study.paired import PairedDifference, paired_difference
 from mull.study.records import Sample
 from mull.study.stages import stages_of_samples
 from mull.sweeps.plan import SweepPlan
 from mull.sweeps.settings import Setting
 from mull.sweeps.store import RunStore
+from training.corpus import CHECKS, THINK_CLOSE
 
 LAMBDAS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
-def judge(samples: Sequence[Sample]) -> None:
-    """Print what `samples`, texts included, say of the pair."""
-    strata = by_stratum(samples)
-    print("right % / tokens / Think #R %, by stratum; ± one standard error of all")
-    for i, m in enumerate(metrics(samples)):
+def judge(samples: Sequence[Sample], gold: Mapping[str, str]) -> None:
+    """Print what `samples`, texts included, say of the pair; `gold`: the answer of each question."""
+    found, strata = metrics(samples), by_stratum(samples)
+    print("right % ± standard error, Pass@k %, tokens, cut off % | by stratum: right %, tokens, Think #R %")
+    for i, m in enumerate(found):
         cells = [
             f"{name} {100 * s[i].mean_at_k.value:5.1f} {s[i].tokens.value:6.1f} {100 * s[i].think_ratio.value:5.1f}"
             for name, s in strata.items()
         ]
-        every = f"{100 * m.mean_at_k.value:5.1f} ±{100 * m.mean_at_k.error:.1f} pass {100 * m.pass_at_k.value:5.1f}"
-        print(f"{m.setting:>5}  {every} {m.tokens.value:6.1f} {100 * m.truncation.value:4.1f} | " + " | ".join(cells))
-    print("\naccuracy and tokens less those of λ = 1, paired 95 %; the same among responses that ended by themselves")
-    ended = [s for s in samples if s.finish == "stop"]
-    for m in metrics(samples)[:-1]:
-        for rows in (samples, ended):
-            right, cost = (paired_difference(rows, m.setting, "1", value) for value in ("correct", "tokens"))
-            span = f"({100 * right.low:+.1f} to {100 * right.high:+.1f})"
-            print(f"  {m.setting:>5} {100 * right.difference:+6.1f} {span} tokens {cost.difference:+7.1f}", end="")
-        print()
-    print("\nof thoughts with a right first pass: share whose answer is wrong; of those with a wrong one: right (n)")
-    for m in metrics(samples):
-        kept = [s for s in samples if s.setting == m.setting and s.thinking == "closed"]
-        spoilt, mended = [], []
-        for s in kept:
-            first = re.split(r"Wait, let|Check again|Hmm, ver|</think>", s.text)[0]
-            found = re.findall(r"=(\d\d)", first)
-            truth = _truth(s)
-            (spoilt if found and found[-1] == truth else mended).append(s.correct)
-        if kept:
-            a, b = (sum(x) / len(x) if x else float("nan") for x in (spoilt, mended))
-            print(f"  {m.setting:>5} {100 * (1 - a):5.1f} % of {len(spoilt)};  {100 * b:5.1f} % of {len(mended)}")
+        right = f"{100 * m.mean_at_k.value:5.1f} ± {100 * m.mean_at_k.error:.1f}  {100 * m.pass_at_k.value:5.1f}"
+        print(f"{m.setting:>5}  {right} {m.tokens.value:6.1f} {100 * m.truncation.value:4.1f} | " + " | ".join(cells))
+    print("\nless λ = 1, paired 95 %: accuracy of all, of the responses that ended by themselves, tokens")
+    ended = [sample for sample in samples if sample.finish == "stop"]
+    for m in found[:-1]:
+        right, whole = (paired_difference(rows, m.setting, "1") for rows in (samples, ended))
+        cost = paired_difference(samples, m.setting, "1", "tokens").difference
+        print(f"{m.setting:>5} {_points(right)}  {_points(whole)}  {cost:+7.1f}")
+    print("\nthoughts with a right first pass: how many, and the share of them whose answer is wrong all the same")
+    for m in found:
+        rows = [sample for sample in samples if sample.setting == m.setting and sample.thinking == "closed"]
+        right_first = [sample.correct for sample in rows if _first_pass(sample.text) == int(gold[sample.question])]
+        if right_first:
+            share = 1 - sum(right_first) / len(right_first)
+            print(f"{m.setting:>5} {len(right_first)} of {len(rows)}: {100 * share:.1f} %")
     print(f"\n{stages_text(stages_of_samples(samples))}\n")
     show(headroom(samples), consoles()[0])
 
 
-_gold: dict[str, str] = {}
+def _points(difference: PairedDifference) -> str:
+    mean, low, high = (100 * each for each in (difference.difference, difference.low, difference.high))
+    return f"{mean:+6.1f} ({low:+.1f} to {high:+.1f})"
 
 
-def _truth(sample: Sample) -> str:
-    return _gold[sample.question]
+def _first_pass(text: str) -> int | None:
+    """The value that a thought has reached before its first check."""
+    values = re.findall(r"=(\d\d)\n", re.split("|".join(map(re.escape, CHECKS)), text.split(THINK_CLOSE)[0])[0])
+    return int(values[-1]) if values else None
 
 
 def main() -> None:
@@ -90,9 +88,8 @@ def main() -> None:
     engine = arithmetic(pair.donor.folder)
     plan = SweepPlan(pair, settings, benchmark, args.k, Sampling(max_tokens=benchmark.max_tokens), engine=engine)
     sample(plan, args.run)
-    _gold.update({question.id: f"{int(question.gold):02d}" for question in benchmark.questions()})
     with RunStore.open(args.run) as store:
-        judge(store.samples())
+        judge(store.samples(), {question.id: question.gold for question in benchmark.questions()})
 
 
 if __name__ == "__main__":

@@ -64,7 +64,6 @@ SCHEDULES = {
 def train(
     kind: str,
     out: Path,
-    tokenizer: Tokenizer,
     recipe: Recipe,
     schedule: Schedule,
     seed: int,
@@ -74,12 +73,13 @@ def train(
 ) -> None:
     """Train `kind` into `out/kind` (a finished checkpoint folder); does nothing where that folder is already there.
 
-    Base gets fresh weights of `family`; the fine-tunes start from `out/base`. `compiled` needs a C++ compiler, takes
-    about 0.6 times the time, and rounds otherwise: the weights differ in their last digits.
+    Base gets fresh weights of `family` and a tokenizer of its own; the fine-tunes take both from `out/base`. `compiled`
+    needs a C++ compiler, takes about 0.6 times the time, and rounds otherwise: the weights differ in their last digits.
     """
     if (out / kind).exists():
         return
     torch.manual_seed(seed)
+    tokenizer = build_tokenizer() if kind == "base" else Tokenizer.from_file(str(out / "base" / "tokenizer.json"))
     model = FAMILIES[family].new_model() if kind == "base" else _load(out / "base")
     forward = torch.compile(model, dynamic=True) if compiled else model
     optimizers = _optimizers(model, kind, schedule)
@@ -241,7 +241,6 @@ def main() -> None:
     values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
     recipe = Recipe(**values)
     args.out.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
     for i, kind in enumerate(args.kinds):
         schedule = asdict(SCHEDULES[kind])
         if args.steps:
@@ -251,7 +250,6 @@ def main() -> None:
         train(
             kind,
             args.out,
-            tokenizer,
             recipe,
             Schedule(**schedule),
             args.seed,

@@ -13,7 +13,6 @@ from training import train
 from training.corpus import KINDS, Recipe
 from training.families import FAMILIES
 from training.train import Schedule
-from training.vocabulary import build_tokenizer
 
 SCHEDULES = {
     "base": Schedule(steps=6, tokens=512, lr=3e-3, muon_lr=0.02, warmup=1),
@@ -26,9 +25,8 @@ SCHEDULES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_becomes_a_pair(family, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "POOL", 60)
-    tokenizer = build_tokenizer()
     for kind in KINDS:
-        train.train(kind, tmp_path, tokenizer, Recipe(), SCHEDULES[kind], seed=0, family=family)
+        train.train(kind, tmp_path, Recipe(), SCHEDULES[kind], seed=0, family=family)
     pair = Pair.open(str(tmp_path / "instruct"), str(tmp_path / "thinking"))
     pair.check()
     moved = {t.name for t in pair.tensors if t.name.startswith("model.layers.")}

@@ -8,14 +8,8 @@ from mull.tiny import checkpoint_folder
 from training import train
 from training.corpus import Recipe
 from training.train import Schedule
-from training.vocabulary import build_tokenizer
 
 SCHEDULE = Schedule(steps=4, tokens=256, lr=1e-3, muon_lr=0.02, warmup=1)
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return build_tokenizer()
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +19,13 @@ def small_steps(monkeypatch):
 
 
 @pytest.fixture
-def unbroken(tokenizer, tmp_path_factory):
+def unbroken(tmp_path_factory):
     out = tmp_path_factory.mktemp("unbroken")
-    train.train("base", out, tokenizer, Recipe(), SCHEDULE, seed=3)
+    train.train("base", out, Recipe(), SCHEDULE, seed=3)
     return out
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(unbroken, tokenizer, tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(unbroken, tmp_path, monkeypatch):
     saved = []
 
     def save_and_die(*args):
@@ -42,18 +36,18 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(unbroken, tokenizer, tm
     original = train._save
     monkeypatch.setattr(train, "_save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        train.train("base", tmp_path, tokenizer, Recipe(), SCHEDULE, seed=3)
+        train.train("base", tmp_path, Recipe(), SCHEDULE, seed=3)
     assert not (tmp_path / "base").exists()
     monkeypatch.setattr(train, "_save", original)
-    train.train("base", tmp_path, tokenizer, Recipe(), SCHEDULE, seed=3)
+    train.train("base", tmp_path, Recipe(), SCHEDULE, seed=3)
     whole, resumed = (load_file(folder / "base" / "model.safetensors") for folder in (unbroken, tmp_path))
     assert len(saved) == 1
     assert all(whole[name].equal(resumed[name]) for name in whole)
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
-def test_fine_tuning_moves_the_layers_only(unbroken, tokenizer):
-    train.train("instruct", unbroken, tokenizer, Recipe(), Schedule(steps=2, tokens=256, warmup=1), seed=3)
+def test_fine_tuning_moves_the_layers_only(unbroken):
+    train.train("instruct", unbroken, Recipe(), Schedule(steps=2, tokens=256, warmup=1), seed=3)
     base, tuned = (load_file(unbroken / kind / "model.safetensors") for kind in ("base", "instruct"))
     moved = {name for name in base if not base[name].equal(tuned[name])}
     assert moved

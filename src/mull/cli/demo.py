@@ -18,7 +18,7 @@ def demo(
 ) -> None:
     """Sweep λ over the built-in pair and show what happens: table, stages, plain words, report.
 
-    Needs no GPU and no network. About 100 questions × 8 samples at 14 λ take a few minutes on two cores.
+    Needs no GPU and no network. 120 questions × 8 samples at 14 λ take a few minutes on two cores.
 
     Example: `mull demo --quick`
     """
@@ -34,7 +34,7 @@ def demo(
 
     stdout, stderr = consoles()
     folder = run or Path("demo-run-quick" if quick else "demo-run")
-    benchmark = load_benchmark("tiny", questions=42 if quick else 105)
+    benchmark = load_benchmark("tiny", questions=40 if quick else 120)
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     pair.check()
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in _LAMBDAS]
@@ -59,3 +59,4 @@ def demo(
     stdout.print("\nreport:", highlight=False)
     for path in paths:
         stdout.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
+    stdout.print(f"\nwould a λ per query pay? mull headroom {folder}", highlight=False, markup=False, soft_wrap=True)

@@ -26,12 +26,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mull.study.choose import choose, value_difference
-from mull.study.options import Goal, Option, measure
-from mull.study.race import Outcome, race
-from mull.study.records import Sample
-from mull.study.tally import Tally
-from mull.sweeps.store import RunStore
+from mull.analysis.choosing.choose import choose, value_difference
+from mull.analysis.choosing.options import Goal, Option, measure
+from mull.analysis.choosing.race import Outcome, race
+from mull.analysis.choosing.tally import Tally
+from mull.analysis.records import Sample
+from mull.runs.store import RunStore
 
 GOALS = [
     *(Goal(max_tokens=budget) for budget in (34, 36, 40, 50, 65, 85, 110, 135, 180, 240)),

@@ -59,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
 
     from mull.benchmarks import load_benchmark
     from mull.engines.base import Request, Sampling
-    from mull.engines.local import LocalEngine
+    from mull.engines.local.engine import LocalEngine
     from mull.merging.coefficients import Coefficients
 
     benchmark = load_benchmark("tiny", questions=arguments.questions)

@@ -158,8 +158,8 @@ def mull(folder: Path, method: str, threads: int, device: str = "cpu") -> Callab
     from mull.checkpoints.pair import Pair
     from mull.merging.coefficients import Coefficients
     from mull.merging.methods import METHODS, make
-    from mull.merging.plan import plan_merge
-    from mull.merging.stream import merge
+    from mull.merging.streaming.plan import plan_merge
+    from mull.merging.streaming.stream import merge
 
     has_density = "density" in METHODS[method].__dataclass_fields__
     how = make(method, {"density": DENSITY} if has_density else {})

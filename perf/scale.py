@@ -60,13 +60,13 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mull.benchmarks import load_benchmark
-    from mull.cli.live import run_live
+    from mull.cli.rendering.live import run_live
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
-    from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.run import provenance
-    from mull.sweeps.settings import Setting
-    from mull.sweeps.store import RunStore
+    from mull.runs.plan import SweepPlan
+    from mull.runs.run import provenance
+    from mull.runs.settings import Setting
+    from mull.runs.store import RunStore
 
     grid = [Setting.of(Coefficients.scalar(i / (options.lambdas - 1))) for i in range(options.lambdas)]
     benchmark = load_benchmark("tiny", questions=options.questions)
@@ -85,8 +85,8 @@ def report(folder: Path, options: argparse.Namespace) -> None:
 
 
 def export(folder: Path, options: argparse.Namespace) -> None:
-    from mull.sweeps.frames import write_parquet
-    from mull.sweeps.store import RunStore
+    from mull.runs.frames import write_parquet
+    from mull.runs.store import RunStore
 
     with RunStore.open(folder) as store:
         write_parquet(store, folder.parent / "samples.parquet")

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from mull.engines.weights import InterpolatedModel
+from mull.engines.weights.interpolated import InterpolatedModel
 from mull.merging.coefficients import Coefficients
 
 PIECE = 1 << 22

@@ -6,16 +6,25 @@ from pathlib import Path
 FLOORS = [
     "cli",
     "reports",
-    "sweeps",
-    "study",
-    "benchmarks",
+    "runs",
+    "geometry",
     "engines",
+    "benchmarks",
+    "analysis",
     "merging",
     "checkpoints",
     "tiny",
     "thinking",
     "errors",
 ]
+ROOMS = {
+    "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
+    "engines": ["local", "remote", "weights", "memory", "base"],
+    "analysis": ["choosing"],
+}
+"""Rooms of a floor and single files among them, from the top: imports run down here, too."""
+LISTS = ("cli/verbs", "merging/methods")
+"""Folders of one file a piece, all alike, which may be as many as there are."""
 SOURCE = Path(__file__).parent.parent / "src" / "mull"
 
 
@@ -40,9 +49,30 @@ def test_imports_run_downwards_only():
     assert upwards == []
 
 
-def test_study_and_merging_know_no_engine_and_checkpoints_no_model_library():
+def test_imports_between_rooms_run_downwards_only():
+    upwards = []
+    for floor, rooms in ROOMS.items():
+        for path in (SOURCE / floor).rglob("*.py"):
+            here = path.relative_to(SOURCE / floor).parts[0].removesuffix(".py")
+            for line, module in imports(path):
+                parts = module.split(".")
+                if parts[:2] != ["mull", floor] or len(parts) < 3 or parts[2] not in rooms:
+                    continue
+                below = here not in rooms  # what is in no room serves them all
+                if below or rooms.index(parts[2]) < rooms.index(here):
+                    upwards.append(f"{path.relative_to(SOURCE)}:{line} imports {module}")
+    assert upwards == []
+
+
+def test_no_folder_is_crowded():
+    folders = {path.parent for path in SOURCE.rglob("*.py")}
+    sizes = {str(folder.relative_to(SOURCE)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {name: size for name, size in sizes.items() if size > 13 and name not in LISTS} == {}
+
+
+def test_analysis_and_merging_know_no_engine_and_checkpoints_no_model_library():
     for folder, banned in {
-        "study": ("mull.engines", "torch", "transformers"),
+        "analysis": ("mull.engines", "torch", "transformers"),
         "merging": ("mull.engines", "transformers"),
         "checkpoints": ("transformers",),
         "engines": ("mull.benchmarks",),

@@ -12,23 +12,23 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mull.analysis.choosing.headroom import headroom
+from mull.analysis.metrics import by_stratum, metrics
+from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.records import Sample
+from mull.analysis.stages import stages_of_samples
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.checkpoints.pair import Pair
-from mull.cli.headroom import show
-from mull.cli.options import consoles
-from mull.cli.sweep import sample
-from mull.cli.tables import stages_text
+from mull.cli.options.common import consoles
+from mull.cli.rendering.tables import stages_text
+from mull.cli.verbs.headroom import show
+from mull.cli.verbs.sweep import sample
 from mull.engines.base import Sampling
-from mull.engines.local import arithmetic
+from mull.engines.local.engine import arithmetic
 from mull.merging.coefficients import Coefficients
-from mull.study.headroom import headroom
-from mull.study.metrics import by_stratum, metrics
-from mull.study.paired import PairedDifference, paired_difference
-from mull.study.records import Sample
-from mull.study.stages import stages_of_samples
-from mull.sweeps.plan import SweepPlan
-from mull.sweeps.settings import Setting
-from mull.sweeps.store import RunStore
+from mull.runs.plan import SweepPlan
+from mull.runs.settings import Setting
+from mull.runs.store import RunStore
 from training.corpus import CHECKS, THINK_CLOSE
 
 LAMBDAS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)

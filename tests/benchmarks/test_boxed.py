@@ -2,7 +2,7 @@
 
 import pytest
 
-from mull.benchmarks.boxed import boxed, integer
+from mull.benchmarks.graders.boxed import boxed, integer
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mull.benchmarks import Question, load_benchmark
-from mull.benchmarks.ifeval_grader import IFEvalGrader
+from mull.benchmarks.graders.ifeval_grader import IFEvalGrader
 from mull.errors import MullError
 
 pytest.importorskip("lm_eval", reason="needs the extra bench")

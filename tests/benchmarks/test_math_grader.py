@@ -5,7 +5,7 @@ import time
 import pytest
 
 from mull.benchmarks import Question
-from mull.benchmarks.math_grader import MathGrader
+from mull.benchmarks.graders.math_grader import MathGrader
 from mull.errors import MullError
 
 pytest.importorskip("math_verify", reason="needs the extra bench")

@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from mull.benchmarks.worker import Unanswered, Worker
+from mull.benchmarks.graders.worker import Unanswered, Worker
 from mull.errors import MullError
 
 CHILD = """
 import time
-from mull.benchmarks.worker import serve
+from mull.benchmarks.graders.worker import serve
 
 def begin():
     print("a library prints on import")
@@ -87,7 +87,7 @@ def test_one_that_does_not_start_is_named():
 
 def test_a_child_whose_parent_was_killed_ends_by_itself(worker, tmp_path):
     code = (
-        "import os, sys; from mull.benchmarks.worker import Worker; w = Worker('child_of_test', seconds=0.5);"
+        "import os, sys; from mull.benchmarks.graders.worker import Worker; w = Worker('child_of_test', seconds=0.5);"
         "print(w.ask({'what': 'a'})['pid'], flush=True); w._process.stdin.write(b'{\"what\": \"loop in C\"}\\n');"
         "w._process.stdin.flush(); os.kill(os.getpid(), 9)"
     )

@@ -11,9 +11,9 @@ def imported(modules: str, heavy: str) -> str:
 
 def test_aligning_and_planning_need_neither_torch_nor_numpy() -> None:
     heavy = "torch numpy transformers safetensors huggingface_hub tokenizers"
-    assert imported("mull.checkpoints.pair, mull.merging.plan", heavy) == ""
+    assert imported("mull.checkpoints.pair, mull.merging.streaming.plan", heavy) == ""
 
 
 def test_no_part_of_checkpoints_and_merging_imports_a_model_library() -> None:
-    modules = "mull.checkpoints.similarity, mull.checkpoints.fingerprint, mull.merging.stream"
+    modules = "mull.geometry.similarity, mull.checkpoints.fingerprint, mull.merging.streaming.stream"
     assert imported(modules, "transformers tokenizers huggingface_hub") == ""

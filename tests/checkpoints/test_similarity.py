@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from mull.checkpoints import similarity as module
 from mull.checkpoints.pair import Pair
-from mull.checkpoints.similarity import similarity
 from mull.errors import MullError
+from mull.geometry import similarity as module
+from mull.geometry.similarity import similarity
 
 
 def naive(pairs: list[tuple[Tensor, Tensor]]) -> float:

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]

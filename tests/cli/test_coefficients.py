@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mull.cli.coefficients import read_coefficients
-from mull.cli.explain import print_explanation
+from mull.cli.options.coefficients import read_coefficients
+from mull.cli.rendering.coefficients import print_explanation
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, Rule
 

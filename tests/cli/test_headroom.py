@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mull.cli.headroom import headroom
+from mull.cli.verbs.headroom import headroom
 from mull.errors import MullError
 
 _spec = importlib.util.spec_from_file_location("report_runs", Path(__file__).parent.parent / "reports" / "conftest.py")

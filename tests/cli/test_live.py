@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from mull.cli import live
-from mull.cli.live import EARLY, LiveSweep
-from mull.study.records import Sample
+from mull.analysis.records import Sample
+from mull.cli.rendering import live
+from mull.cli.rendering.live import EARLY, LiveSweep
 
 PER_SETTING = 40
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mull.merging.coefficients import Coefficients
-from mull.sweeps.settings import Setting
+from mull.runs.settings import Setting
 
 from .test_merge import mull
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mull.cli.ablate import read_ranges
+from mull.cli.verbs.ablate import read_ranges
 from mull.errors import MullError
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
 from .test_merge import mull

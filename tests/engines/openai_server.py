@@ -44,7 +44,7 @@ class Pair(threading.Thread):
 
     def run(self):
         from mull.engines.base import Request, Sampling
-        from mull.engines.local import LocalEngine
+        from mull.engines.local.engine import LocalEngine
         from mull.merging.coefficients import Coefficients
         from mull.tiny import checkpoint_folder
 

@@ -6,8 +6,8 @@ from email.utils import format_datetime
 import pytest
 
 from mull.engines.base import Sampling
-from mull.engines.chat import Key, Unanswered, _retry_after, joined, read_reply, request_body
-from mull.engines.endpoints import Target
+from mull.engines.remote.chat import Key, Unanswered, _retry_after, joined, read_reply, request_body
+from mull.engines.remote.endpoints import Target
 from mull.errors import MullError
 from mull.thinking import split_thinking
 

@@ -10,13 +10,13 @@ from safetensors.torch import load_file
 
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Group, Pair
-from mull.engines.weights import InterpolatedModel
+from mull.engines.weights.interpolated import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients.recipe import Recipe
 from mull.merging.methods import METHODS, make
-from mull.merging.plan import plan_merge
-from mull.merging.recipe import Recipe
-from mull.merging.stream import merge
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 from mull.tiny import checkpoint_folder
 
 ROLES = ("instruct", "thinking", "base")

@@ -11,10 +11,10 @@ from scipy.special import log_softmax
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mull.checkpoints.pair import Pair
-from mull.engines.divergence import divergences, passes, read_prompts
 from mull.errors import MullError
-from mull.merging.adapter import WEIGHTS, extract
-from mull.merging.lowrank import plan_low_rank
+from mull.geometry.divergence import divergences, passes, read_prompts
+from mull.merging.adapter.lowrank import plan_low_rank
+from mull.merging.adapter.writing import WEIGHTS, extract
 from mull.tiny import checkpoint_folder
 
 INSTRUCT, THINKING = checkpoint_folder("instruct"), checkpoint_folder("thinking")

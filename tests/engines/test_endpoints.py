@@ -2,7 +2,7 @@
 
 import pytest
 
-from mull.engines.endpoints import Endpoints, Target
+from mull.engines.remote.endpoints import Endpoints, Target
 from mull.errors import MullError
 
 

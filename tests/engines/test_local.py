@@ -15,11 +15,11 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Lfm2Config, MistralConfig, PretrainedConfig
 
 from mull.engines.base import Completion, Request, Sampling
-from mull.engines.cache import RowCache, StepMask
-from mull.engines.local import LocalEngine, arithmetic
-from mull.engines.loop import RowLoop
-from mull.engines.rows import Lookahead
-from mull.engines.support import bytes_per_position
+from mull.engines.local.cache import RowCache, StepMask
+from mull.engines.local.engine import LocalEngine, arithmetic
+from mull.engines.local.loop import RowLoop
+from mull.engines.local.rows import Lookahead
+from mull.engines.local.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
@@ -210,7 +210,7 @@ def test_small_memory_only_slows(
 
     A slot step of 1, as on GPUs, lets a response depend on its batch in its last bits.
     """
-    monkeypatch.setattr("mull.engines.loop.GROWTH", 64)
+    monkeypatch.setattr("mull.engines.local.loop.GROWTH", 64)
     local = engine(pairs, batch_size=32)
     local.stop_ids = frozenset()
     sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
@@ -229,8 +229,8 @@ def test_small_memory_only_slows(
         returned.extend(ages[:count])
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)
-    monkeypatch.setattr("mull.engines.loop.SLOT_STEP", slot_step)
-    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 2 * budget * per_position)
+    monkeypatch.setattr("mull.engines.local.loop.SLOT_STEP", slot_step)
+    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))
     assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)
     if (slot_step, share) == (8, 0.13):  # too little to go beyond the fewest rows that a step can have
@@ -297,9 +297,9 @@ def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.Monk
     local.stop_ids = frozenset()
     wanted = [Request(id="a", prompt_ids=(7,) * 10, seed=0, sampling=Sampling(max_tokens=200))]
     per_position = bytes_per_position(local.model)
-    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 8 * 256 * per_position)
+    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position)
     assert len(list(local.generate(wanted))) == 1
-    monkeypatch.setattr("mull.engines.local._free_memory", lambda device: 8 * 256 * per_position - 1)
+    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position - 1)
     with pytest.raises(MullError, match="request 'a' has reached 193 tokens") as caught:
         list(local.generate(wanted))
     assert "--max-tokens" in caught.value.remedy
@@ -319,7 +319,7 @@ def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
 
     local = engine(pairs)
     monkeypatch.setattr(local.model.model.layers[1].mlp, "forward", fail)
-    monkeypatch.setattr("mull.engines.local.bytes_per_position", lambda model: 1)
+    monkeypatch.setattr("mull.engines.local.engine.bytes_per_position", lambda model: 1)
     with pytest.raises(MullError, match="out of memory on cpu while generating") as caught:
         list(local.generate(requests(1, GREEDY)))
     assert "--batch-size" in caught.value.remedy

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 
 from mull.engines.base import Request, Sampling
-from mull.engines.endpoints import Endpoints
-from mull.engines.remote import RemoteEngine
+from mull.engines.remote.endpoints import Endpoints
+from mull.engines.remote.engine import RemoteEngine
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mull.engines.base import Request, Sampling
-from mull.engines.rows import Row
-from mull.engines.slots import Slots
+from mull.engines.local.rows import Row
+from mull.engines.local.slots import Slots
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from mull.engines.base import Request, Sampling
-from mull.engines.local import LocalEngine
-from mull.engines.weights import CPU_BLOCK, InterpolatedModel
+from mull.engines.local.engine import LocalEngine
+from mull.engines.weights.interpolated import CPU_BLOCK, InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.tiny import checkpoint_folder
@@ -78,7 +78,7 @@ def test_ends_are_exact_and_nothing_drifts(pairs) -> None:
 def test_large_tensors_are_taken_in_pieces(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(*pairs("qwen3"))
     whole.set(Coefficients.scalar(0.37))
-    monkeypatch.setattr("mull.engines.weights.PIECE", 64)
+    monkeypatch.setattr("mull.engines.weights.interpolated.PIECE", 64)
     pieces = load(*pairs("qwen3"))
     pieces.set(Coefficients.scalar(0.37))
     expected = live(whole)
@@ -93,8 +93,8 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
     def interpolate(i: Tensor, t: Tensor, lam: float, out: Tensor, *, block: int, **_: object) -> None:
         calls.append((out.numel(), block))
 
-    monkeypatch.setattr("mull.engines.weights.interpolate", interpolate)
-    monkeypatch.setattr("mull.engines.weights.PIECE", 64)
+    monkeypatch.setattr("mull.engines.weights.interpolated.interpolate", interpolate)
+    monkeypatch.setattr("mull.engines.weights.interpolated.PIECE", 64)
     for device in ("meta", "cpu"):
         model = load(*pairs("qwen3"), dtype=dtype, device=device)
         calls.clear()
@@ -110,7 +110,7 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
 
 def test_several_threads_switch_to_the_same_bytes(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     one = load(*pairs("qwen3"))
-    monkeypatch.setattr("mull.engines.weights.WORTH_WORKERS", 0)
+    monkeypatch.setattr("mull.engines.weights.interpolated.WORTH_WORKERS", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     several = load(*pairs("qwen3"))
     threads = torch.get_num_threads()

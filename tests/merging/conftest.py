@@ -9,7 +9,7 @@ import pytest
 
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import MergePlan, plan_merge
+from mull.merging.streaming.plan import MergePlan, plan_merge
 
 
 @pytest.fixture

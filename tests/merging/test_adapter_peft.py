@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
 from mull.checkpoints.pair import Pair
-from mull.merging.adapter import WEIGHTS, extract
-from mull.merging.lowrank import plan_low_rank
+from mull.merging.adapter.lowrank import plan_low_rank
+from mull.merging.adapter.writing import WEIGHTS, extract
 from mull.tiny import checkpoint_folder
 
 peft = pytest.importorskip("peft")

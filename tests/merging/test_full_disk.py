@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mull.errors import MullError
-from mull.merging.plan import MergePlan
-from mull.merging.stream import merge
+from mull.merging.streaming.plan import MergePlan
+from mull.merging.streaming.stream import merge
 
 SIZE = 6 << 20
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mull.merging import compiled
-from mull.merging.interpolation import interpolate
+from mull.merging.arithmetic import compiled
+from mull.merging.arithmetic.interpolation import interpolate
 
 KERNEL = compiled.kernels
 LAMBDAS = [0.8, 0.5, 0.45, 0.1, 0.999, 0.001, 1 / 3, 1e-5, 1 - 1e-9]

@@ -13,12 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mull.merging import compiled, order
-from mull.merging.angles import products_of_rows
+from mull.merging.arithmetic import compiled
+from mull.merging.arithmetic import order_statistics as order
+from mull.merging.arithmetic.angles import products_of_rows
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.order_statistics import Change, Size
 from mull.merging.methods import della, sce
 from mull.merging.methods.slerp import RowArcs
-from mull.merging.operations import Combination, Operation
-from mull.merging.order import Change, Size
 
 pytestmark = pytest.mark.skipif(compiled.kernels is None, reason="mull was installed without its compiled part")
 LEVELS = {"AVX2 or Arm": 0, "AVX-512": 1, "VBMI2": 2}

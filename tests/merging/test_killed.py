@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from mull.checkpoints.pair import Pair
-from mull.merging import output
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
-from mull.merging.stream import merge
+from mull.merging.streaming import output
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 
 CODE = """
 import sys
 from pathlib import Path
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
-from mull.merging.stream import merge
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 first = True
 def progress(nbytes):
     global first

@@ -8,8 +8,8 @@ from safetensors.torch import load_file, save_file
 from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.pair import Pair
 from mull.errors import MullError
-from mull.merging.adapter import CONFIG, WEIGHTS, adapter_config, extract, saved_whole
-from mull.merging.lowrank import EXACT_SIDE, difference, factorise, plan_low_rank
+from mull.merging.adapter.lowrank import EXACT_SIDE, difference, factorise, plan_low_rank
+from mull.merging.adapter.writing import CONFIG, WEIGHTS, adapter_config, extract, saved_whole
 from mull.tiny import checkpoint_folder
 
 PREFIX = "base_model.model."

@@ -17,10 +17,10 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.headers import ITEM_BYTES
 from mull.checkpoints.pair import Pair
 from mull.errors import MullError
-from mull.merging import devices
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
-from mull.merging.stream import merge
+from mull.merging.streaming import devices
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 
 Planned = Callable[..., Any]
 ODD: dict[str, Tensor] = {

@@ -13,8 +13,8 @@ from transformers.utils import logging
 
 from mull.checkpoints.pair import Pair, Side
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
-from mull.merging.stream import merge
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 
 LAM = 0.7390851332151607
 SIZES: dict[str, Any] = {

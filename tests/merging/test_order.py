@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mull.errors import MullError
-from mull.merging import compiled, order
-from mull.merging.order import Change, kth_largest, largest_kept
-from mull.merging.source import InMemory
+from mull.merging.arithmetic import compiled
+from mull.merging.arithmetic import order_statistics as order
+from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
+from mull.merging.arithmetic.source import InMemory
 
 KERNEL = compiled.kernels
 COUNT = 9_011
@@ -60,7 +61,7 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
 def test_every_place(name: str, kind: torch.dtype, way: None, room: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mull.merging.source.BLOCK", 1 << 11)
+    monkeypatch.setattr("mull.merging.arithmetic.source.BLOCK", 1 << 11)
     model = SETS[name].to(kind)
     base = (0.1 * torch.randn(COUNT, generator=torch.Generator().manual_seed(1))).to(kind)
     for origin in (None, base):

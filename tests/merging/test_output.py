@@ -17,11 +17,12 @@ from mull.checkpoints import blocks
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
-from mull.merging import operations, output, plan, shards, stream
+from mull.merging.arithmetic import operations
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import make
-from mull.merging.plan import MergePlan, plan_merge
-from mull.merging.stream import merge, merge_all
+from mull.merging.streaming import output, plan, shards, stream
+from mull.merging.streaming.plan import MergePlan, plan_merge
+from mull.merging.streaming.stream import merge, merge_all
 
 Planned = Callable[..., Any]
 

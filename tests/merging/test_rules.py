@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.explain import Row, explain, shadowed
-from mull.merging.rules import Gradient, Rule
+from mull.merging.coefficients.explain import Row, explain, shadowed
+from mull.merging.coefficients.rules import Gradient, Rule
 
 PARTS = {
     "self_attn.q_proj": {"attention"},

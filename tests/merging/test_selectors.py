@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.coefficients_file import load_coefficients
-from mull.merging.rules import SELECTORS, Gradient, Rule
-from mull.merging.selectors import format_rule, parse_rule
+from mull.merging.coefficients.rules import SELECTORS, Gradient, Rule
+from mull.merging.coefficients.selectors import format_rule, parse_rule
+from mull.merging.coefficients.toml import load_coefficients
 
 finite = st.floats(-2, 2)
 ranges = st.tuples(st.integers(0, 99), st.integers(0, 9)).map(lambda pair: (pair[0], sum(pair)))

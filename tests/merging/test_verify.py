@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from mull.errors import MullError
-from mull.merging import stream, verify
-from mull.merging.operations import Combination, Interpolation
-from mull.merging.stream import merge
+from mull.merging.arithmetic.operations import Combination, Interpolation
+from mull.merging.streaming import stream, verify
+from mull.merging.streaming.stream import merge
 
 
 @pytest.fixture(params=["the mixed weights", "the header", "an integer", "a row of the donor's"])

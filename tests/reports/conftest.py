@@ -9,10 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from mull.analysis.records import Sample
 from mull.benchmarks.base import Question
 from mull.engines.base import Sampling
-from mull.study.records import Sample
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 from mull.thinking import split_thinking
 
 LAMBDAS = (0, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1)

@@ -6,7 +6,7 @@ import shutil
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
+from mull.merging.streaming.plan import plan_merge
 from mull.reports.cards import model_card
 from mull.tiny import checkpoint_folder
 

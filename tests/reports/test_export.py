@@ -8,11 +8,11 @@ from dataclasses import replace
 import polars
 import pytest
 
+from mull.analysis.metrics import metrics
+from mull.analysis.paired import paired_difference
+from mull.analysis.stages import stages_of_samples
 from mull.errors import MullError
 from mull.reports.export import encode, latex, tables
-from mull.study.metrics import metrics
-from mull.study.paired import paired_difference
-from mull.study.stages import stages_of_samples
 
 from .conftest import make_run
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import pytest
 
-from mull.reports import figures, render
-from mull.reports.panels import HEIGHT, LINE, spread, within
-from mull.reports.theme import THEMES
-from mull.study.frontier import non_dominated, points_of
-from mull.study.metrics import Estimate, metrics
-from mull.study.stages import Stages, stages_of_samples
-from mull.study.tables import published
+from mull.analysis.frontier import non_dominated, points_of
+from mull.analysis.metrics import Estimate, metrics
+from mull.analysis.stages import Stages, stages_of_samples
+from mull.analysis.tables import published
+from mull.reports.figures import charts, render
+from mull.reports.figures.panels import HEIGHT, LINE, spread, within
+from mull.reports.figures.theme import THEMES
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -35,7 +35,7 @@ def shade(chart):
 
 
 def test_curves_show_the_metrics_and_their_errors(found):
-    performance, think, tokens = figures.stage_panels(found.metrics, found.stages)
+    performance, think, tokens = charts.stage_panels(found.metrics, found.stages)
     for chart, name, factor, value in (
         (performance, "Mean@4", 100, lambda m: m.mean_at_k),
         (performance, "Pass@4", 100, lambda m: m.pass_at_k),
@@ -54,15 +54,15 @@ def test_curves_show_the_metrics_and_their_errors(found):
 
 def test_settings_without_lambda_are_in_the_frontier_only(found):
     assert any(m.lam is None for m in found.metrics)
-    for chart in figures.stage_panels(found.metrics, found.stages):
+    for chart in charts.stage_panels(found.metrics, found.stages):
         for mark in ("line", "point"):
             assert all(isinstance(row["lam"], float) for _, rows in layers(chart, mark) for row in rows)
-    points = layers(figures.frontier_figure(found.metrics, found.frontier), "point")[0][1]
+    points = layers(charts.frontier_figure(found.metrics, found.frontier), "point")[0][1]
     assert {row["shape"] for row in points if row["lam"] is None} == {"diamond"}
 
 
 def test_stage_2_is_shaded_where_it_was_found_and_nowhere_else(found):
-    for chart in figures.stage_panels(found.metrics, replace(found.stages, grid=(0.4, 0.6))):
+    for chart in charts.stage_panels(found.metrics, replace(found.stages, grid=(0.4, 0.6))):
         assert shade(chart) == [{"start": 0.4, "end": 0.6}]
         assert [
             row["label"] for _, rows in layers(chart, "text") for row in rows if "Stage" in str(row.get("label"))
@@ -73,25 +73,25 @@ def test_stage_2_is_shaded_where_it_was_found_and_nowhere_else(found):
         ]
     nothing = Stages(found=False, reason="flat", grid=None, fit=None)
     for stages in (nothing, None):
-        for chart in figures.stage_panels(found.metrics, stages):
+        for chart in charts.stage_panels(found.metrics, stages):
             assert shade(chart) == []
 
 
 def test_narrow_stages_are_called_by_number(found):
-    chart = figures.stage_panels(found.metrics, replace(found.stages, grid=(0.0, 0.05)))[1]
+    chart = charts.stage_panels(found.metrics, replace(found.stages, grid=(0.0, 0.05)))[1]
     # A stage 1 without extent has no name.
     assert [row["label"] for row in layers(chart, "text")[0][1]] == ["Stage 2", "Stage 3"]
-    chart = figures.stage_panels(found.metrics, replace(found.stages, grid=(0.02, 0.05)))[1]
+    chart = charts.stage_panels(found.metrics, replace(found.stages, grid=(0.02, 0.05)))[1]
     assert [row["label"] for row in layers(chart, "text")[0][1]] == ["1", "2", "3"]
 
 
 def test_overlay_is_the_published_think_ratio(found):
-    _, think, _ = figures.stage_panels(found.metrics, found.stages, overlay=published())
+    _, think, _ = charts.stage_panels(found.metrics, found.stages, overlay=published())
     dashed = [rows for _, rows in layers(think, "line") if {row["name"] for row in rows} != {"Think #R"}]
     assert {row["name"] for row in dashed[0]} == {"aime25", "ifeval", "gpqa_diamond"}
     expected = {(row.benchmark, row.lam): 100 * row.think_ratio for row in published() if row.lam is not None}
     assert {(row["name"], row["lam"]): row["value"] for row in dashed[0]} == pytest.approx(expected)
-    for chart in figures.stage_panels(found.metrics, found.stages)[::2]:
+    for chart in charts.stage_panels(found.metrics, found.stages)[::2]:
         assert "aime25" not in str(chart.to_dict())
 
 
@@ -100,7 +100,7 @@ def test_unknown_errors_draw_nothing(found):
         replace(m, think_ratio=Estimate(m.think_ratio.value, math.nan)) if m.lam in (0.5, 0.7) else m
         for m in found.metrics
     ]
-    _, think, _ = figures.stage_panels(unknown, found.stages)
+    _, think, _ = charts.stage_panels(unknown, found.stages)
     band = [row for _, rows in layers(think, "area") for row in rows]
     assert {row["lam"] for row in band} == {m.lam for m in found.sweep} - {0.5, 0.7}
     # No band over a λ whose error is unknown: each side is a run of its own.
@@ -110,7 +110,7 @@ def test_unknown_errors_draw_nothing(found):
 
 def test_a_known_error_between_unknown_ones_becomes_a_bar(found):
     one = [m if m.lam == 0.5 else replace(m, tokens=Estimate(m.tokens.value, math.nan)) for m in found.metrics]
-    *_, tokens = figures.stage_panels(one, found.stages)
+    *_, tokens = charts.stage_panels(one, found.stages)
     assert layers(tokens, "area") == []
     assert [row["lam"] for _, rows in layers(tokens, "rule") for row in rows] == [0.5]
 
@@ -121,14 +121,14 @@ def test_one_lambda_draws(found, questions):
     samples = [s for s in found.samples if s.lam == 0.5 and s.question in ids]
     one = metrics(samples)
     stages = stages_of_samples(samples)
-    chart = figures.stages_figure(one, stages)
+    chart = charts.stages_figure(one, stages)
     assert render.png(chart).startswith(PNG)
     assert layers(chart.hconcat[0], "line") == [] and layers(chart.hconcat[0], "area") == []
-    assert render.svg(figures.frontier_figure(one, non_dominated(points_of(one)))).startswith("<svg")
+    assert render.svg(charts.frontier_figure(one, non_dominated(points_of(one)))).startswith("<svg")
 
 
 def test_frontier_joins_the_non_dominated_and_labels_all(found):
-    chart = figures.frontier_figure(found.metrics, found.frontier)
+    chart = charts.frontier_figure(found.metrics, found.frontier)
     points = {row["setting"]: row for row in layers(chart, "point")[0][1]}
     best = {point.setting for point in found.frontier.points}
     assert {name for name, row in points.items() if row["best"]} == best
@@ -145,7 +145,7 @@ def test_frontier_joins_the_non_dominated_and_labels_all(found):
 
 
 def test_frontier_labels_do_not_touch(found):
-    from mull.reports.frontier_figure import Box
+    from mull.reports.figures.frontier import Box
 
     # The published AIME'25 figures crowd at λ 0.4, 0.45, 0.5 and 0.55.
     rows = {row.lam: row for row in published() if row.benchmark == "aime25" and row.lam is not None}
@@ -165,7 +165,7 @@ def test_frontier_labels_do_not_touch(found):
         for i, m in enumerate(crowded)
     ]
     for size, points in ((s, p) for s in ((660, 380), (330, 330)) for p in (crowded, heap)):
-        chart = figures.frontier_figure(points, non_dominated(points_of(points)), size=size)
+        chart = charts.frontier_figure(points, non_dominated(points_of(points)), size=size)
         labels = [row for _, found_rows in layers(chart, "text")[1::2] for row in found_rows]
         assert len(labels) == len(rows)
         boxes = [
@@ -178,7 +178,7 @@ def test_frontier_labels_do_not_touch(found):
 
 def test_strata_are_ordered_and_drawn_apart(found):
     assert list(found.strata) == ["easy", "medium", "hard"]
-    mean, _, tokens = figures.strata_panels(found.strata, found.stages)
+    mean, _, tokens = charts.strata_panels(found.strata, found.stages)
     for chart, factor, value in ((mean, 100, "mean_at_k"), (tokens, 1, "tokens")):
         lines = [row for _, rows in layers(chart, "line") for row in rows]
         for name, rows in found.strata.items():
@@ -188,7 +188,7 @@ def test_strata_are_ordered_and_drawn_apart(found):
 
 
 def test_both_themes_and_formats_render(found):
-    chart = figures.stages_figure(found.metrics, found.stages, "dark", published())
+    chart = charts.stages_figure(found.metrics, found.stages, "dark", published())
     text = render.svg(chart, "dark")
     for name in ("accent", "muted", "ink", "faint", "shade"):
         assert getattr(THEMES["dark"], name) in text and getattr(THEMES["light"], name) not in text
@@ -229,9 +229,9 @@ def test_panels_and_their_titles_start_at_one_height(found):
     sure = Estimate(1.0, 0.0)
     full = [replace(m, mean_at_k=sure, pass_at_k=sure, vote_at_k=sure) for m in found.metrics]
     for stages in (found.stages, None):
-        text = render.svg(figures.stages_figure(full, stages)).replace("\n", "")
+        text = render.svg(charts.stages_figure(full, stages)).replace("\n", "")
         titles = re.findall(r'role-title"><g transform="translate\([-\d.]+,([-\d.]+)\)"', text)
         assert len(titles) == 3 and len(set(titles)) == 1
         # The page sets the panels side by side as images of their own.
-        heights = {render.size(render.svg(panel))[1] for panel in figures.stage_panels(full, stages)}
+        heights = {render.size(render.svg(panel))[1] for panel in charts.stage_panels(full, stages)}
         assert len(heights) == 1

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from mull.analysis.metrics import Estimate
+from mull.analysis.paired import PairedDifference
 from mull.reports.format import count, percent, plus_minus, points, tokens, verdict
-from mull.study.metrics import Estimate
-from mull.study.paired import PairedDifference
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from mull.checkpoints.similarity import Similarity
 from mull.errors import MullError
+from mull.geometry.similarity import Similarity
+from mull.reports.figures.heatmap import OUTSIDE, heatmap, write_heatmap
+from mull.reports.figures.render import inline_svg
 from mull.reports.files import write_atomically
-from mull.reports.heatmap import OUTSIDE, heatmap, write_heatmap
-from mull.reports.render import inline_svg
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from itertools import pairwise
 
 import pytest
 
+from mull.analysis.stages import stages_of_table
+from mull.analysis.tables import read_table
 from mull.errors import MullError
 from mull.reports.build import write_report
-from mull.reports.html import page
-from mull.reports.responses import LONGEST, embed, encode
+from mull.reports.html.page import page
+from mull.reports.html.responses import LONGEST, embed, encode
 from mull.reports.results import results
-from mull.study.stages import stages_of_table
-from mull.study.tables import read_table
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 from mull.thinking import split_thinking
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}

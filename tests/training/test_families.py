@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Request, Sampling
-from mull.engines.local import LocalEngine
+from mull.engines.local.engine import LocalEngine
 from mull.merging.coefficients import Coefficients
 from training import train
 from training.corpus import KINDS, Recipe

@@ -30,7 +30,7 @@ class Grade(NamedTuple):
     """The extracted answer, equal for equivalent answers where the grader can tell; empty where none was found."""
     correct: bool
     scores: Mapping[str, float] = NO_SCORES
-    """What else the grader found, by name: 0 or 1, or counts (see `mull.study.scores`)."""
+    """What else the grader found, by name: 0 or 1, or counts (see `mull.analysis.scores`)."""
 
 
 class Grader(Protocol):

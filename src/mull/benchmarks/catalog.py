@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mull.benchmarks.base import Question
-from mull.benchmarks.boxed import integer
+from mull.benchmarks.graders.boxed import integer
 from mull.benchmarks.hub import Source
 from mull.benchmarks.rows import Row
 

@@ -12,22 +12,22 @@ import typer
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.cli.ablate import ablate
-from mull.cli.benchmarks import benchmarks
-from mull.cli.choose import choose
-from mull.cli.compare import compare
-from mull.cli.demo import demo
-from mull.cli.export import export
-from mull.cli.extract_delta import extract_delta
-from mull.cli.headroom import headroom
-from mull.cli.inspect import inspect
-from mull.cli.merge import merge
-from mull.cli.methods import methods
-from mull.cli.paper import paper
-from mull.cli.regrade import regrade
-from mull.cli.report import report
-from mull.cli.stages import stages
-from mull.cli.sweep import sweep
+from mull.cli.verbs.ablate import ablate
+from mull.cli.verbs.benchmarks import benchmarks
+from mull.cli.verbs.choose import choose
+from mull.cli.verbs.compare import compare
+from mull.cli.verbs.demo import demo
+from mull.cli.verbs.export import export
+from mull.cli.verbs.extract_delta import extract_delta
+from mull.cli.verbs.headroom import headroom
+from mull.cli.verbs.inspect import inspect
+from mull.cli.verbs.merge import merge
+from mull.cli.verbs.methods import methods
+from mull.cli.verbs.paper import paper
+from mull.cli.verbs.regrade import regrade
+from mull.cli.verbs.report import report
+from mull.cli.verbs.stages import stages
+from mull.cli.verbs.sweep import sweep
 from mull.errors import MullError
 
 VERBS: tuple[Callable[..., int | None], ...] = (

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from mull.study.options import Goal
-    from mull.study.race import Outcome, Step
-    from mull.study.records import Sample
-    from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.run import Ready
+    from mull.analysis.choosing.options import Goal
+    from mull.analysis.choosing.race import Outcome, Step
+    from mull.analysis.records import Sample
+    from mull.runs.plan import SweepPlan
+    from mull.runs.run import Ready
 
 
 def race_in(run: Path, plan: SweepPlan, goal: Goal, make_ready: Callable[[], Ready], stderr: Console) -> Outcome:
@@ -24,7 +24,7 @@ def race_in(run: Path, plan: SweepPlan, goal: Goal, make_ready: Callable[[], Rea
         MullError: too few questions, or the folder holds another plan.
     """
     from mull.cli.recording import recording
-    from mull.sweeps.search import run_race, start
+    from mull.runs.race import run_race, start
 
     with stderr.status("drawing the questions"):
         racing = start(plan, goal)

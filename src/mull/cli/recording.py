@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mull.engines.remote import RemoteEngine
-    from mull.study.records import Sample
-    from mull.sweeps.plan import SweepPlan
-    from mull.sweeps.run import Prompts, Ready, SwitchingEngine
-    from mull.sweeps.store import RunStore
+    from mull.analysis.records import Sample
+    from mull.engines.remote.engine import RemoteEngine
+    from mull.runs.plan import SweepPlan
+    from mull.runs.run import Prompts, Ready, SwitchingEngine
+    from mull.runs.store import RunStore
 
 
 def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample] | None:
@@ -23,8 +23,8 @@ def complete_samples(plan: SweepPlan, run: Path, stderr: Console) -> list[Sample
 
     Raises `MullError` for a folder that cannot go on with this plan, before anything costly is begun.
     """
-    from mull.sweeps.run import provenance
-    from mull.sweeps.store import DATABASE, RunStore
+    from mull.runs.run import provenance
+    from mull.runs.store import DATABASE, RunStore
 
     if not (run / DATABASE).exists():
         return None
@@ -49,13 +49,13 @@ def load_engine(
 
     `strict`: refuse a token limit that the context cannot hold, instead of saying what holds instead.
     """
-    from mull.cli.progress import item_progress
-    from mull.sweeps.run import Ready, render_prompts
+    from mull.cli.rendering.progress import item_progress
+    from mull.runs.run import Ready, render_prompts
 
     pair = plan.pair
     assert pair is not None
     with stderr.status("loading the checkpoints"):
-        from mull.engines.local import LocalEngine
+        from mull.engines.local.engine import LocalEngine
 
         engine = LocalEngine(
             pair.instruct.folder,
@@ -77,8 +77,8 @@ def load_engine(
 
 def prepare_remote(plan: SweepPlan, stderr: Console, engine: RemoteEngine) -> Ready:
     """The servers, once they have said that they can answer, and the prompts as they will be sent."""
-    from mull.cli.progress import item_progress
-    from mull.sweeps.run import Ready, render_prompts
+    from mull.cli.rendering.progress import item_progress
+    from mull.runs.run import Ready, render_prompts
 
     with stderr.status("asking the servers"):
         engine.check(plan.sampling.max_tokens)
@@ -90,7 +90,7 @@ def record_samples(
     plan: SweepPlan, run: Path, engine: SwitchingEngine, prompts: Prompts, stderr: Console
 ) -> list[Sample]:
     """Sample what is missing under a live table; returns all samples on record, without their texts."""
-    from mull.cli.live import clock, run_live
+    from mull.cli.rendering.live import clock, run_live
 
     with recording(run, plan) as store:
         if store.count():
@@ -108,8 +108,8 @@ def recording(run: Path, plan: SweepPlan) -> Iterator[RunStore]:
     An attempt that fails before the first response leaves no folder: its plan should not bind the next one.
     """
     from mull.errors import MullError
-    from mull.sweeps.run import provenance
-    from mull.sweeps.store import RunStore
+    from mull.runs.run import provenance
+    from mull.runs.store import RunStore
 
     made, empty = not run.exists(), False
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mull.merging.lowrank import Fidelity, LowRankPlan
-from mull.merging.output import MANIFEST
+from mull.merging.adapter.lowrank import Fidelity, LowRankPlan
+from mull.merging.streaming.output import MANIFEST
 
 
 def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str, Any] | None = None) -> str:

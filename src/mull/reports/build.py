@@ -7,15 +7,15 @@ import io
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from mull.analysis.metrics import Estimate, SettingMetrics
+from mull.analysis.tables import published
 from mull.errors import MullError, nearest
-from mull.reports import figures
+from mull.reports.figures import charts
+from mull.reports.figures.render import Figure, png, svg
 from mull.reports.files import write_atomically
-from mull.reports.html import page
-from mull.reports.render import Figure, png, svg
+from mull.reports.html.page import page
 from mull.reports.results import Results, results
-from mull.study.metrics import Estimate, SettingMetrics
-from mull.study.tables import published
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 
 FORMATS = ("html", "svg", "png")
 
@@ -70,10 +70,10 @@ def write_report(
 
 def _figures(found: Results, overlay: Sequence) -> Iterable[tuple[str, Figure]]:
     if found.sweep:
-        yield "stages", figures.stages_figure(found.metrics, found.stages, overlay=overlay)
-    yield "frontier", figures.frontier_figure(found.metrics, found.frontier)
+        yield "stages", charts.stages_figure(found.metrics, found.stages, overlay=overlay)
+    yield "frontier", charts.frontier_figure(found.metrics, found.frontier)
     if found.sweep and found.strata:
-        yield "strata", figures.strata_figure(found.strata, found.stages)
+        yield "strata", charts.strata_figure(found.strata, found.stages)
 
 
 def metrics_csv(benchmark: str, groups: dict[str, list[SettingMetrics]]) -> str:

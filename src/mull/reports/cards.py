@@ -8,8 +8,7 @@ from mull import __version__
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.merging.methods.mi import Mi
-from mull.merging.plan import MergePlan
-from mull.merging.words import coefficient_in_words, method_in_words
+from mull.merging.streaming.plan import MergePlan
 
 
 def model_card(plan: MergePlan, title: str) -> str:
@@ -21,9 +20,9 @@ def model_card(plan: MergePlan, title: str) -> str:
     if on_hub:
         header += ["base_model:", *(f"- {name}" for name in on_hub), "base_model_relation: merge"]
     header.append("---")
-    sign, value = coefficient_in_words(plan)
+    sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
-    rows += [("method", method_in_words(plan.method))] if plan.method != Mi() else []
+    rows += [("method", str(plan.method))] if plan.method != Mi() else []
     rows += [(sign, value)] if sign else []
     rows += [("template, tokenizer, generation config", _donor(plan)), ("rounding", _rounding(plan))]
     findings = [f"- {f.what.replace('<think>', '`<think>`')}" for f in group.findings() if f.severity != "same"]

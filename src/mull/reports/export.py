@@ -14,12 +14,12 @@ from typing import Any, Literal
 
 import polars
 
+from mull.analysis.metrics import Estimate, SettingMetrics, by_stratum, metrics
+from mull.analysis.paired import PairedDifference, contrasts, paired_difference
+from mull.analysis.records import Sample
+from mull.analysis.scores import names_of_scores, scores_by_setting
+from mull.analysis.stages import Stages, stages_of_samples
 from mull.errors import MullError
-from mull.study.metrics import Estimate, SettingMetrics, by_stratum, metrics
-from mull.study.paired import PairedDifference, contrasts, paired_difference
-from mull.study.records import Sample
-from mull.study.scores import names_of_scores, scores_by_setting
-from mull.study.stages import Stages, stages_of_samples
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from mull.study.metrics import Estimate, SettingMetrics
-from mull.study.paired import PairedDifference
-from mull.study.stages import Stages
+from mull.analysis.metrics import Estimate, SettingMetrics
+from mull.analysis.paired import PairedDifference
+from mull.analysis.stages import Stages
 
 NONE = "–"
 """What stands for a value that is not defined."""

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mull.analysis.frontier import Frontier, non_dominated, points_of
+from mull.analysis.metrics import SettingMetrics, by_stratum, metrics
+from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.records import Sample
+from mull.analysis.stages import Stages, stages_of_samples
+from mull.analysis.summary import plain_words
 from mull.errors import MullError
-from mull.study.frontier import Frontier, non_dominated, points_of
-from mull.study.metrics import SettingMetrics, by_stratum, metrics
-from mull.study.paired import PairedDifference, paired_difference
-from mull.study.records import Sample
-from mull.study.stages import Stages, stages_of_samples
-from mull.study.summary import plain_words
-from mull.sweeps.store import RunStore
+from mull.runs.store import RunStore
 
 _LADDER = ("trivial", "very easy", "easy", "medium", "moderate", "hard", "very hard", "expert")
 

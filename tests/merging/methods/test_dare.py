@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from mull.merging.arithmetic.random_numbers import key_of, random_numbers, threshold
+from mull.merging.arithmetic.source import InMemory
 from mull.merging.methods import make
-from mull.merging.random_numbers import key_of, random_numbers, threshold
-from mull.merging.source import InMemory
 
 COUNT = 1 << 16
 SIGMAS = 5.0

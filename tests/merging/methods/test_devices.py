@@ -11,11 +11,11 @@ from torch import Tensor
 
 from mull.checkpoints.blocks import Buffer
 from mull.errors import MullError
-from mull.merging import devices
+from mull.merging.arithmetic.random_numbers import _computed_on, random_numbers
 from mull.merging.coefficients import Coefficients
-from mull.merging.plan import plan_merge
-from mull.merging.random_numbers import _computed_on, random_numbers
-from mull.merging.stream import merge, merge_all
+from mull.merging.streaming import devices
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge, merge_all
 
 from .test_streaming import CASES, EACH, Write, planned, sides, weights, written
 

@@ -24,8 +24,8 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Group
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import METHODS, make
-from mull.merging.plan import plan_merge
-from mull.merging.stream import merge
+from mull.merging.streaming.plan import plan_merge
+from mull.merging.streaming.stream import merge
 
 pytestmark = pytest.mark.mergekit
 VERSION = "0.1.5"

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mull.merging import compiled
+from mull.merging.arithmetic import compiled
 from mull.merging.methods import METHODS, make
 
 Array = NDArray[np.float64]

@@ -21,13 +21,13 @@ from mull.checkpoints.blocks import Buffer, Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.checkpoints.pair import Group
-from mull.merging import devices, output, stream
+from mull.merging.arithmetic.source import InMemory
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import METHODS, make
-from mull.merging.plan import MergePlan, plan_merge
-from mull.merging.source import InMemory
-from mull.merging.stream import merge, merge_all
-from mull.merging.verify import verify
+from mull.merging.streaming import devices, output, stream
+from mull.merging.streaming.plan import MergePlan, plan_merge
+from mull.merging.streaming.stream import merge, merge_all
+from mull.merging.streaming.verify import verify
 
 Write = Callable[..., Path]
 Tensors = dict[str, Tensor]
@@ -235,7 +235,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_streaming import planned
-from mull.merging.stream import merge
+from mull.merging.streaming.stream import merge
 name, parameters, folders, out, last = {arguments!r}
 done = 0
 def progress(nbytes):

@@ -8,14 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from mull.analysis.records import Sample
+from mull.analysis.tables import published
 from mull.benchmarks.base import Question
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
-from mull.study.records import Sample
-from mull.study.tables import published
-from mull.sweeps import studies
-from mull.sweeps.settings import Setting
-from mull.sweeps.store import COLUMNS, RunStore
+from mull.runs import studies
+from mull.runs.settings import Setting
+from mull.runs.store import COLUMNS, RunStore
 
 SIZES = {"aime25": (30, 64), "ifeval": (541, 8), "gpqa": (198, 8)}
 BASELINES = {"TA": "ta", "TA-Base": "ta-base", "TIES": "ties", "TIES-Base": "ties-base"}

@@ -14,8 +14,8 @@ from mull.reports.paper import build
 from mull.reports.paper.build import write_paper
 from mull.reports.paper.missing import missing
 from mull.reports.paper.runs import open_runs
-from mull.sweeps import studies
-from mull.sweeps.settings import Setting
+from mull.runs import studies
+from mull.runs.settings import Setting
 
 from .conftest import NAMES
 

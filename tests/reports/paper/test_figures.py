@@ -5,16 +5,16 @@ import math
 import altair as alt
 import pytest
 
+from mull.analysis.metrics import Estimate
+from mull.analysis.stages import stages_of_samples
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
+from mull.reports.figures.render import inline_svg, svg
 from mull.reports.paper.figures import Swept, ablation_figure, color_range, decoding_figure, dynamics_figure
 from mull.reports.paper.runs import open_runs
-from mull.reports.render import inline_svg, svg
-from mull.study.metrics import Estimate
-from mull.study.stages import stages_of_samples
-from mull.sweeps import studies
-from mull.sweeps.published import published_sweep
-from mull.sweeps.settings import Setting
+from mull.runs import studies
+from mull.runs.published import published_sweep
+from mull.runs.settings import Setting
 
 from .conftest import NAMES
 

@@ -5,9 +5,9 @@ import pytest
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.reports.paper.runs import OWN_INSTRUCT, open_runs
-from mull.sweeps import studies
-from mull.sweeps.kinds import StudyKind
-from mull.sweeps.settings import Setting
+from mull.runs import studies
+from mull.runs.kinds import StudyKind
+from mull.runs.settings import Setting
 
 
 def grid(*lams):

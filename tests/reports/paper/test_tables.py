@@ -4,20 +4,20 @@ import math
 
 import pytest
 
+from mull.analysis.tables import PublishedRow
 from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.reports import html_tables
 from mull.reports.build import write_report
+from mull.reports.html import tables as html_tables
 from mull.reports.paper import names
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.runs import open_runs
 from mull.reports.paper.table import Cell
 from mull.reports.paper.tables import comparison, decoding, paper_tables
-from mull.study.tables import PublishedRow
-from mull.sweeps import studies
-from mull.sweeps.settings import Setting
-from mull.sweeps.store import RunStore
+from mull.runs import studies
+from mull.runs.settings import Setting
+from mull.runs.store import RunStore
 
 from .conftest import NAMES
 

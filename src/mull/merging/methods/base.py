@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args, get_type_hints
 
 from mull.errors import MullError, nearest
-from mull.merging.operations import Operation
-from mull.merging.source import Each, InMemory, Source, in_turn
+from mull.merging.arithmetic.operations import Operation
+from mull.merging.arithmetic.source import Each, InMemory, Source, in_turn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,17 @@ class Method(ABC):
     def measure(self, source: Source, survey: Any) -> Any:
         """Look at one tensor; `survey` is what `survey` returned. The same for every coefficient."""
         return None
+
+    def __str__(self) -> str:
+        """The method and its parameters: ties (density 0.2, trim tensor, normalize yes)."""
+        values = ", ".join(f"{key} {_value(value)}" for key, value in vars(self).items() if value is not None)
+        return f"{self.name} ({values})" if values else self.name
+
+    @classmethod
+    def parameters(cls) -> str:
+        """The parameters with their defaults: density 0.2, trim tensor …"""
+        found = {field.name: field.default for field in fields(cast(Any, cls)) if field.default is not None}
+        return ", ".join(f"{key} {_value(value)}" for key, value in found.items())
 
     @property
     def measures(self) -> bool:
@@ -173,3 +184,11 @@ def check_weights(weights: tuple[float, ...] | None) -> None:
     """Raise MullError unless the weights are finite and not all 0."""
     if weights is not None and (not any(weights) or not all(abs(weight) < 1e30 for weight in weights)):
         raise MullError(f"the weights {weights} cannot be used", "give numbers below 1e30 that are not all 0")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(map(_value, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

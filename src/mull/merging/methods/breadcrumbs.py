@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_share, check_weights
-from mull.merging.operations import Combination, Operation
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Breadcrumbs(Method):
             raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
 
     def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        from mull.merging.order import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
 
         if not source.count:
             return (), ()

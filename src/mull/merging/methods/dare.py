@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.random_numbers import key_of, threshold
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_share, check_weights
-from mull.merging.operations import Combination, Operation
-from mull.merging.random_numbers import key_of, threshold
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)

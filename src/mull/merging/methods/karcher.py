@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_weights
-from mull.merging.operations import Combination, Operation
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Karcher(Method):
     def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
         import numpy as np
 
-        from mull.merging.angles import products, spherical_mean
+        from mull.merging.arithmetic.angles import products, spherical_mean
 
         weights = np.array(self.weights or (1.0,) * source.number)
         inner = products(source)

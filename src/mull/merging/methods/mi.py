@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Combination, Interpolation, Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_weights
-from mull.merging.operations import Combination, Interpolation, Operation
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)

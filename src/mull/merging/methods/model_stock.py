@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method
-from mull.merging.operations import Combination, Operation
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class ModelStock(Method):
     base = "required"
 
     def measure(self, source: Source, survey: Any) -> float:
-        from mull.merging.angles import mean_cosine, products
+        from mull.merging.arithmetic.angles import mean_cosine, products
 
         many = source.number
         cosine = mean_cosine(products(source))

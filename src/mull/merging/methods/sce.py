@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_share
-from mull.merging.operations import Operation
-from mull.merging.source import Source
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +42,7 @@ class Sce(Method):
     def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], float]:
         import numpy as np
 
-        from mull.merging.order import kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import kth_largest, largest_kept
 
         least = 0.0
         if self.density < 1 and source.count:
@@ -69,8 +69,8 @@ class Fuse:
     anywhere: ClassVar[bool] = True
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
-        from mull.merging import compiled
-        from mull.merging.operations import block_of
+        from mull.merging.arithmetic import compiled
+        from mull.merging.arithmetic.operations import block_of
 
         inputs = compiled.inputs(models, base)
         if inputs and compiled.applies(out):
@@ -83,7 +83,7 @@ class Fuse:
             out[part].copy_(self._fused([model[part] for model in models], base[part]))
 
     def _fused(self, models: list[Tensor], base: Tensor) -> Tensor:
-        from mull.merging.operations import merge_agreeing
+        from mull.merging.arithmetic.operations import merge_agreeing
 
         deltas = _selected(models, base, self.least)
         weighted = [delta * weight for delta, weight in zip(deltas, self.weights, strict=True)]
@@ -92,7 +92,7 @@ class Fuse:
 
 @dataclass(frozen=True)
 class Spread:
-    """The standard deviation over the models, a size to select by (see `mull.merging.order`).
+    """The standard deviation over the models, a size to select by (see `mull.merging.arithmetic.order_statistics`).
 
     It stands for the variance, whose order it has: that of small task vectors would underflow float32.
     """
@@ -109,8 +109,8 @@ def _squares(models: list[Tensor], base: Tensor | None, least: float) -> NDArray
     """Σ δ̂_m² of each model."""
     import numpy as np
 
-    from mull.merging import compiled
-    from mull.merging.angles import SUMS, ordered_sums
+    from mull.merging.arithmetic import compiled
+    from mull.merging.arithmetic.angles import SUMS, ordered_sums
 
     inputs = compiled.inputs(models, base)
     if inputs:
@@ -131,7 +131,7 @@ def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
 
 
 def _deviation(deltas: list[Tensor]) -> Tensor:
-    from mull.merging.operations import divided, in_order
+    from mull.merging.arithmetic.operations import divided, in_order
 
     if len(deltas) == 2:  # two numbers lie half their distance from their mean
         return (deltas[0] - deltas[1]).abs() * 0.5

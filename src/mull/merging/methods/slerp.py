@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mull.errors import MullError
+from mull.merging.arithmetic.operations import Combination, Interpolation, Operation
+from mull.merging.arithmetic.source import Source, row_length
 from mull.merging.methods.base import Method, check_choice
-from mull.merging.operations import Combination, Interpolation, Operation
-from mull.merging.source import Source, row_length
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,12 +35,12 @@ class Slerp(Method):
         check_linear_above(self.linear_above)
 
     def measure(self, source: Source, survey: Any) -> NDArray[np.float64]:
-        from mull.merging.angles import products
+        from mull.merging.arithmetic.angles import products
 
         return products(source)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        from mull.merging.angles import arc
+        from mull.merging.arithmetic.angles import arc
 
         factors = arc(measured, coefficient, self.linear_above)
         return Interpolation(coefficient) if factors is None else Combination(factors)
@@ -75,12 +75,12 @@ class NuSlerp(Method):
         return self.per == "tensor"
 
     def measure(self, source: Source, survey: Any) -> NDArray[np.float64] | None:
-        from mull.merging.angles import products
+        from mull.merging.arithmetic.angles import products
 
         return products(source) if self.measures else None
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        from mull.merging.angles import arc
+        from mull.merging.arithmetic.angles import arc
 
         if measured is None:
             return RowArcs(coefficient, self.linear_above, row_length(source.shape))
@@ -101,8 +101,8 @@ class RowArcs:
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch
 
-        from mull.merging import compiled
-        from mull.merging.angles import arc_of_rows, products_of_rows
+        from mull.merging.arithmetic import compiled
+        from mull.merging.arithmetic.angles import arc_of_rows, products_of_rows
 
         factors = arc_of_rows(products_of_rows(models, base, self.align), self.lam, self.linear_above)
         inputs = compiled.inputs(models, base)

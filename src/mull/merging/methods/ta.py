@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_weights
-from mull.merging.operations import Combination, Operation
-from mull.merging.source import Source
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mull.merging.arithmetic.operations import Combination, Operation
+from mull.merging.arithmetic.source import Each, Source
 from mull.merging.methods.base import Method, check_choice, check_share, check_weights
-from mull.merging.operations import Combination, Operation
-from mull.merging.source import Each, Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class Ties(Method):
         count = sum(source.count for source in sources)
         if self.trim == "tensor" or self.density == 1 or not count:
             return None
-        from mull.merging.order import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
 
         kept = largest_kept(count, self.density)
         return tuple(kth_largest(sources, [(Change(m), kept) for m in range(sources[0].number)], each))
 
     def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
-        from mull.merging.order import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
 
         if self.trim == "model" or self.density == 1 or not source.count:
             return survey or ()

@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from mull.analysis.frontier import non_dominated, points_of
+from mull.analysis.stages import stages_of_samples
 from mull.reports.export import encode
+from mull.reports.figures.frontier import frontier_figure
+from mull.reports.figures.render import pdf, svg
 from mull.reports.files import whole_folder, write_atomically
-from mull.reports.frontier_figure import frontier_figure
 from mull.reports.paper import names
 from mull.reports.paper.figures import Swept, ablation_figure, decoding_figure, dynamics_figure
 from mull.reports.paper.further import further_tables
@@ -19,12 +22,9 @@ from mull.reports.paper.page import Drawn, page
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
 from mull.reports.paper.table import Table
 from mull.reports.paper.tables import paper_tables, scope, spread_words
-from mull.reports.render import pdf, svg
 from mull.reports.slugs import slugs
-from mull.study.frontier import non_dominated, points_of
-from mull.study.stages import stages_of_samples
-from mull.sweeps.kinds import StudyKind, lambda_of
-from mull.sweeps.published import PUBLISHED, benchmark_title, published_sweep
+from mull.runs.kinds import StudyKind, lambda_of
+from mull.runs.published import PUBLISHED, benchmark_title, published_sweep
 
 SUFFIXES = {"figures": (".svg", ".pdf"), "tables": (".tex", ".csv", ".parquet", ".md")}
 _FRONTIER = (460, 300)

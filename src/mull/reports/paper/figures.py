@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 import altair as alt
 
+from mull.analysis.metrics import Estimate, SettingMetrics
+from mull.analysis.stages import Stages
+from mull.analysis.tables import PublishedRow, published
+from mull.reports.figures.panels import Z95, Curve, CurvePoint, Panel, draw
+from mull.reports.figures.theme import THEMES, Theme, Variant
 from mull.reports.format import common_k, stage_bounds
-from mull.reports.panels import Z95, Curve, CurvePoint, Panel, draw
 from mull.reports.paper import names
 from mull.reports.paper.runs import Arena, Run
 from mull.reports.paper.tables import decoding_grid
-from mull.reports.theme import THEMES, Theme, Variant
-from mull.study.metrics import Estimate, SettingMetrics
-from mull.study.stages import Stages
-from mull.study.tables import PublishedRow, published
-from mull.sweeps.published import PUBLISHED, benchmark_title, published_setting
+from mull.runs.published import PUBLISHED, benchmark_title, published_setting
 
 WIDTH = 560
 """Pixels of a figure's panels and what lies between them; 11 of them are 8.5 points at 16 cm."""

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from mull.analysis.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences
+from mull.analysis.metrics import KINDS, SettingMetrics
+from mull.analysis.paired import PairedDifference, holm
+from mull.analysis.records import Sample
 from mull.errors import MullError, nearest
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
 from mull.reports.paper.tables import ERRORS, measured, scope
-from mull.study.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences
-from mull.study.metrics import KINDS, SettingMetrics
-from mull.study.paired import PairedDifference, holm
-from mull.study.records import Sample
-from mull.sweeps.kinds import StudyKind
-from mull.sweeps.published import SOURCE, benchmark_title
+from mull.runs.kinds import StudyKind
+from mull.runs.published import SOURCE, benchmark_title
 
 
 class Section(NamedTuple):

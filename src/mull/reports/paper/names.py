@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from mull.analysis.by_question import Metric
+from mull.analysis.metrics import SettingMetrics
 from mull.reports.paper.runs import OWN_INSTRUCT, Run
-from mull.study.by_question import Metric
-from mull.study.metrics import SettingMetrics
-from mull.sweeps.kinds import StudyKind
+from mull.runs.kinds import StudyKind
 
 _ORDER = (
     *("Instruct", "Instruct, sampled as MI", "Thinking", "TA", "TA-Base", "TIES", "TIES-Base", "DARE", "DARE-Base"),

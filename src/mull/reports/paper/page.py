@@ -9,12 +9,12 @@ from string import Template
 from typing import NamedTuple
 
 from mull import __version__
+from mull.reports.figures.render import Figure, inline_svg, resource
+from mull.reports.figures.theme import Variant
 from mull.reports.paper.markup import html
 from mull.reports.paper.missing import Missing
 from mull.reports.paper.runs import Run, Studies
 from mull.reports.paper.table import Table
-from mull.reports.render import Figure, inline_svg, resource
-from mull.reports.theme import Variant
 
 
 class Drawn(NamedTuple):
@@ -41,9 +41,9 @@ def page(
         sections.append(_section("missing", "What these runs do not hold", _lacking(lacking)))
         others.insert(0, ("missing", "What is missing"))
     sections.append(_section("runs", "The runs", _runs(runs)))
-    return Template(resource("paper.html")).substitute(
-        css=resource("page.css"),
-        js=resource("page.js"),
+    return Template(resource("paper/paper.html")).substitute(
+        css=resource("html/page.css"),
+        js=resource("html/page.js"),
         title=escape(_pair(runs)),
         scope=f"{len(runs)} run{'s' if len(runs) > 1 else ''} · {sum(len(run.samples) for run in runs):,} responses",
         banner=_banner(runs),

@@ -9,13 +9,13 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from mull.analysis.by_question import Scored, by_question, fewest_samples
+from mull.analysis.metrics import SettingMetrics, metrics
+from mull.analysis.records import Sample
 from mull.errors import MullError
-from mull.study.by_question import Scored, by_question, fewest_samples
-from mull.study.metrics import SettingMetrics, metrics
-from mull.study.records import Sample
-from mull.sweeps.kinds import StudyKind, kind_of, lambda_of
-from mull.sweeps.plan import differences
-from mull.sweeps.store import RunStore
+from mull.runs.kinds import StudyKind, kind_of, lambda_of
+from mull.runs.plan import differences
+from mull.runs.store import RunStore
 
 OWN_INSTRUCT = "instruct, own sampling"
 """Label of the Instruct end where a sweep of its own samples it differently, as the paper does."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars
 
-from mull.study.by_question import Mark
+from mull.analysis.by_question import Mark
 
 NEAR = {"near-best": "†", "near-second": "‡"}
 """Signs of a value that is no clear best or second."""

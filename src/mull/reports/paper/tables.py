@@ -8,16 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from mull.analysis.by_question import Mark, Metric, differences, leaders
+from mull.analysis.metrics import Estimate, SettingMetrics
+from mull.analysis.paired import paired_mean
+from mull.analysis.tables import PublishedRow
 from mull.reports.format import at, common_k, per_question
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
-from mull.study.by_question import Mark, Metric, differences, leaders
-from mull.study.metrics import Estimate, SettingMetrics
-from mull.study.paired import paired_mean
-from mull.study.tables import PublishedRow
-from mull.sweeps.kinds import StudyKind, lambda_of
-from mull.sweeps.published import (
+from mull.runs.kinds import StudyKind, lambda_of
+from mull.runs.published import (
     LAYERS,
     PUBLISHED,
     benchmark_title,

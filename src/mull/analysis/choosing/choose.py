@@ -1,0 +1,184 @@
+"""Choosing a setting: the most accurate within a budget of tokens, or the cheapest above a floor of accuracy.
+
+Knows measured settings only and draws no curve through them: tokens are not monotone in λ (Wu et al. 2025, arXiv
+2510.10977: on IFEval 1174 → 6492 → 1445 → 2091), so what meets a budget may lie in several pieces.
+
+The rule. Among the settings whose estimate meets the constraint, the best by the goal; of those within one standard
+error of the best, paired by question, the one that is better on the other scale, tokens or accuracy (the rule of
+Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). Ties are called so by the 95 % interval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from mull.analysis.choosing.options import ROUNDING, Goal, Option, measure, option_of
+from mull.analysis.choosing.tally import Resampled, Tally, with_error
+from mull.analysis.metrics import Estimate
+from mull.analysis.paired import PairedDifference
+from mull.analysis.records import Sample
+
+FOLDS = 5
+
+
+class Rival(NamedTuple):
+    """Another feasible setting against the chosen one, differences as chosen − rival, paired by question.
+
+    Intervals are 95 % for all rivals together (Bonferroni).
+    """
+
+    setting: str
+    accuracy: PairedDifference
+    """Fractions 0–1."""
+    tokens: PairedDifference
+    verdict: Literal["beaten", "tie", "better"]
+    """By the goal's value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen, from what, and how surely."""
+
+    goal: Goal
+    pick: Option | None
+    """None where no setting meets the constraint."""
+    nearest: Option | None
+    """Then the setting that misses it by least."""
+    options: Sequence[Option]
+    """All settings, by λ."""
+    rivals: Sequence[Rival]
+    """The other feasible settings, closest first by the goal's value."""
+    confidence: float
+    """Share 0–1 of resamples of the questions in which the pick is feasible and loses at most `TOLERANCE`."""
+    loss: float
+    """Mean over resamples of what the best feasible setting is ahead of the pick, in the value's unit: what knowing
+    everything would gain (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
+    fresh: tuple[Estimate, Estimate] | None = None
+    """Accuracy and tokens on questions that were not used to choose: each fifth by the choice of the other four."""
+
+    @property
+    def feasible_runs(self) -> list[list[str]]:
+        """The feasible settings in runs of neighbours along λ: several where the feasible λ do not hang together."""
+        runs: list[list[str]] = []
+        before = False
+        for option in self.options:
+            if option.feasible:
+                runs = [*runs[:-1], [*runs[-1], option.setting]] if before else [*runs, [option.setting]]
+            before = option.feasible
+        return runs
+
+
+def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: int = 0) -> Choice:
+    """The choice among all settings in `samples`, which are of one benchmark.
+
+    `fresh`: also estimate what is chosen on questions that were left out of choosing (`Choice.fresh`). Raises
+    `MullError` for no samples and for samples of several benchmarks.
+    """
+    tally = Tally.of(samples, goal.max_tokens)
+    options = measure(samples, goal)
+    picked = decide(options, goal, lambda a, b: value_difference(tally, goal, a, b).error)
+    if picked is None:
+        nearest = max(options, key=lambda option: (option.slack.value, option.accuracy.value))
+        return Choice(
+            goal=goal, pick=None, nearest=nearest, options=options, rivals=[], confidence=math.nan, loss=math.nan
+        )
+    confidence, loss = certainty(tally.resample(seed=seed), goal, picked)
+    return Choice(
+        goal=goal,
+        pick=options[picked],
+        nearest=None,
+        options=options,
+        rivals=_rivals(tally, options, goal, picked),
+        confidence=confidence,
+        loss=loss,
+        fresh=_fresh(samples, goal) if fresh else None,
+    )
+
+
+def decide(options: Sequence[Option], goal: Goal, error: Callable[[int, int], float]) -> int | None:
+    """Position of the chosen option, None where none is feasible; NaN accuracies and tokens are passed over.
+
+    `error(a, b)`: standard error of the difference of the goal's value between two options; a NaN counts as 0.
+    """
+    feasible = [
+        i
+        for i, o in enumerate(options)
+        if o.feasible and not (math.isnan(o.accuracy.value) or math.isnan(o.tokens.value))
+    ]
+    if not feasible:
+        return None
+
+    def order(i: int) -> tuple[float, float]:
+        accuracy, tokens = options[i].accuracy.value, options[i].tokens.value
+        return goal.value(accuracy, tokens), goal.second(accuracy, tokens)
+
+    best = max(feasible, key=order)
+
+    def close(i: int) -> bool:
+        allowed = error(best, i) if i != best else 0.0
+        return order(best)[0] - order(i)[0] <= (0.0 if math.isnan(allowed) else allowed) + ROUNDING
+
+    return max(filter(close, feasible), key=lambda i: (order(i)[1], order(i)[0]))
+
+
+def certainty(drawn: Resampled, goal: Goal, picked: int) -> tuple[float, float]:
+    """`Choice.confidence` and `Choice.loss` of option `picked`."""
+    value_RS, feasible_RS = valued(drawn, goal)
+    own_R = goal.value(drawn.accuracy[:, picked], drawn.tokens[:, picked])
+    ahead_R = np.maximum(value_RS.max(axis=1), own_R) - own_R
+    tolerance = goal.tolerance(float(np.nanmean(drawn.tokens[:, picked])))
+    return float(np.mean(feasible_RS[:, picked] & (ahead_R <= tolerance))), float(np.nanmean(ahead_R))
+
+
+def valued(drawn: Resampled, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
+    """The goal's value [R, S] of each setting in each resample, −inf where it is not feasible there, and whether."""
+    feasible_RS = goal.slack(*drawn) >= -ROUNDING  # NaN compares false
+    return np.where(feasible_RS, goal.value(drawn.accuracy, drawn.tokens), -np.inf), feasible_RS
+
+
+def value_difference(tally: Tally, goal: Goal, a: int, b: int) -> PairedDifference:
+    """The goal's value of setting `a` − that of `b`."""
+    if goal.min_accuracy is None:
+        return tally.accuracy_difference(a, b)
+    return tally.token_difference(b, a)
+
+
+def _rivals(tally: Tally, options: Sequence[Option], goal: Goal, picked: int) -> list[Rival]:
+    others = [i for i, option in enumerate(options) if option.feasible and i != picked]
+    found: list[tuple[float, Rival]] = []
+    for i in others:
+        both = (tally.accuracy_difference(picked, i), tally.token_difference(picked, i))
+        accuracy, tokens = (with_error(each, each.error, len(others)) for each in both)
+        ahead = with_error(
+            value_difference(tally, goal, picked, i),
+            (accuracy if goal.min_accuracy is None else tokens).error,
+            len(others),
+        )
+        verdict = "tie" if ahead.tie else "beaten" if ahead.difference > 0 else "better"
+        found.append((ahead.difference, Rival(options[i].setting, accuracy, tokens, verdict)))
+    return [rival for _, rival in sorted(found, key=lambda each: each[0])]
+
+
+def _fresh(samples: Sequence[Sample], goal: Goal) -> tuple[Estimate, Estimate] | None:
+    """See `Choice.fresh`; None with fewer than two questions a fold, or where a fold has nothing feasible."""
+    questions = sorted({sample.question for sample in samples})
+    if len(questions) < 2 * FOLDS:
+        return None
+    fold = {question: i % FOLDS for i, question in enumerate(questions)}
+    kept: list[Sample] = []
+    for left_out in range(FOLDS):
+        tally_samples = [sample for sample in samples if fold[sample.question] != left_out]
+        tally = Tally.of(tally_samples, goal.max_tokens)
+        options = measure(tally_samples, goal)
+        picked = decide(options, goal, lambda a, b, tally=tally: value_difference(tally, goal, a, b).error)
+        if picked is None:
+            return None
+        chosen = options[picked].setting
+        kept += [sample for sample in samples if fold[sample.question] == left_out and sample.setting == chosen]
+    measured = option_of(kept, goal)
+    return measured.accuracy, measured.tokens

@@ -1,0 +1,356 @@
+"""Head-room: what knowing the question could gain over one λ for all, before any way of knowing is built.
+
+Two oracles choose a setting for each question from a run's own records, cross-fitted, so that no response counts which
+its choice was made by: *by stratum* (one setting for each difficulty class; fitted on four fifths of the questions,
+counted on the rest) and *by question* (fitted on half of a question's samples, counted on the other half). Both are
+compared with the static frontier: the best that settings chosen blindly can do, mixtures of two of them included,
+since tossing a coin between two λ needs no knowledge of the question either. The static frontier is drawn through the
+very responses that count, without cross-fitting, which favours it: a gain is rather under- than overstated. The oracle
+by question sees few samples of each question, which are shrunk towards those of its stratum; it is a lower bound of
+what perfect knowledge would gain.
+
+Axes: S settings, Q questions, G groups of questions, R resamples. Knows no estimator and no engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from mull.analysis.choosing.choose import FOLDS, decide, value_difference
+from mull.analysis.choosing.options import Goal, measure
+from mull.analysis.choosing.tally import Tally
+from mull.analysis.metrics import bootstrap
+from mull.analysis.records import Sample
+from mull.errors import MullError
+
+SHARES = (0.25, 0.5, 0.75, 1.0)
+"""Budgets that are compared, as shares of the tokens of the best static setting."""
+RESAMPLES = 2000
+PRIOR = 2.0
+"""So many responses a question's stratum counts beside the question's own, where λ is chosen by question."""
+
+Kind = Literal["stratum", "question"]
+
+
+class Interval(NamedTuple):
+    """A value with its 95 % interval: 2.5 and 97.5 % quantiles over resamples of the questions."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Gain(NamedTuple):
+    """An oracle beside the static frontier at one budget."""
+
+    share: float
+    """The budget, as a share of the tokens of the best static setting."""
+    tokens: float
+    """What the oracle really spent per response."""
+    accuracy: float
+    """Mean@k of the oracle, 0–1."""
+    static: float
+    """Accuracy of the static frontier at the same tokens."""
+    gain: Interval
+    """`accuracy` − `static`."""
+
+
+class Saving(NamedTuple):
+    """An oracle that aims at the accuracy of the best static setting with as few tokens as it can."""
+
+    tokens: float
+    accuracy: float
+    saved: Interval
+    """Share of that setting's tokens."""
+    difference: Interval
+    """Accuracy less that setting's, paired by question."""
+
+
+class Oracle(NamedTuple):
+    """What one way of knowing the question would gain."""
+
+    kind: Kind
+    gains: Sequence[Gain]
+    """By rising budget; one that buys no more than the one before is left out."""
+    saving: Saving
+
+    @property
+    def pays(self) -> bool:
+        """Whether λ per query could pay: an accuracy surely higher at half the budget, or tokens surely saved by an
+        accuracy that is not surely lower."""
+        half = next((gain.gain.low > 0 for gain in self.gains if gain.share == 0.5), False)
+        return half or (self.saving.saved.low > 0 and self.saving.difference.high >= 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headroom:
+    """The head-room of one run."""
+
+    settings: Sequence[str]
+    questions: int
+    left_out: int
+    """Questions without two responses under every setting."""
+    best: str
+    """The best static setting: of those within one paired standard error of the most accurate, the one with the fewest
+    tokens."""
+    accuracy: float
+    tokens: float
+    oracles: Sequence[Oracle]
+    allotted: Mapping[str, Mapping[str, float]]
+    """Stratum → setting → share of its questions, as the oracle by stratum spends half the budget (all questions)."""
+
+
+def headroom(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int = 0) -> Headroom:
+    """The head-room of λ per query in the samples of one benchmark, over all settings that have a λ.
+
+    Raises `MullError` for fewer than two λ, fewer than `2 · FOLDS` questions that have two responses under each, and
+    several benchmarks.
+    """
+    samples = [sample for sample in samples if sample.lam is not None]
+    halves = [[sample for sample in samples if sample.index % 2 == half] for half in (0, 1)]
+    settings = {sample.setting for sample in samples}
+    if len(settings) < 2:
+        raise MullError(f"head-room needs two λ at least, the run has {len(settings)}", "sweep a grid of λ first")
+    whole = _complete(halves, settings)
+    questions = len({sample.question for sample in samples})
+    if len(whole) < 2 * FOLDS:
+        raise MullError(
+            f"head-room needs {2 * FOLDS} questions with two responses under every λ, the run has {len(whole)}",
+            "sweep with -k 2 or more, or let the run finish",
+        )
+    samples = [sample for sample in samples if sample.question in whole]
+    records = _Records.of(samples)
+    best = _best_static(samples)
+    drawn_RQ = bootstrap(len(whole), resamples, seed)
+    judge = _Judge(records, best, drawn_RQ)
+    kinds: list[Kind] = ["stratum", "question"] if len(set(records.strata)) > 1 else ["question"]
+    budget = float(records.tokens[best].mean())
+    allotted = _spend(records, budget / 2, None) if "stratum" in kinds else np.zeros((0, 0))
+    return Headroom(
+        settings=records.settings,
+        questions=len(whole),
+        left_out=questions - len(whole),
+        best=records.settings[best],
+        accuracy=float(records.correct[best].mean()),
+        tokens=budget,
+        oracles=[judge.oracle(kind) for kind in kinds],
+        allotted={
+            stratum: {name: float(w) for name, w in zip(records.settings, weights, strict=True) if w > 1e-9}
+            for stratum, weights in zip(sorted(set(records.strata)), allotted, strict=False)
+        },
+    )
+
+
+def allocate(
+    accuracy_GS: np.ndarray,
+    tokens_GS: np.ndarray,
+    weight_G: np.ndarray,
+    *,
+    budget: float = math.inf,
+    target: float = math.inf,
+) -> np.ndarray:
+    """How often each group should take each setting: weights [G, S], rows summing to 1.
+
+    Maximises mean accuracy within a mean `budget` of tokens, or stops as soon as the mean accuracy reaches `target`;
+    every group has its cheapest setting at least. The fractional multiple-choice knapsack, exact: the steps along each
+    group's concave frontier, best accuracy per token first (Sinha & Zoltners 1979, Operations Research 27:503). At
+    most one group ends up between two settings.
+    """
+    share_G = weight_G / weight_G.sum()
+    weights_GS = np.zeros_like(accuracy_GS, dtype=float)
+    steps: list[tuple[float, int, int, int]] = []
+    tokens = accuracy = 0.0
+    for g, (right_S, cost_S) in enumerate(zip(accuracy_GS, tokens_GS, strict=True)):
+        corners = frontier(cost_S, right_S)
+        weights_GS[g, corners[0]] = 1.0
+        tokens += share_G[g] * cost_S[corners[0]]
+        accuracy += share_G[g] * right_S[corners[0]]
+        for a, b in itertools.pairwise(corners):
+            steps.append((-(right_S[b] - right_S[a]) / (cost_S[b] - cost_S[a]), g, a, b))
+    for _, g, a, b in sorted(steps):
+        cost = share_G[g] * (tokens_GS[g, b] - tokens_GS[g, a])
+        gain = share_G[g] * (accuracy_GS[g, b] - accuracy_GS[g, a])
+        part = float(np.clip(min((budget - tokens) / cost, (target - accuracy) / gain), 0.0, 1.0))
+        weights_GS[g, a], weights_GS[g, b] = 1.0 - part, part
+        tokens, accuracy = tokens + part * cost, accuracy + part * gain
+        if part < 1.0:
+            break
+    return weights_GS
+
+
+def frontier(tokens_S: np.ndarray, accuracy_S: np.ndarray) -> list[int]:
+    """Settings at the corners of the upper concave hull of accuracy over tokens, by rising tokens and accuracy.
+
+    Between two corners lie the mixtures of both; what costs more than the most accurate setting is no corner.
+    """
+    corners: list[int] = []
+    for i in sorted(range(len(tokens_S)), key=lambda i: (tokens_S[i], -accuracy_S[i])):
+        if corners and accuracy_S[i] <= accuracy_S[corners[-1]]:
+            continue
+        while len(corners) > 1:
+            a, b = corners[-2:]
+            slope = (accuracy_S[b] - accuracy_S[a]) / (tokens_S[b] - tokens_S[a])
+            if (accuracy_S[i] - accuracy_S[a]) < slope * (tokens_S[i] - tokens_S[a]):
+                break
+            corners.pop()
+        corners.append(i)
+    return corners
+
+
+@dataclass(frozen=True)
+class _Records:
+    """Means over the samples of each setting and question: arrays [S, Q], and over either half of them [2, S, Q]."""
+
+    settings: Sequence[str]
+    strata: Sequence[str]
+    """Of each question."""
+    half_count: float
+    """Responses of a question and setting in either half, on average."""
+    correct: np.ndarray
+    tokens: np.ndarray
+    half_correct: np.ndarray
+    half_tokens: np.ndarray
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample]) -> _Records:
+        tallies = [
+            Tally.of(rows)
+            for rows in (samples, *([sample for sample in samples if sample.index % 2 == half] for half in (0, 1)))
+        ]
+        right, cost = ([t.correct / t.count for t in tallies], [t.tokens / t.count for t in tallies])
+        stratum = {sample.question: sample.stratum for sample in samples}
+        return cls(
+            tallies[0].settings,
+            [stratum[question] for question in sorted(stratum)],  # as `Tally` has them
+            float(tallies[0].count.mean() / 2),
+            right[0],
+            cost[0],
+            np.stack(right[1:]),
+            np.stack(cost[1:]),
+        )
+
+
+class _Judge:
+    """Counts oracles beside the static frontier, in the run itself and in resamples of its questions."""
+
+    def __init__(self, records: _Records, best: int, drawn_RQ: np.ndarray) -> None:
+        self.records = records
+        self.best = best
+        self.share_RQ = np.vstack([np.ones(drawn_RQ.shape[1]), drawn_RQ])  # the run itself comes first
+        self.share_RQ = self.share_RQ / self.share_RQ.sum(axis=1, keepdims=True)
+        right_RS, cost_RS = self.share_RQ @ records.correct.T, self.share_RQ @ records.tokens.T
+        corners = [frontier(cost, right) for cost, right in zip(cost_RS, right_RS, strict=True)]
+        self.static = [(c[f], r[f]) for f, c, r in zip(corners, cost_RS, right_RS, strict=True)]
+        self.best_right_R, self.best_cost_R = right_RS[:, best], cost_RS[:, best]
+
+    def oracle(self, kind: Kind) -> Oracle:
+        counted = _by_stratum if kind == "stratum" else _by_question
+        budget = float(self.best_cost_R[0])
+        cheapest = float(self.static[0][0][0])
+        shares = [share for share in SHARES if share * budget >= cheapest]
+        gains = [self._gain(share, counted(self.records, share * budget, None)) for share in shares]
+        aimed = self._saving(counted(self.records, math.inf, self.best))
+        spent = [gain for i, gain in enumerate(gains) if i == 0 or gain.tokens > gains[i - 1].tokens]
+        return Oracle(kind, spent, aimed)
+
+    def _gain(self, share: float, counted: tuple[np.ndarray, np.ndarray]) -> Gain:
+        right_R, cost_R = (self.share_RQ @ values for values in counted)
+        static_R = np.array([np.interp(cost, *static) for cost, static in zip(cost_R, self.static, strict=True)])
+        return Gain(share, float(cost_R[0]), float(right_R[0]), float(static_R[0]), _interval(right_R - static_R))
+
+    def _saving(self, counted: tuple[np.ndarray, np.ndarray]) -> Saving:
+        right_R, cost_R = (self.share_RQ @ values for values in counted)
+        saved, difference = _interval(1 - cost_R / self.best_cost_R), _interval(right_R - self.best_right_R)
+        return Saving(float(cost_R[0]), float(right_R[0]), saved, difference)
+
+
+def _interval(value_R: np.ndarray) -> Interval:
+    low, high = np.quantile(value_R[1:], [0.025, 0.975])
+    return Interval(float(value_R[0]), float(low), float(high))
+
+
+def _by_stratum(records: _Records, budget: float, best: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and tokens [Q] of each question under the settings that the other folds' strata chose."""
+    names = sorted(set(records.strata))
+    stratum_Q = np.array([names.index(stratum) for stratum in records.strata])
+    fold_Q = np.empty(len(stratum_Q), dtype=int)
+    for stratum in range(len(names)):  # each fold holds its share of every stratum
+        members = np.flatnonzero(stratum_Q == stratum)
+        fold_Q[members] = np.arange(members.size) % FOLDS
+    weights_QS = np.empty((len(stratum_Q), len(records.settings)))
+    for fold in range(FOLDS):
+        weights_GS = _spend(records, budget, best, fold_Q != fold)
+        weights_QS[fold_Q == fold] = weights_GS[stratum_Q[fold_Q == fold]]
+    return _counted(weights_QS, records.correct), _counted(weights_QS, records.tokens)
+
+
+def _spend(records: _Records, budget: float, best: int | None, kept_Q: np.ndarray | None = None) -> np.ndarray:
+    """`allocate` by stratum [G, S] on the questions `kept_Q`; with `best`, to reach that setting's accuracy there.
+
+    A stratum without kept questions takes what all questions together would.
+    """
+    strata = np.array(records.strata)
+    kept_Q = np.ones(strata.size, dtype=bool) if kept_Q is None else kept_Q
+    groups = [kept_Q & (strata == stratum) for stratum in sorted(set(records.strata))]
+    groups = [group if group.any() else kept_Q for group in groups]
+    right_GS = np.stack([records.correct[:, group].mean(axis=1) for group in groups])
+    cost_GS = np.stack([records.tokens[:, group].mean(axis=1) for group in groups])
+    target = math.inf if best is None else float(records.correct[best, kept_Q].mean())
+    return allocate(right_GS, cost_GS, np.array([group.sum() for group in groups]), budget=budget, target=target)
+
+
+def _by_question(records: _Records, budget: float, best: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy and tokens [Q] of each question under the settings that the other half of its samples chose."""
+    found = []
+    for fitted, counted in ((0, 1), (1, 0)):
+        right_QS, cost_QS = (_shrunk(records, values[fitted]) for values in (records.half_correct, records.half_tokens))
+        target = math.inf if best is None else float(right_QS[:, best].mean())
+        weights_QS = allocate(right_QS, cost_QS, np.ones(len(right_QS)), budget=budget, target=target)
+        found.append(
+            (_counted(weights_QS, records.half_correct[counted]), _counted(weights_QS, records.half_tokens[counted]))
+        )
+    (right_a, cost_a), (right_b, cost_b) = found
+    return (right_a + right_b) / 2, (cost_a + cost_b) / 2
+
+
+def _shrunk(records: _Records, values_SQ: np.ndarray) -> np.ndarray:
+    """Each question's values [Q, S], drawn towards the mean of its stratum as `PRIOR` more responses would."""
+    strata = np.array(records.strata)
+    prior_SQ = np.empty_like(values_SQ)
+    for stratum in set(records.strata):
+        prior_SQ[:, strata == stratum] = values_SQ[:, strata == stratum].mean(axis=1, keepdims=True)
+    own = records.half_count / (records.half_count + PRIOR)
+    return (own * values_SQ + (1 - own) * prior_SQ).T
+
+
+def _counted(weights_QS: np.ndarray, values_SQ: np.ndarray) -> np.ndarray:
+    return (weights_QS * values_SQ.T).sum(axis=1)
+
+
+def _complete(halves: Sequence[Sequence[Sample]], settings: set[str]) -> set[str]:
+    """Questions with a response of either half under every setting."""
+    kept: set[str] | None = None
+    for rows in halves:
+        answered: dict[str, set[str]] = {}
+        for sample in rows:
+            answered.setdefault(sample.question, set()).add(sample.setting)
+        whole = {question for question, found in answered.items() if found == settings}
+        kept = whole if kept is None else kept & whole
+    return kept or set()
+
+
+def _best_static(samples: Sequence[Sample]) -> int:
+    """Position in `Tally.settings` of `Headroom.best`, by the rule of `mull.analysis.choosing.choose`."""
+    goal = Goal(max_tokens=1e18)
+    tally = Tally.of(samples)
+    error: Callable[[int, int], float] = lambda a, b: value_difference(tally, goal, a, b).error  # noqa: E731
+    options = measure(samples, goal)
+    picked = decide(options, goal, error)
+    assert picked is not None
+    return tally.settings.index(options[picked].setting)

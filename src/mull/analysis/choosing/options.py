@@ -1,0 +1,167 @@
+"""What is asked for when a setting is chosen, and the settings to choose from, measured or published.
+
+Knows no way of choosing (`mull.analysis.choosing.choose`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtr
+
+from mull.analysis.metrics import Estimate, clustered_mean, clustered_quantile
+from mull.analysis.records import Sample
+from mull.analysis.tables import PublishedRow
+from mull.errors import MullError
+
+ROUNDING = 1e-9
+TOLERANCE = 0.01
+"""Differences this small do not matter: a fraction of accuracy, or of tokens relative to the chosen setting's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Goal:
+    """What is asked for: either `max_tokens`, on the mean or on a quantile, or `min_accuracy`."""
+
+    max_tokens: float | None = None
+    """Most tokens per response."""
+    quantile: float | None = None
+    """This share of the responses must keep to `max_tokens`; None: the mean must."""
+    min_accuracy: float | None = None
+    """Least Mean@k, 0–1."""
+
+    def __post_init__(self) -> None:
+        if (self.max_tokens is None) == (self.min_accuracy is None):
+            raise MullError("a choice needs a budget or a floor", "give either --max-tokens or --min-accuracy")
+        if self.max_tokens is not None and not 0 < self.max_tokens < math.inf:
+            raise MullError(f"the budget must be positive, got {self.max_tokens:g} tokens")
+        if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
+            raise MullError(f"min-accuracy must lie in [0, 1], got {self.min_accuracy:g}", "0.8 stands for 80 %")
+        if self.quantile is not None and self.max_tokens is None:
+            raise MullError("a quantile belongs to a budget of tokens", "give --max-tokens too")
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            raise MullError(
+                f"the quantile must lie in (0, 1), got {self.quantile:g}", "0.95 = all but 5 % of responses"
+            )
+
+    def value(self, accuracy: Any, tokens: Any) -> Any:
+        """What to maximise: accuracy (0–1), or minus tokens; numbers or arrays."""
+        return accuracy if self.min_accuracy is None else -tokens
+
+    def second(self, accuracy: Any, tokens: Any) -> Any:
+        """What to maximise among equals."""
+        return -tokens if self.min_accuracy is None else accuracy
+
+    def slack(self, accuracy: Any, tokens: Any, within: Any) -> Any:
+        """How far the constraint is met, negative where it is not: tokens, or a share 0–1; numbers or arrays.
+
+        A quantile q is at most the budget just where the share `within` the budget is at least q.
+        """
+        if self.max_tokens is None:
+            return accuracy - self.min_accuracy
+        return self.max_tokens - tokens if self.quantile is None else within - self.quantile
+
+    def tolerance(self, tokens: float) -> float:
+        """The difference of values that does not matter, for a setting of so many tokens."""
+        return TOLERANCE if self.min_accuracy is None else TOLERANCE * tokens
+
+    def words(self) -> str:
+        """As in "at most 1,500 tokens on average"."""
+        if self.max_tokens is None:
+            return f"at least {100 * (self.min_accuracy or 0):g} % right"
+        how = "on average" if self.quantile is None else f"in {100 * self.quantile:g} % of responses"
+        return f"at most {self.max_tokens:,g} tokens {how}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One setting to choose from, with standard errors clustered by question."""
+
+    setting: str
+    lam: float | None
+    accuracy: Estimate
+    """Mean@k, 0–1."""
+    tokens: Estimate
+    """Mean per response."""
+    cost: Estimate
+    """The tokens that a budget bounds: the mean, or the quantile."""
+    slack: Estimate
+    """`Goal.slack`: the setting meets the constraint where it is not negative."""
+    samples: int = 0
+    questions: int = 0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the estimate meets the constraint."""
+        return self.slack.value >= -ROUNDING
+
+    @property
+    def chance(self) -> float:
+        """Probability 0–1 that the constraint is met, by Student's t on the slack; NaN without an error."""
+        value, error = self.slack
+        if math.isnan(error) or self.questions < 2:
+            return math.nan
+        return float(stdtr(self.questions - 1, value / error)) if error > 0 else float(self.feasible)
+
+
+def measure(samples: Sequence[Sample], goal: Goal) -> list[Option]:
+    """Every setting as an option, by rising λ, those without λ last."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.setting, []).append(sample)
+    found = [option_of(rows, goal) for rows in groups.values()]
+    return sorted(found, key=lambda o: (o.lam is None, o.lam or 0.0, o.setting))
+
+
+def options_of_table(rows: Sequence[PublishedRow], goal: Goal) -> list[Option]:
+    """The rows with a λ of one benchmark's published table, without errors. Quantiles are not published."""
+    nan = math.nan
+    return [
+        Option(
+            setting=f"{row.lam:g}",
+            lam=row.lam,
+            accuracy=Estimate(row.mean_at_k, nan),
+            tokens=Estimate(row.tokens, nan),
+            cost=Estimate(row.tokens, nan),
+            slack=Estimate(goal.slack(row.mean_at_k, row.tokens, nan), nan),
+        )
+        for row in sorted((row for row in rows if row.lam is not None), key=lambda row: row.lam or 0.0)
+    ]
+
+
+def option_of(rows: Sequence[Sample], goal: Goal) -> Option:
+    """The samples of one setting as an option; in `Choice.fresh`, of what was chosen for each question."""
+    number: dict[str, int] = {}
+    cluster = np.array([number.setdefault(row.question, len(number)) for row in rows])
+    right = np.array([row.correct for row in rows], dtype=float)
+    tokens = np.array([row.tokens for row in rows], dtype=float)
+    accuracy, mean = _share(right, cluster), clustered_mean(tokens, cluster)
+    within, cost = Estimate(math.nan, math.nan), mean
+    if goal.quantile is not None:
+        within = _share(tokens <= (goal.max_tokens or 0.0), cluster)
+        value = float(np.quantile(tokens, goal.quantile, method="inverted_cdf"))
+        cost = Estimate(value, clustered_quantile(tokens, cluster, goal.quantile).error)
+    constrained = mean if goal.quantile is None else within
+    return Option(
+        setting=rows[0].setting,
+        lam=rows[0].lam,
+        accuracy=accuracy,
+        tokens=mean,
+        cost=cost,
+        slack=Estimate(
+            goal.slack(accuracy.value, mean.value, within.value),
+            accuracy.error if goal.max_tokens is None else constrained.error,
+        ),
+        samples=len(rows),
+        questions=len(number),
+    )
+
+
+def _share(values: np.ndarray, cluster: np.ndarray) -> Estimate:
+    """A share with its clustered error, at least the weight of one response: n of n is not certainty."""
+    share = clustered_mean(values, cluster)
+    return Estimate(share.value, max(share.error, 1 / values.size) if not math.isnan(share.error) else math.nan)

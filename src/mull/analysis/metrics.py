@@ -1,0 +1,239 @@
+"""Metrics of one benchmark per setting (a λ, or a merging method), each with its standard error.
+
+Pure functions on `Sample` records; knows no engine, no store, no λ grid. Standard errors are clustered by question,
+because the k samples of one question are not independent (Miller 2024, arXiv 2411.00640). A value or an error that
+is not defined is NaN. Comparisons of two settings live in `mull.analysis.paired` and are passed on here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.records import Sample
+from mull.errors import MullError
+from mull.thinking import ThinkingKind
+
+__all__ = [
+    "KINDS",
+    "Equivalence",
+    "Estimate",
+    "PairedDifference",
+    "SettingMetrics",
+    "bootstrap",
+    "by_stratum",
+    "clustered_mean",
+    "clustered_quantile",
+    "metrics",
+    "paired_difference",
+    "pass_at_k",
+    "vote",
+]
+
+Equivalence = Callable[[str, str], bool]
+"""Whether two answer strings mean the same answer."""
+
+KINDS: tuple[ThinkingKind, ...] = get_args(ThinkingKind)
+
+
+class Estimate(NamedTuple):
+    """A value and its standard error, both in the value's own unit; NaN where undefined."""
+
+    value: float
+    error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingMetrics:
+    """What one setting scored on one benchmark. Shares and accuracies are fractions 0–1."""
+
+    setting: str
+    lam: float | None
+    questions: int
+    samples: int
+    k: int
+    """The k of Pass@k: the fewest samples any question of this setting has, unless the caller chose it."""
+    mean_at_k: Estimate
+    """Mean correctness over all samples."""
+    pass_at_k: Estimate
+    """Chance that at least one of k samples is correct, mean over questions; NaN where a question has fewer."""
+    vote_at_k: Estimate
+    """Majority vote over all samples of a question, mean over questions."""
+    tokens: Estimate
+    """Mean generated tokens per response, thought included (Token #N)."""
+    tokens_p95: Estimate
+    """95th percentile of generated tokens per response."""
+    think_ratio: Estimate
+    """Share of responses that contain `</think>` (Think #R)."""
+    thinking: Mapping[ThinkingKind, Estimate]
+    """Share of each kind of thinking; the four add up to 1."""
+    truncation: Estimate
+    """Share of responses that hit the token limit."""
+    unanswered: Estimate
+    """Share of responses in which the grader found no answer, most of the cut-off ones among them."""
+
+
+def metrics(
+    samples: Sequence[Sample], k: int | None = None, equivalent: Equivalence | None = None
+) -> list[SettingMetrics]:
+    """The metrics of every setting in `samples`, ordered by λ (settings without λ last), then by label.
+
+    `k` is that of Pass@k. `equivalent` says which answer strings count as one answer in the vote; by default equal
+    strings do. Questions may have different numbers of samples (an unfinished run). Raises `MullError` if `k` is
+    below 1 or above the number of samples of every question.
+    """
+    by_setting: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_setting.setdefault(sample.setting, []).append(sample)
+    if k is not None:
+        _check_k(samples, k)
+    found = [_setting_metrics(rows, k, equivalent) for rows in by_setting.values()]
+    return sorted(found, key=lambda m: (m.lam is None, m.lam or 0.0, m.setting))
+
+
+def by_stratum(
+    samples: Sequence[Sample], k: int | None = None, equivalent: Equivalence | None = None
+) -> dict[str, list[SettingMetrics]]:
+    """`metrics` of each stratum of questions (difficulty class) apart, strata in sorted order."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.stratum, []).append(sample)
+    return {stratum: metrics(groups[stratum], k, equivalent) for stratum in sorted(groups)}
+
+
+@lru_cache(maxsize=65536)
+def pass_at_k(n: int, correct: int, k: int) -> float:
+    """Unbiased Pass@k of one question with `correct` right among `n` samples; NaN where k > n.
+
+    1 − C(n−c, k)/C(n, k) as the stable product 1 − ∏_{i=n−c+1}^{n} (1 − k/i)
+    (Chen et al. 2021, arXiv 2107.03374, eq. 1 and figure 3).
+    """
+    if k > n:
+        return math.nan
+    if n - correct < k:
+        return 1.0
+    return 1.0 - math.prod(1.0 - k / i for i in range(n - correct + 1, n + 1))
+
+
+def vote(answers: Sequence[str], correct: Sequence[bool], equivalent: Equivalence | None = None) -> float:
+    """Expected correctness of the majority answer of one question, 0–1.
+
+    Votes are counted per class of equivalent answers; a class is as correct as its samples are on average (all or
+    none, where grader and equivalence agree). A tie counts the mean over the tied classes, which is what breaking it
+    by a fair die would score. Empty answers do not vote; without any vote the score is 0. An equivalence need not be
+    transitive: an answer joins the first class, in order of appearance, whose first member it equals.
+    """
+    tally: dict[str, list[int]] = {}  # first member of a class -> [votes, correct votes]
+    seen: dict[str, str] = {}
+    for answer, right in zip(answers, correct, strict=True):
+        name = answer.strip()
+        if not name:
+            continue
+        if name not in seen:
+            same = next((first for first in tally if equivalent(first, name)), name) if equivalent else name
+            seen[name] = same
+        votes = tally.setdefault(seen[name], [0, 0])
+        votes[0] += 1
+        votes[1] += right
+    if not tally:
+        return 0.0
+    most = max(votes for votes, _ in tally.values())
+    return float(np.mean([right / votes for votes, right in tally.values() if votes == most]))
+
+
+def clustered_mean(values: np.ndarray, cluster: np.ndarray) -> Estimate:
+    """Mean of `values` [N] with its standard error clustered by `cluster` [N] (integers 0…C−1, none left out).
+
+    error² = C/(C−1) · Σ_c (Σ_{i∈c} (v_i − v̄))² / N²: the cluster-robust error of a sample mean (Miller 2024,
+    arXiv 2411.00640, eq. 4) with the usual correction for few clusters. With clusters of equal size it is the
+    standard error of the C cluster means. NaN with fewer than two clusters.
+    """
+    values = np.asarray(values, dtype=float)
+    if values.size == 0:
+        return Estimate(math.nan, math.nan)
+    mean = float(values.mean())
+    sums = np.bincount(cluster, weights=values - mean)
+    if sums.size < 2:
+        return Estimate(mean, math.nan)
+    return Estimate(mean, float(np.sqrt(sums.size / (sums.size - 1) * (sums**2).sum()) / values.size))
+
+
+def clustered_quantile(values: np.ndarray, cluster: np.ndarray, share: float) -> Estimate:
+    """Quantile `share` (0–1) of `values` [N], its error from the clustered error of the share below it.
+
+    Woodruff 1952 (JASA 47:635): the 95 % limits of the share are read back through the empirical quantiles; the
+    error is their distance / (2·1.96). Near the largest value the upper limit is cut off there, so the error of a
+    high percentile over few questions is too small rather than too large.
+    """
+    values = np.asarray(values, dtype=float)
+    value = float(np.quantile(values, share))
+    error = clustered_mean(values <= value, cluster).error
+    if math.isnan(error):
+        return Estimate(value, math.nan)
+    low, high = np.quantile(values, np.clip([share - 1.96 * error, share + 1.96 * error], 0.0, 1.0))
+    return Estimate(value, float(high - low) / (2 * 1.96))
+
+
+def bootstrap(questions: int, resamples: int = 200, seed: int = 0) -> np.ndarray:
+    """How often each question is drawn in each resample of the questions with replacement: [resamples, questions].
+
+    A statistic of sums per question s [questions, …] is resampled as `bootstrap(…) @ s`. The same seed gives the
+    same draws.
+    """
+    return np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=resamples)
+
+
+def _check_k(samples: Sequence[Sample], k: int) -> None:
+    counts: dict[tuple[str, str, str], int] = {}
+    for sample in samples:
+        key = (sample.setting, sample.benchmark, sample.question)
+        counts[key] = counts.get(key, 0) + 1
+    most = max(counts.values(), default=0)
+    if k < 1 or k > most:
+        raise MullError(
+            f"k must lie in [1, {most}], got {k}", f"no question has more than {most} samples; sample more or lower k"
+        )
+
+
+def _setting_metrics(rows: list[Sample], k: int | None, equivalent: Equivalence | None) -> SettingMetrics:
+    number: dict[tuple[str, str], int] = {}
+    cluster = np.array([number.setdefault((row.benchmark, row.question), len(number)) for row in rows])
+    correct = np.array([row.correct for row in rows], dtype=float)
+    tokens = np.array([row.tokens for row in rows], dtype=float)
+    counts = np.bincount(cluster)
+    hits = np.bincount(cluster, weights=correct)
+    k = k if k is not None else int(counts.min())
+    passes = np.array([pass_at_k(int(n), int(c), k) for n, c in zip(counts, hits, strict=True)])
+
+    answers: list[list[str]] = [[] for _ in number]
+    rights: list[list[bool]] = [[] for _ in number]
+    for question, row in zip(cluster.tolist(), rows, strict=True):
+        answers[question].append(row.answer)
+        rights[question].append(row.correct)
+    votes = np.array([vote(a, r, equivalent) for a, r in zip(answers, rights, strict=True)])
+
+    one_each = np.arange(len(number))
+    kinds = np.array([row.thinking for row in rows])
+    thinking: dict[ThinkingKind, Estimate] = {kind: clustered_mean(kinds == kind, cluster) for kind in KINDS}
+    return SettingMetrics(
+        setting=rows[0].setting,
+        lam=rows[0].lam,
+        questions=len(number),
+        samples=len(rows),
+        k=k,
+        mean_at_k=clustered_mean(correct, cluster),
+        pass_at_k=clustered_mean(passes, one_each),
+        vote_at_k=clustered_mean(votes, one_each),
+        tokens=clustered_mean(tokens, cluster),
+        tokens_p95=clustered_quantile(tokens, cluster, 0.95),
+        think_ratio=thinking["closed"],
+        thinking=thinking,
+        truncation=clustered_mean(np.array([row.finish == "length" for row in rows]), cluster),
+        unanswered=clustered_mean(np.array([not row.answer.strip() for row in rows]), cluster),
+    )

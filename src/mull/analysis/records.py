@@ -1,0 +1,40 @@
+"""`Sample`: one response on record, the row every study reads. Knows no engine and no store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from mull.thinking import ThinkingKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One graded response."""
+
+    benchmark: str
+    question: str
+    """Question id, unique within the benchmark."""
+    stratum: str = ""
+    """Difficulty class of the question, or empty."""
+    setting: str
+    """Label of the weights that answered: the λ in shortest decimal form ("0.45") or a method's name."""
+    lam: float | None
+    """λ of a scalar interpolation; None for any other weights."""
+    index: int
+    """Which of the k samples of this question, from 0."""
+    seed: int
+    text: str
+    """The response as generated, think tags included."""
+    tokens: int
+    """Generated tokens, thought and end-of-text token included."""
+    finish: str
+    """"stop" (ended by itself) or "length" (hit the token limit)."""
+    thinking: ThinkingKind
+    answer: str
+    """The extracted answer, empty where none was found."""
+    correct: bool
+    seconds: float
+    """Wall-clock seconds from the request's prefill to its last token; shared with its batch-mates."""
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """What else the grader found, by name (see `mull.analysis.scores`)."""

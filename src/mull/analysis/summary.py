@@ -1,0 +1,213 @@
+"""One paragraph on a sweep over λ, worded by its figures: where thinking begins, what it costs, what it gains.
+
+Every sentence depends on the measured values and their errors: a tie is called a tie, a missing transition missing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from scipy.special import ndtri, stdtrit
+
+from mull.analysis.metrics import SettingMetrics
+from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.records import Sample
+from mull.analysis.stages import Stages
+
+SMALL_GAIN = 0.02
+"""More tokens are over-thinking where the 95 % interval excludes a gain of accuracy as large as this."""
+
+
+def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None = None) -> str:
+    """Sum up one benchmark's sweep in a paragraph of plain sentences.
+
+    Only settings with a λ count. Differences are paired by question where `samples` are given, else taken as
+    independent. Errors are given as 95 % intervals or as ± one standard error, as said there.
+    """
+    sweep = sorted((m for m in metrics if m.lam is not None), key=lambda m: m.lam or 0.0)
+    if not sweep:
+        return "No setting with a λ was measured."
+    sentences = [_where(stages), _ends(sweep)]
+    if len(sweep) > 1:
+        sentences += [_best(sweep, samples), _stage_3(sweep, stages, samples), _token_course(sweep, samples)]
+    return re.sub(r"(?<!\w)-(?=\d)", "−", " ".join(filter(None, sentences)))
+
+
+def _where(stages: Stages) -> str:
+    if not stages.found:
+        return f"No transition from direct answers to thinking was found: {stages.reason}."
+    fit = stages.fit
+    if fit is not None and fit.identified:
+        interval = stages.intervals.get("midpoint")
+        sure = f" (95 % interval {interval[0]:.3f}–{interval[1]:.3f})" if interval else ""
+        return (
+            f"Thinking emerges round λ = {fit.midpoint:.3f}{sure}: Think #R crosses 5 % of its rise at "
+            f"{fit.crossing_5:.3f} and 95 % at {fit.crossing_95:.3f}."
+        )
+    if fit is not None:
+        a, b = fit.bracket
+        return f"Thinking emerges between λ = {a:g} and {b:g}; the grid is too coarse to tell where in between."
+    assert stages.grid is not None
+    return f"Thinking emerges between λ = {stages.grid[0]:g} and {stages.grid[1]:g} by the grid rule; {stages.reason}."
+
+
+def _ends(sweep: Sequence[SettingMetrics]) -> str:
+    said = [
+        f"{_at(m)} accuracy is {_share(m, explained=True)} with {m.tokens.value:,.0f} tokens per response"
+        for m in ((sweep[0], sweep[-1]) if len(sweep) > 1 else (sweep[0],))
+    ]
+    return _capital("; ".join(said)) + "."
+
+
+def _best(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
+    last = sweep[-1]
+    # Among equals the one with the fewest tokens.
+    best = max(sweep, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
+    if best is last:
+        return f"No other λ is more accurate than {_label(last)}."
+    accuracy, tokens = _difference(best, last, "correct", samples), _difference(best, last, "tokens", samples)
+    choice = f"The most accurate is {_label(best)} with {_share(best)}"
+    if accuracy.difference <= 0:
+        verdict = f"exactly as accurate as {_label(last)}"
+    elif accuracy.tie:
+        verdict = f"a tie with {_label(last)} ({_points(accuracy)})"
+    elif accuracy.p_value * (len(sweep) - 1) < 0.05:
+        verdict = f"significantly more accurate than {_label(last)} ({_points(accuracy)})"
+    else:
+        verdict = (
+            f"ahead of {_label(last)} ({_points(accuracy)}), but not significantly so once it is counted "
+            f"that it is the best of {len(sweep)}"
+        )
+    return f"{choice}, {verdict}, {_token_change(tokens, last)}."
+
+
+def _stage_3(sweep: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None) -> str:
+    bounds = stages.grid or stages.boundaries
+    if bounds is None:
+        return ""
+    saturated = [m for m in sweep if m.lam is not None and m.lam >= bounds[1] - 1e-9]
+    if len(saturated) < 2:
+        return f"With {len(saturated)} λ beyond the transition, over-thinking cannot be judged."
+    *earlier, last = saturated
+    best = max(saturated, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
+    first = saturated[0] if best is last else best
+    # Any of the earlier λ could have been the one to compare with, so each comparison answers for all of them.
+    accuracy = _difference(last, first, "correct", samples, len(earlier))
+    tokens = _difference(last, first, "tokens", samples, len(earlier))
+    allowed = f" These intervals allow for the choice among {len(earlier)} λ." if len(earlier) > 1 else ""
+    span = f"from {_label(first)} to {_label(last)}"
+    if tokens.tie:
+        return f"In stage 3 tokens do not clearly grow {span} ({_tokens(tokens)}): no over-thinking is seen.{allowed}"
+    if tokens.difference < 0:
+        return f"In stage 3 tokens fall {span} ({_tokens(tokens)}): no over-thinking.{allowed}"
+    growth = f"In stage 3 tokens grow {span} ({_tokens(tokens)}, {100 * tokens.difference / first.tokens.value:+.0f} %)"
+    return f"{growth} {_gain(accuracy, first, last)}.{allowed}"
+
+
+def _gain(accuracy: PairedDifference, first: SettingMetrics, last: SettingMetrics) -> str:
+    """What the growing tokens from `first` to `last` buy."""
+    ends = {first.mean_at_k.value, last.mean_at_k.value}
+    if ends == {1.0}:
+        return "while no error occurs at either, so there is no accuracy left to gain: over-thinking on these questions"
+    if ends == {0.0}:
+        return "while no response is right at either: over-thinking cannot be judged"
+    if not accuracy.tie and accuracy.difference > 0:
+        return f"and still buy accuracy ({_points(accuracy)})"
+    if not accuracy.tie:
+        return f"while accuracy falls ({_points(accuracy)}): over-thinking"
+    if accuracy.high < SMALL_GAIN:
+        return f"while accuracy gains less than {100 * SMALL_GAIN:g} points ({_points(accuracy)}): over-thinking"
+    return f"while no gain in accuracy is resolved ({_points(accuracy)}): whether this is over-thinking stays open"
+
+
+def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
+    falls = [
+        (a.tokens.value - b.tokens.value, a, b)
+        for i, a in enumerate(sweep)
+        for b in sweep[i + 1 :]
+        if a.tokens.value > b.tokens.value
+    ]
+    if not falls:
+        return "Tokens never fall as λ grows."
+    _, high, low = max(falls, key=lambda fall: fall[0])
+    # The largest fall is picked from all pairs of λ.
+    pairs = math.comb(len(sweep), 2)
+    change = _difference(low, high, "tokens", samples, pairs)
+    allowed = f", allowing for {pairs} pairs of λ" if pairs > 1 else ""
+    if change.tie:
+        return f"Tokens grow with λ within error (largest fall: {_tokens(change)}{allowed})."
+    return (
+        f"Tokens are not monotone in λ: they fall from {high.tokens.value:,.0f} at {_label(high)} "
+        f"to {low.tokens.value:,.0f} at {_label(low)} ({_tokens(change)}{allowed})."
+    )
+
+
+def _difference(
+    a: SettingMetrics,
+    b: SettingMetrics,
+    value: Literal["correct", "tokens"],
+    samples: Sequence[Sample] | None,
+    choices: int = 1,
+) -> PairedDifference:
+    """`a` − `b`, its 95 % interval and p-value corrected (Bonferroni) for being one of `choices` such differences."""
+    if samples is not None:
+        difference, error, _, _, p_value, questions = paired_difference(samples, a.setting, b.setting, value)
+        quantile = float(stdtrit(questions - 1, 1 - 0.025 / choices))
+    else:
+        x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
+        difference, error, questions = x.value - y.value, math.hypot(x.error, y.error), min(a.questions, b.questions)
+        statistic = difference / error if error != 0 else (math.inf if difference else 0.0)
+        p_value, quantile = math.erfc(abs(statistic) / math.sqrt(2)), float(ndtri(1 - 0.025 / choices))
+    reach = quantile * error
+    if value == "correct" and error < 1e-9:
+        # n questions alike are no certainty: a share 1 − (α/2)^(1/n) of all may be others, which differ from these by
+        # 1 + |difference| at most.
+        most = 1 + abs(difference)
+        reach, p_value = most * (1 - (0.025 / choices) ** (1 / questions)), 2 * most**-questions
+    low, high = difference - reach, difference + reach
+    if value == "correct":
+        low, high = max(low, -1.0), min(high, 1.0)
+    return PairedDifference(difference, error, low, high, min(choices * p_value, 1.0), questions)
+
+
+def _token_change(change: PairedDifference, other: SettingMetrics) -> str:
+    if change.tie:
+        return f"for tokens that do not clearly differ ({_tokens(change)})"
+    more = "more" if change.difference > 0 else "fewer"
+    return f"for {100 * abs(change.difference) / other.tokens.value:.0f} % {more} tokens ({_tokens(change)})"
+
+
+def _points(change: PairedDifference) -> str:
+    return f"{100 * change.difference:+z.1f} points{_interval(100 * change.low, 100 * change.high, 'z.1f')}"
+
+
+def _tokens(change: PairedDifference) -> str:
+    return f"{change.difference:+z,.0f} tokens{_interval(change.low, change.high, 'z,.0f')}"
+
+
+def _interval(low: float, high: float, form: str) -> str:
+    return ", interval unknown" if math.isnan(low) else f", 95 % interval {low:{form}} to {high:{form}}"
+
+
+def _share(m: SettingMetrics, *, explained: bool = False) -> str:
+    if m.mean_at_k.value in (0.0, 1.0):
+        # A standard error of 0.0 would read as certainty.
+        what = "right answer" if m.mean_at_k.value == 0 else "error"
+        return f"{100 * m.mean_at_k.value:g} % (no {what} in {m.samples:,} response{'s' if m.samples != 1 else ''})"
+    error = "unknown" if math.isnan(m.mean_at_k.error) else f"{100 * m.mean_at_k.error:.1f}"
+    return f"{100 * m.mean_at_k.value:.1f} ± {error} %" + (" (± one standard error)" if explained else "")
+
+
+def _label(m: SettingMetrics) -> str:
+    return f"λ = {m.lam:g}"
+
+
+def _at(m: SettingMetrics) -> str:
+    return f"at {_label(m)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

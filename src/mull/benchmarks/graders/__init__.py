@@ -1,0 +1,31 @@
+"""Graders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mull.benchmarks.base import Grader
+from mull.benchmarks.graders.ifeval_grader import IFEvalGrader
+from mull.benchmarks.graders.math_grader import MathGrader
+from mull.benchmarks.graders.plain_graders import ExactGrader, IntegerGrader, LetterGrader
+from mull.errors import MullError, nearest
+
+GRADERS: dict[str, Callable[[], Grader]] = {
+    "math": MathGrader,
+    "integer": IntegerGrader,
+    "letter": LetterGrader,
+    "letter-robust": lambda: LetterGrader(robust=True),
+    "exact": ExactGrader,
+    "ifeval": IFEvalGrader,
+}
+
+
+def make_grader(name: str) -> Grader:
+    """The grader called `name`.
+
+    Raises:
+        MullError: there is none, or what it needs is not installed.
+    """
+    if name not in GRADERS:
+        raise MullError(f"unknown grader {name!r}", nearest(name, GRADERS))
+    return GRADERS[name]()

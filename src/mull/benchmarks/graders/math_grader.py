@@ -1,0 +1,48 @@
+"""The `math` grader: integers at once, everything else by math-verify in a process that can be killed."""
+
+from __future__ import annotations
+
+from mull.benchmarks.base import Grade, Question
+from mull.benchmarks.graders.boxed import boxed, integer
+from mull.benchmarks.graders.worker import Unanswered, Worker
+from mull.benchmarks.packages import need, versions
+
+PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy")
+
+
+class MathGrader:
+    """Mathematical equality by math-verify (Kydlíček 2025) in its default configuration, gold as `\\boxed{…}`.
+
+    An answer whose boxes all say the same is decided without it where gold and box are both integers, or the same
+    text; so contests with integer answers hardly ever need the process. An answer on which math-verify hangs for
+    `seconds` counts as wrong, with the score `ungraded`.
+
+    Raises:
+        MullError: math-verify is not installed.
+    """
+
+    name = "math"
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        need("math_verify", what="grading mathematics")
+        self._worker = Worker("mull.benchmarks.graders.math_worker", seconds)
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        boxes = set(boxed(answer))
+        if len(boxes) == 1:
+            (box,) = boxes
+            value, gold = integer(box), integer(question.gold)
+            if value is not None and gold is not None:
+                return Grade(str(value), value == gold)
+        if not answer.strip():
+            return Grade("", False)
+        same = boxes == {question.gold.strip()}
+        try:
+            found = self._worker.ask({"gold": question.gold, "answer": answer})
+        except Unanswered:
+            text = question.gold.strip() if same else (boxed(answer) or [""])[-1]
+            return Grade(text, same, {"ungraded": float(not same)})
+        return Grade(found["answer"] or (question.gold.strip() if same else ""), found["correct"] or same)
+
+    def describe(self) -> dict[str, str]:
+        return {"name": self.name, "version": "1", **versions(PACKAGES)}

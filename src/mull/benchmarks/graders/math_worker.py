@@ -1,0 +1,124 @@
+"""The process behind the `math` grader: math-verify with its default configuration, and a canonical answer.
+
+Asked `{"gold": …, "answer": …}`, it says `{"correct": …, "answer": …}`. Started by `mull.benchmarks.graders.worker`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+from mull.benchmarks.graders.worker import serve
+
+MEMORY = 8 << 30
+"""Bytes of address space; sympy may expand an answer beyond any bound."""
+CANONICAL_SECONDS = 2
+LONGEST = 200
+"""Characters of a canonical answer; beyond, the text as it was extracted stands for it."""
+
+
+def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """Import math-verify, limit the memory."""
+    import logging
+
+    import math_verify
+
+    logging.disable(logging.CRITICAL)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or hard > MEMORY:
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+
+    @lru_cache(maxsize=4096)
+    def gold_of(gold: str) -> tuple[list[Any], str]:
+        parsed = math_verify.parse(f"\\boxed{{{gold}}}")
+        return parsed, canonical(parsed)
+
+    def handle(request: dict[str, Any]) -> dict[str, Any]:
+        gold, name = gold_of(request["gold"])
+        found = math_verify.parse(request["answer"])
+        correct = bool(gold) and math_verify.verify(gold, found)
+        return {"correct": correct, "answer": name if correct else canonical(found)}
+
+    return {}, handle
+
+
+def canonical(parsed: list[Any]) -> str:
+    """One string for all ways to write an answer, as far as sympy sees that they are one; empty for nothing."""
+    if not parsed:
+        return ""
+    text = "".join(str(parsed[-1]).split()) if isinstance(parsed[-1], str) else ""
+    first = parsed[0]
+    if isinstance(first, str) or not _tame(first):
+        return text or "".join(str(first).split())[:LONGEST]
+    try:
+        with _alarm(CANONICAL_SECONDS):
+            found = _simplest(first)
+    except Exception:
+        return text
+    return found if found and len(found) <= LONGEST else text
+
+
+def _simplest(value: Any) -> str:
+    """Exact numbers as fractions, sets sorted, `x = 5` as 5, everything else as sympy simplifies it."""
+    import sympy
+
+    if isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol):
+        return _simplest(value.rhs)
+    if type(value).__name__ == "FiniteSet":
+        parts = sorted({_simplest(part) for part in value.args})
+        return parts[0] if len(parts) == 1 else "{" + ", ".join(parts) + "}"
+    if isinstance(value, sympy.Tuple):
+        return "(" + ", ".join(_simplest(part) for part in value.args) + ")"
+    if isinstance(value, sympy.MatrixBase):
+        return str(value.applyfunc(lambda part: sympy.simplify(part.doit())).tolist())
+    value = sympy.simplify(sympy.nsimplify(value.doit(), rational=True))
+    return str(sympy.radsimp(value) if isinstance(value, sympy.Expr) else value)
+
+
+def _tame(value: Any) -> bool:
+    """Whether to evaluate it at all: no huge powers, factorials or sums, which take C code for ever."""
+    import sympy
+
+    if isinstance(value, sympy.MatrixBase):
+        return all(map(_tame, value.flat()))
+    if not isinstance(value, sympy.Basic):
+        return False
+    endless = sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit | sympy.Derivative
+    for count, part in enumerate(sympy.preorder_traversal(value)):
+        if count > 500 or isinstance(part, endless):
+            return False
+        if isinstance(part, sympy.Pow) and not _small(part.exp):
+            return False
+        if isinstance(part, sympy.factorial | sympy.binomial | sympy.gamma) and not all(map(_small, part.args)):
+            return False
+    return True
+
+
+def _small(value: Any) -> bool:
+    """Whether its numbers are at most 1,000 in size, and nothing in it can grow far beyond them."""
+    import sympy
+
+    growing = value.has(sympy.factorial) or any(not part.exp.is_Rational for part in value.atoms(sympy.Pow))
+    return not growing and all(abs(number) <= 1000 for number in value.atoms(sympy.Number))
+
+
+@contextlib.contextmanager
+def _alarm(seconds: int) -> Iterator[None]:
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+if __name__ == "__main__":
+    serve(begin)

@@ -1,0 +1,149 @@
+"""What the options of `mull merge` describe: the models, the method, the coefficients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mull.cli.options.coefficients import read_coefficients
+from mull.errors import MullError
+
+if TYPE_CHECKING:
+    from mull.checkpoints.pair import Group
+    from mull.merging.coefficients import Coefficients
+    from mull.merging.methods import Method
+
+
+def read_group(
+    instruct: str | None, thinking: str | None, models: list[str], base: str | None, donor: str
+) -> tuple[Group, tuple[float, ...] | None]:
+    """The models to merge and their weights, where --model gave any.
+
+    Raises:
+        MullError: neither a pair nor two models or more, some models with a weight and some without, no such donor.
+    """
+    from mull.checkpoints.checkpoint import Checkpoint
+    from mull.checkpoints.pair import Group, Pair
+
+    if not all(name != "" for name in (instruct, thinking, base)):
+        raise MullError("an empty name is no model", "give a folder or a hub id")
+    if not models:
+        if instruct is None or thinking is None:
+            missing = " and ".join(
+                name for name, value in (("--instruct", instruct), ("--thinking", thinking)) if value is None
+            )
+            raise MullError(f"missing {missing}", "give both, or several --model")
+        if donor not in ("instruct", "thinking"):
+            raise MullError(f"there is no donor {donor!r}", "it is instruct or thinking")
+        return Pair.open(instruct, thinking, base, donor=donor), None  # type: ignore[arg-type]
+    if instruct is not None or thinking is not None:
+        raise MullError("--model stands in place of --instruct and --thinking", "give one or the other")
+    split = [_weight(text) for text in models]
+    weights = [weight for _, weight in split if weight is not None]
+    if weights and len(weights) < len(models):
+        raise MullError(
+            f"{len(weights)} of {len(models)} models have a weight", "write MODEL=WEIGHT for all, or for none"
+        )
+    if donor == "thinking":
+        donor = str(len(models))
+    if not donor.isdecimal() or not 1 <= int(donor) <= len(models):
+        raise MullError(f"there is no donor {donor!r}", f"models count from 1 to {len(models)}")
+    group = Group(
+        [Checkpoint.open(name) for name, _ in split],
+        Checkpoint.open(base) if base else None,
+        donor=int(donor) - 1,
+    )
+    return group, tuple(weights) or None
+
+
+def _weight(text: str) -> tuple[str, float | None]:
+    name, sign, weight = text.rpartition("=")
+    if not sign or Path(text).exists():
+        return text, None
+    if not name:
+        raise MullError(f"{text!r} names no model", "write MODEL=WEIGHT, as in path/to/model=0.5")
+    try:
+        return name, float(weight)
+    except ValueError:
+        raise MullError(f"cannot read the weight in {text!r}", "write MODEL=WEIGHT, as in path/to/model=0.5") from None
+
+
+def read_method(
+    name: str, preset: str | None, parameters: list[str], weights: tuple[float, ...] | None
+) -> tuple[Method, float | None, str]:
+    """The method, its coefficient unless one is given, and what a preset leaves to be said.
+
+    Raises:
+        MullError: an unknown method, preset or parameter, or two ways of saying the same.
+    """
+    from dataclasses import asdict
+
+    from mull.merging.coefficients.presets import preset as find_preset
+    from mull.merging.methods import make
+
+    values: dict[str, str | float | bool] = {}
+    for text in parameters:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise MullError(f"cannot read the parameter {text!r}", "write NAME=VALUE, as in density=0.2")
+        if key.strip() in values:
+            raise MullError(f"the parameter {key.strip()} is given twice", "give it once")
+        values[key.strip()] = value.strip()
+    if weights is not None:
+        if "weights" in values:
+            raise MullError("the weights are given twice", "give them with --model or with --param, not with both")
+        values["weights"] = weights  # type: ignore[assignment]
+    if preset is None:
+        method = make(name, values)
+        return method, method.default, ""
+    if name != "mi":
+        raise MullError("--preset names its method", "leave --method out")
+    found = find_preset(preset)
+    method = make(found.method.name, asdict(found.method) | values) if values else found.method
+    return method, found.coefficient, found.note
+
+
+def read_settings(
+    method: Method,
+    default: float | None,
+    lam: str | None,
+    alpha: float | None,
+    *,
+    layers: str | None,
+    modules: str | None,
+    file: Path | None,
+    rules: list[str],
+    extrapolate: bool,
+) -> list[tuple[str, Coefficients]]:
+    """The coefficients of each result, one for each λ of --lambda, by that λ (empty where there is none).
+
+    Raises:
+        MullError: a coefficient that the method does not take, or lacks, or that cannot be read.
+    """
+    from mull.merging.coefficients import Coefficients, parse_lambdas
+    from mull.merging.coefficients.rules import shortest
+
+    takes = method.takes
+    for option, value, wanted in (("--lambda", lam, "lambda"), ("--alpha", alpha, "alpha")):
+        if value is not None and takes != wanted:
+            remedy = {"lambda": "give --lambda", "alpha": "give --alpha", None: "leave it out"}[takes]
+            with_weights = " with weights" if takes != method.coefficient else ""
+            raise MullError(f"the method {method.name}{with_weights} takes no {option}", remedy)
+    if takes is None:
+        if layers or modules or file or rules:
+            raise MullError(
+                f"the method {method.name} has no coefficient to vary", "leave layers, modules and rules out"
+            )
+        return [("", Coefficients.scalar(1.0))]
+    values: list[float | None] = [alpha if alpha is not None else default if file is None else None]
+    if takes == "lambda" and lam is not None:
+        values = [*parse_lambdas(lam, extrapolate=extrapolate)]
+    elif takes == "lambda" and file is None:
+        raise MullError("missing --lambda", "λ = 0 is Instruct (the first model), 1 is Thinking (the second)")
+    elif takes == "alpha":
+        extrapolate = True
+    where: dict[str, Any] = {"layers": layers, "modules": modules, "file": file, "rules": rules}
+    return [
+        ("" if value is None else shortest(value), read_coefficients(value, extrapolate=extrapolate, **where))
+        for value in values
+    ]

@@ -1,0 +1,1 @@
+"""Findings, choices and progress in the terminal."""

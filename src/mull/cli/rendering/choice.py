@@ -1,0 +1,210 @@
+"""A choice as text for the terminal and as JSON, shared by both ways of `mull choose`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mull.reports.format import NONE, count, percent, points, tokens
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mull.analysis.choosing.choose import Choice
+    from mull.analysis.choosing.options import Option
+    from mull.analysis.choosing.race import Outcome
+    from mull.analysis.choosing.worth import Open
+
+HOPELESS_FACTOR = 100
+"""More than so many times the questions: not worth saying how many."""
+
+
+def print_choice(
+    choice: Choice, open_questions: Sequence[Open], stdout: Console, outcome: Outcome | None = None
+) -> None:
+    """What was chosen, the table of what it was chosen from, and what more samples would buy."""
+    for line in headline(choice, outcome):
+        stdout.print(line, highlight=False, markup=False)
+    stdout.print()
+    stdout.print(options_table(choice, outcome), highlight=False)
+    for line in ["", *worth_lines(choice, open_questions)]:
+        stdout.print(line, highlight=False, markup=False)
+
+
+def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
+    """The answer in a few sentences."""
+    goal, pick = choice.goal, choice.pick
+    if pick is None:
+        near = choice.nearest
+        assert near is not None
+        said = f"No λ that was measured gives {goal.words()}. Nearest is {name(near)}: {figures(near)}"
+        chance = "" if math.isnan(near.chance) else f"; the chance that it does is {probability(near.chance)}"
+        return [f"{said}{chance}."]
+    aim = "the most accurate with" if goal.min_accuracy is None else "the fewest tokens with"
+    lines = [f"{name(pick)}: {aim} {goal.words()}", f"  {figures(pick)}; 95 % intervals {intervals(pick)}"]
+    if not math.isnan(pick.chance):
+        lines.append(f"  it meets that with a probability of {probability(pick.chance)}")
+    margin = "1 point" if goal.min_accuracy is None else "1 % of its tokens"
+    share = probability(choice.confidence)
+    lines.append(
+        f"  in {share} of resamples of the questions it does, and no other λ that does is ahead by more than {margin}"
+    )
+    if outcome is not None:
+        lines += [
+            f"  on {each.questions} questions that took no part: {name(each)}: {figures(each)}"
+            + ("" if each.feasible else ", which misses that")
+            for each in outcome.fresh
+        ]
+    elif choice.fresh is not None:
+        accuracy, mean = choice.fresh
+        lines.append(
+            f"  on questions not used to choose (each fifth by the choice of the others): {percent(accuracy)} % right, "
+            f"{count(mean)} tokens"
+        )
+    runs = choice.feasible_runs
+    if len(runs) > 1:
+        shown = "; ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
+        lines.append(f"  the λ that meet it do not hang together: {shown}")
+    return lines
+
+
+def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
+    """Every setting: its figures, the chance that it meets the constraint, and how it compares with the choice."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    rivals = {rival.setting: rival for rival in choice.rivals}
+    quantile, best = choice.goal.quantile, choice.pick or choice.nearest
+    caption = "± one standard error, clustered by question"
+    if rivals:
+        caption += "; 95 % intervals that hold for all rivals together"
+    if outcome and outcome.dropped:
+        caption += "; dropped on the way (share of resamples that would have chosen it)"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    heads = ["responses", "Mean %", "Token #N", *([f"p{100 * quantile:g}"] if quantile else []), "meets it"]
+    table.add_column("λ", min_width=7, max_width=24, overflow="fold")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("choice − this λ")
+    for option in outcome.measured if outcome else choice.options:
+        meets = NONE if math.isnan(option.chance) else probability(option.chance)
+        cells = [f"{option.samples:,}", percent(option.accuracy), count(option.tokens)]
+        cells += [count(option.cost)] if quantile else []
+        mark = " ●" if best and option.setting == best.setting else ""
+        verdict = "" if mark else _verdict(option, rivals, outcome)
+        table.add_row(escape(option.setting) + mark, *cells, meets, verdict, style="bold" if mark else "")
+    return table
+
+
+def worth_lines(choice: Choice, open_questions: Sequence[Open]) -> list[str]:
+    """What more samples would buy, in sentences."""
+    share = choice.goal.min_accuracy is None
+    lines = []
+    for each in open_questions:
+        constraint_share = choice.goal.max_tokens is None or choice.goal.quantile is not None
+        in_points = constraint_share if each.kind == "constraint" else share
+        unit, factor, form = ("points", 100, ".1f") if in_points else ("tokens", 1, ",.1f")
+        gap, error, k2, q2 = (
+            f"{factor * value:{form}}" for value in (abs(each.gap), each.error, each.more_samples, each.more_questions)
+        )
+        what = "the goal is met or missed by" if each.kind == "constraint" else f"the lead over λ = {each.rival} is"
+        times = (
+            "no affordable number of questions tells"
+            if each.factor > HOPELESS_FACTOR
+            else f"about {math.ceil(each.factor * 10) / 10:g} times the questions would tell"
+        )
+        lines.append(
+            f"open: {what} {gap} ± {error} {unit}; ± {k2} with twice the samples per question, ± {q2} with twice the "
+            f"questions; {times}"
+        )
+    if choice.pick is not None:
+        most = f"{100 * choice.loss:.2f} points" if share else f"{choice.loss:,.1f} tokens per response"
+        lines.append(f"more samples of these λ could gain {most} on average, by finding a better one among them")
+    return lines
+
+
+def name(option: Option) -> str:
+    return option.setting if option.lam is None else f"λ = {option.setting}"
+
+
+def figures(option: Option) -> str:
+    """As in "88.2 ± 2.1 % right, 49.7 ± 1.6 tokens per response"."""
+    said = f"{percent(option.accuracy)} % right, {count(option.tokens)} tokens per response"
+    return said if option.cost == option.tokens else f"{said} ({count(option.cost)} at the quantile)"
+
+
+def intervals(option: Option) -> str:
+    from scipy.special import stdtrit
+
+    if option.questions < 2:
+        return "unknown"
+    reach = float(stdtrit(option.questions - 1, 0.975))
+    low, high = (
+        100 * min(1.0, max(0.0, option.accuracy.value + sign * reach * option.accuracy.error)) for sign in (-1, 1)
+    )
+    few, many = (option.tokens.value + sign * reach * option.tokens.error for sign in (-1, 1))
+    return f"{low:.1f}–{high:.1f} % and {few:,.1f}–{many:,.1f} tokens"
+
+
+def probability(share: float) -> str:
+    """In percent; never 0 or 100, which samples cannot show."""
+    return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
+
+
+def as_json(choice: Choice, open_questions: Sequence[Open], outcome: Outcome | None = None) -> dict[str, Any]:
+    """Everything as plain values; shares are fractions, estimates [value, standard error], NaN is null."""
+    found: dict[str, Any] = {
+        "goal": asdict(choice.goal),
+        "pick": _option(choice.pick),
+        "nearest": _option(choice.nearest),
+        "confidence": choice.confidence,
+        "expected_loss": choice.loss,
+        "feasible": choice.feasible_runs,
+        "options": [_option(option) for option in (outcome.measured if outcome else choice.options)],
+        "rivals": [
+            {
+                "setting": rival.setting,
+                "verdict": rival.verdict,
+                "accuracy": rival.accuracy._asdict(),
+                "tokens": rival.tokens._asdict(),
+            }
+            for rival in choice.rivals
+        ],
+        "open": [{**each._asdict(), "questions_factor": each.factor} for each in open_questions],
+    }
+    if choice.fresh is not None:
+        found["fresh"] = {"accuracy": choice.fresh[0], "tokens": choice.fresh[1]}
+    if outcome is not None:
+        found["fresh"] = [_option(option) for option in outcome.fresh]
+        found["dropped"] = dict(outcome.dropped)
+        found["responses"] = {"asked": outcome.asked, "full_grid": outcome.full}
+    return _plain(found)
+
+
+def _verdict(option: Option, rivals: Mapping[str, Any], outcome: Outcome | None) -> str:
+    if outcome is not None and option.setting in outcome.dropped:
+        return f"dropped: {outcome.dropped[option.setting]}"
+    if option.setting not in rivals:
+        return "misses it"
+    rival = rivals[option.setting]
+    return f"{rival.verdict}: {points(rival.accuracy)} points, {tokens(rival.tokens)} tokens"
+
+
+def _option(option: Option | None) -> dict[str, Any] | None:
+    if option is None:
+        return None
+    return {**asdict(option), "feasible": option.feasible, "chance": option.chance}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,55 @@
+"""Coefficients explained: which rule decides over which parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.merging.coefficients import Coefficients
+
+
+def print_explanation(
+    coefficients: Coefficients, names: Iterable[str], stdout: Console, stderr: Console, *, symbol: str = "λ"
+) -> None:
+    """A table of the coefficients (`symbol`) of the parameters, with the rule that decided; a warning for idle rules.
+
+    Raises:
+        MullError: a rule reaches beyond the model or matches no parameter.
+    """
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mull.merging.coefficients.explain import explain, shadowed
+    from mull.merging.coefficients.rules import shortest
+    from mull.merging.coefficients.selectors import format_rule
+
+    rows = explain(coefficients, names)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for head in (symbol, "decided by", "tensors", "layers", "kinds"):
+        table.add_column(head, justify="right" if head == "tensors" else "left", overflow="fold")
+    last: int | None = -1
+    for row in rows:
+        rule = "default" if row.rule is None else f"rule {row.rule + 1}: {format_rule(coefficients.rules[row.rule])}"
+        where = [row.layers] if row.layers else []
+        where += [f"{row.outside} outside" if row.layers else "outside"] if row.outside else []
+        table.add_row(
+            shortest(row.lam),
+            "" if row.rule == last else escape(rule),  # a rule with many λ is named once
+            f"{row.tensors:,}",
+            " + ".join(where),
+            ", ".join(row.kinds),
+        )
+        last = row.rule
+    stdout.print(table, highlight=False)
+    for i in shadowed(coefficients, rows):
+        rule = f"rule {i + 1} ({format_rule(coefficients.rules[i])})"
+        what = f"{rule} decides nothing: later rules match all its parameters"
+        stderr.print(
+            f"[yellow]warning[/] {escape(what)} [dim]→ drop it, or write it below them[/]",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -1,0 +1,180 @@
+"""The live table of a sweep: for each setting what is done, the running means, the speed and the time left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mull.analysis.records import Sample
+from mull.cli import interrupt
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from mull.runs.plan import SweepPlan
+    from mull.runs.run import Prompts, SwitchingEngine
+    from mull.runs.store import RunStore
+
+EARLY = 16
+"""Before so many responses the time left is a guess: the first ones bear the cost of all that are under way."""
+PROVISIONAL = "*"
+"""Marks the means of a λ that is not finished."""
+
+
+@dataclass
+class _Running:
+    """Sums over the samples of one setting."""
+
+    done: int = 0
+    correct: int = 0
+    closed: int = 0
+    tokens: int = 0
+    new_tokens: int = 0
+    started: float = 0.0
+    last: float = 0.0
+
+    @property
+    def mean_tokens(self) -> float:
+        return self.tokens / self.done if self.done else 0.0
+
+    def add(self, sample: Sample) -> None:
+        self.done += 1
+        self.correct += sample.correct
+        self.closed += sample.thinking == "closed"
+        self.tokens += sample.tokens
+
+
+@dataclass
+class LiveSweep:
+    """Counts samples as they come; `table()` shows where the run stands."""
+
+    plan: SweepPlan
+    settings: dict[str, _Running] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+    new: int = 0
+
+    def __post_init__(self) -> None:
+        self.settings = {setting.label: _Running() for setting in self.plan.settings}
+
+    def resume(self, samples: list[Sample]) -> None:
+        """Count what an earlier run has left on record."""
+        for sample in samples:
+            self.settings[sample.setting].add(sample)
+
+    def add(self, sample: Sample) -> None:
+        interrupt.check()
+        running, now = self.settings[sample.setting], time.perf_counter()
+        if not running.new_tokens:
+            running.started = now - sample.seconds
+        running.add(sample)
+        running.new_tokens += sample.tokens
+        running.last = now
+        self.new += 1
+
+    @property
+    def done(self) -> int:
+        return sum(running.done for running in self.settings.values())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """From the time per token so far and the tokens to come; None before the first response."""
+        new = sum(running.new_tokens for running in self.settings.values())
+        return self.seconds / new * self._tokens_left() if new else None
+
+    @property
+    def eta(self) -> str:
+        """The time left in words: a lower bound while some λ has not begun, since answers grow with λ."""
+        left = self.seconds_left
+        if left is None or self.new < EARLY:
+            return "?"
+        begun = all(running.done for running in self.settings.values())
+        return f"{'about' if begun else '≥'} {clock(left)}"
+
+    def _tokens_left(self) -> float:
+        """A λ that is not finished counts per response as the one before it, or more where it shows more already."""
+        left = expected = 0.0
+        for running in self.settings.values():
+            missing = self.plan.per_setting - running.done
+            expected = max(expected, running.mean_tokens) if missing else running.mean_tokens
+            left += missing * expected
+        return left
+
+    def table(self) -> Table:
+        from rich.markup import escape
+        from rich.table import Table
+
+        eta = f"ETA {self.eta}" if self.done < self.plan.total else clock(self.seconds)
+        table = Table(title=f"{self.done}/{self.plan.total} responses   {eta}", title_justify="left", box=None)
+        for column in ("λ", "done", "Mean", "Think #R", "Token #N", "tokens/s"):
+            table.add_column(column, justify="right")
+        for label, running in self.settings.items():
+            n, span = running.done, running.last - running.started
+            whole = n == self.plan.per_setting
+            cells = [escape(label) + (PROVISIONAL if n and not whole else ""), f"{n}/{self.plan.per_setting}"]
+            if n:
+                speed = f"{running.new_tokens / span:,.0f}" if span > 0 and running.new_tokens else ""
+                means = (f"{running.correct / n:.1%}", f"{running.closed / n:.1%}", f"{running.mean_tokens:,.0f}")
+                cells += [*means, speed]
+            table.add_row(*cells, style="" if whole else "dim")
+        if any(0 < running.done < self.plan.per_setting for running in self.settings.values()):
+            table.caption, table.caption_justify = f"{PROVISIONAL} unfinished λ: short answers come first", "left"
+        return table
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Useful tokens per second of this run, weight switches and grading included."""
+        return sum(running.new_tokens for running in self.settings.values()) / max(self.seconds, 1e-9)
+
+
+def run_live(
+    plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console: Console, prompts: Prompts | None = None
+) -> LiveSweep:
+    """Run the sweep under a live table on a terminal, or with one line per finished setting elsewhere."""
+    from rich.live import Live
+
+    from mull.runs.run import run_sweep
+
+    sweep = LiveSweep(plan)
+    sweep.resume(store.samples(texts=False))
+    if not console.is_terminal:
+
+        def on_sample(sample: Sample) -> None:
+            sweep.add(sample)
+            running = sweep.settings[sample.setting]
+            if running.done == plan.per_setting:
+                console.print(_line(sweep, sample.setting, running), highlight=False, soft_wrap=True)
+
+        run_sweep(plan, engine, store, on_sample, prompts)
+        return sweep
+    shown = 0.0
+    with Live(sweep.table(), console=console, auto_refresh=False, transient=True) as live:
+
+        def on_sample(sample: Sample) -> None:
+            nonlocal shown
+            sweep.add(sample)
+            if time.perf_counter() - shown > 0.25:
+                shown = time.perf_counter()
+                live.update(sweep.table(), refresh=True)
+
+        run_sweep(plan, engine, store, on_sample, prompts)
+    return sweep
+
+
+def _line(sweep: LiveSweep, label: str, running: _Running) -> str:
+    n = running.done
+    means = f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
+    name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
+    return f"{name}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {sweep.eta}"
+
+
+def clock(seconds: float) -> str:
+    """ "1:05:09" or "2:31"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,145 @@
+"""`mull ablate`: what of the difference between the ends makes the model think."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options.common import (
+    DataOption,
+    DeviceOption,
+    Donor,
+    DonorOption,
+    GraderOption,
+    InstructOption,
+    MaxTokensOption,
+    QuestionsOption,
+    SeedOption,
+    ThinkingOption,
+)
+from mull.cli.options.studies import (
+    BenchmarkOption,
+    LambdaOption,
+    RunOption,
+    SamplesOption,
+    Study,
+    run_study,
+)
+from mull.errors import MullError
+
+if TYPE_CHECKING:
+    from mull.checkpoints.pair import Pair
+    from mull.engines.base import Sampling
+    from mull.runs.settings import Setting
+
+
+class Ablation(StrEnum):
+    """What is varied."""
+
+    layers = "layers"
+    modules = "modules"
+    decoding = "decoding"
+    backbone = "backbone"
+
+
+def ablate(
+    what: Annotated[Ablation, typer.Argument(help="What to vary: layers, modules, decoding or backbone.")],
+    instruct: InstructOption,
+    thinking: ThinkingOption,
+    run: RunOption,
+    lam: LambdaOption = 0.8,
+    ranges: Annotated[
+        str | None,
+        typer.Option(help="layers: ranges, as in 0-11,12-23; thirds and two thirds by default.", metavar="RANGES"),
+    ] = None,
+    temperatures: Annotated[
+        str, typer.Option(help="decoding: temperatures, comma-separated.", metavar="LIST")
+    ] = "0.6,0.65,0.7",
+    top_ps: Annotated[
+        str, typer.Option("--top-ps", help="decoding: top-p values, comma-separated.", metavar="LIST")
+    ] = "0.8,0.85,0.9,0.95",
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(help="backbone: a checkpoint for the Instruct's place. Repeatable.", metavar="NAME=MODEL"),
+    ] = None,
+    benchmark: BenchmarkOption = "tiny",
+    data: DataOption = None,
+    grader: GraderOption = None,
+    k: SamplesOption = 8,
+    questions: QuestionsOption = None,
+    seed: SeedOption = 0,
+    max_tokens: MaxTokensOption = None,
+    donor: DonorOption = Donor.thinking,
+    device: DeviceOption = "auto",
+) -> None:
+    """Sample with λ in only a part of the model, under other decoding, or from another backbone.
+
+    Every setting answers the same questions with the same seeds. Nothing is written but the run: weights are made in
+    memory. What is on record stays; the same command goes on.
+
+    Examples:
+
+    `mull ablate layers --instruct A --thinking B --lambda 0.8 --benchmark tiny --run layers`
+
+    `mull ablate modules --instruct A --thinking B --run modules`
+
+    `mull ablate decoding --instruct A --thinking B --temperatures 0.6,0.7 --top-ps 0.8,0.95 --run decoding`
+
+    `mull ablate backbone --instruct A --thinking B --backbone base=C --backbone hybrid=D --run backbones`
+    """
+    others = read_backbones(backbone or [])
+    for given, needed in ((ranges, Ablation.layers), (backbone, Ablation.backbone)):
+        if given and what != needed:
+            raise MullError(f"--{'ranges' if needed == 'layers' else 'backbone'} belongs to mull ablate {needed}")
+    if what == Ablation.backbone and not others:
+        raise MullError("no other backbone is named", "pass --backbone NAME=MODEL")
+
+    def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
+        from mull.merging.coefficients import check_lambda
+        from mull.runs import studies
+
+        check_lambda(lam)
+        names = [tensor.name for tensor in pair.tensors]
+        if what == Ablation.layers:
+            return studies.layer_settings(lam, names, read_ranges(ranges) if ranges else None)
+        if what == Ablation.modules:
+            return studies.module_settings(lam, names)
+        if what == Ablation.decoding:
+            return studies.decoding_settings(lam, sampling, read_numbers(temperatures), read_numbers(top_ps))
+        return studies.backbone_settings(lam, others)
+
+    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
+    run_study(study, settings, others)
+
+
+def read_backbones(texts: list[str]) -> dict[str, str]:
+    """Role → model of NAME=MODEL options."""
+    found = {}
+    for text in texts:
+        name, sign, model = text.partition("=")
+        if not sign or not name or not model:
+            raise MullError(f"cannot read the backbone {text!r}", "write NAME=MODEL, as in base=path/to/model")
+        if name in found:
+            raise MullError(f"two backbones are called {name!r}", "give each its own name")
+        found[name] = model
+    return found
+
+
+def read_ranges(text: str) -> list[tuple[int, int]]:
+    """Each of "0-11,12-23" as an inclusive pair."""
+    import re
+
+    found = [re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part) for part in text.split(",")]
+    if not all(found):
+        raise MullError(f"cannot read the ranges {text!r}", "write them as in 0-11,12-23 (both ends included, from 0)")
+    return [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+
+
+def read_numbers(text: str) -> list[float]:
+    """The numbers of a comma-separated list."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise MullError(f"cannot read the numbers {text!r}", "write them as in 0.6,0.7") from None

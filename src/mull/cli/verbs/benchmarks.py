@@ -1,0 +1,35 @@
+"""`mull benchmarks`: what can be swept, and where its questions come from."""
+
+from __future__ import annotations
+
+from mull.cli.options.common import consoles
+
+
+def benchmarks() -> None:
+    """List the benchmarks and the graders.
+
+    Example: `mull benchmarks`
+    """
+    from rich import box
+    from rich.table import Table
+
+    from mull.benchmarks import GRADERS
+    from mull.benchmarks.catalog import SPECS
+
+    stdout, _ = consoles()
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for head in ("benchmark", "questions", "grader", "tokens", "data, or --data FILE"):
+        table.add_column(head, overflow="fold", justify="right" if head in ("questions", "tokens") else "left")
+    table.add_row("tiny", "any number", "its own", "768", "made by mull, for the built-in pair")
+    for name, spec in SPECS.items():
+        source = f"{spec.source.repo}@{spec.source.revision[:8]}" + (", gated" if spec.source.private else "")
+        table.add_row(name, f"{spec.questions:,}", spec.grader, f"{spec.max_tokens:,}", source)
+    table.add_row("FILE", "", "--grader", f"{_own_limit():,}", "JSONL, CSV or Parquet with question and answer")
+    stdout.print(table, highlight=False)
+    stdout.print(f"\ngraders: {', '.join(GRADERS)}", highlight=False)
+
+
+def _own_limit() -> int:
+    from mull.benchmarks.catalog import MATH_LIMIT
+
+    return MATH_LIMIT

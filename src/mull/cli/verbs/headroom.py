@@ -1,0 +1,124 @@
+"""`mull headroom`: could a λ per query pay at all? Oracles by stratum and by question against the best fixed λ."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options.common import consoles
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
+
+
+def headroom(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of sweeps over λ.", metavar="RUN…")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the tables.")] = False,
+) -> None:
+    """Tell whether choosing λ for each query could pay, before anything is trained.
+
+    Two oracles know more of a question than its wording: one its difficulty class, one its own records. Each chooses
+    λ from the run's responses and is counted on others. Both are compared at equal tokens with what fixed λ can do,
+    mixtures of two λ included. What the oracles cannot gain, no estimator can.
+
+    Examples:
+
+    `mull headroom demo-run`
+
+    `mull headroom gsm8k-run math500-run --json`
+    """
+    from mull.analysis.choosing.headroom import headroom
+    from mull.errors import MullError
+    from mull.runs.store import RunStore
+
+    stdout, _ = consoles()
+    found: dict[str, Headroom] = {}
+    for run in runs:
+        with RunStore.open(run) as store:
+            samples = store.samples(texts=False)
+        try:
+            found[str(run)] = headroom(samples)
+        except MullError as error:
+            raise MullError(f"{run}: {error.what}", error.remedy) from None
+    if json:
+        typer.echo(jsonlib.dumps({run: _plain(each) for run, each in found.items()}, ensure_ascii=False, indent=2))
+        return
+    for i, (run, each) in enumerate(found.items()):
+        if len(found) > 1:
+            stdout.print(f"{chr(10) * bool(i)}{run}", style="bold", highlight=False, markup=False)
+        show(each, stdout)
+
+
+def _plain(found: Headroom) -> dict:
+    plain = asdict(found)
+    plain["oracles"] = [
+        {
+            "kind": oracle.kind,
+            "pays": oracle.pays,
+            "gains": [gain._asdict() | {"gain": gain.gain._asdict()} for gain in oracle.gains],
+            "saving": {
+                name: value._asdict() if hasattr(value, "_asdict") else value
+                for name, value in oracle.saving._asdict().items()
+            },
+        }
+        for oracle in found.oracles
+    ]
+    return plain
+
+
+def show(found: Headroom, stdout: Console) -> None:
+    """Print the head-room of one run: table, savings, the λ of each stratum, a verdict."""
+    from rich import box
+    from rich.table import Table
+
+    caption = "gain: accuracy less that of fixed λ at the same tokens, with 95 % interval"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("λ chosen", no_wrap=True)
+    for head in ("Token #N", "right %", "fixed λ %", "gain, points"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for oracle in found.oracles:
+        for gain in oracle.gains:
+            numbers = (f"{gain.tokens:,.1f}", f"{100 * gain.accuracy:.1f}", f"{100 * gain.static:.1f}")
+            table.add_row(f"by {oracle.kind}", *numbers, _signed(gain.gain))
+    stdout.print(
+        f"best fixed λ: {found.best}, {100 * found.accuracy:.1f} % right with {found.tokens:,.1f} tokens per response, "
+        f"on {found.questions} questions" + (f" ({found.left_out} incomplete ones left out)" if found.left_out else ""),
+        highlight=False,
+    )
+    stdout.print(table, highlight=False)
+    for oracle in found.oracles:
+        stdout.print(_words(found, oracle), highlight=False, markup=False)
+    if found.allotted:
+        parts = "; ".join(f"{stratum}: {_mixture(shares)}" for stratum, shares in found.allotted.items())
+        stdout.print(f"λ by stratum at half of the tokens: {parts}", highlight=False, markup=False)
+    if any(oracle.pays for oracle in found.oracles):
+        stdout.print("\nChoosing λ per query could pay here.", style="bold", highlight=False)
+    else:
+        stdout.print("\nNo oracle surely gains anything here: a fixed λ is as good.", style="bold", highlight=False)
+
+
+def _words(found: Headroom, oracle: Oracle) -> str:
+    saving = oracle.saving
+    saved = f"{100 * saving.saved.value:.0f} % ({100 * saving.saved.low:.0f} to {100 * saving.saved.high:.0f})"
+    return (
+        f"by {oracle.kind}, aiming at the accuracy of λ = {found.best}: {saving.tokens:,.1f} tokens, {saved} fewer, "
+        f"accuracy {_signed(saving.difference)} points"
+    ).replace("-", "−")
+
+
+def _signed(interval: Interval) -> str:
+    value, low, high = (100 * each for each in interval)
+    return f"{value:+.1f} ({low:.1f} to {high:.1f})".replace("-", "−")
+
+
+def _mixture(shares: Mapping[str, float]) -> str:
+    if len(shares) == 1:
+        return next(iter(shares))
+    return " or ".join(f"{name} ({100 * share:.0f} %)" for name, share in shares.items())

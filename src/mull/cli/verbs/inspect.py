@@ -1,0 +1,154 @@
+"""`mull inspect`: can these two checkpoints be mixed, and how far apart are they?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.errors import MullError, Refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.checkpoints.names import ModuleKind
+    from mull.checkpoints.pair import Pair
+    from mull.geometry.similarity import Similarity
+
+_MARK = {"refuse": "[bold red]refused[/]", "warn": "[yellow]differs[/]", "same": "[green]agrees[/]"}
+
+
+def inspect(
+    instruct: Annotated[str, typer.Argument(help="Instruct checkpoint: a folder or a hub id.", metavar="INSTRUCT")],
+    thinking: Annotated[str, typer.Argument(help="Thinking checkpoint: a folder or a hub id.", metavar="THINKING")],
+    base: Annotated[str | None, typer.Option(help="Pretrained checkpoint of the same model.", metavar="MODEL")] = None,
+    donor: DonorOption = Donor.thinking,
+    allow: AllowOption = None,
+    sigma: Annotated[bool, typer.Option(help="Read the weights and compute their similarity σ.")] = True,
+    png: Annotated[Path | None, typer.Option(help="Write the σ heat map to this PNG file.", metavar="FILE")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> int:
+    """Check that two checkpoints can be mixed, and measure how far apart they are.
+
+    Exit code 0: they can be mixed; 1: they cannot; 2: wrong usage.
+
+    Example: `mull inspect Qwen/Qwen3-4B-Instruct-2507 Qwen/Qwen3-4B-Thinking-2507 --png sigma.png`
+    """
+    import json as json_module
+
+    from rich.markup import escape
+
+    from mull.checkpoints.pair import Pair
+
+    if png and not sigma:
+        raise MullError("--png draws σ, which --no-sigma leaves out", "drop one of the two")
+    stdout, stderr = consoles()
+    try:
+        pair = Pair.open(instruct, thinking, base, donor=donor.value)
+        findings = pair.findings(allow or ())
+    except Refused as error:
+        if json:
+            print(json_module.dumps({"mixable": False, "findings": [_refusal(error)], "sigma": None}, indent=2))
+        else:
+            stderr.print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
+        return 1
+    refused = any(finding.severity == "refuse" for finding in findings)
+    measured = {} if refused or not sigma else _similarities(pair, stderr)
+    if png and measured:
+        from mull.reports.figures.heatmap import write_heatmap
+
+        write_heatmap(next(iter(measured.values())), png)
+    if json:
+        found = [{**finding._asdict()} for finding in findings]
+        report = {
+            "mixable": not refused,
+            "findings": found,
+            "sigma": {k: _cells(v) for k, v in measured.items()} or None,
+        }
+        print(json_module.dumps(report, indent=2))
+        return int(refused)
+    _print_findings(pair, findings, stdout)
+    for i, (title, similarity) in enumerate(measured.items()):
+        if similarity.overall != similarity.overall:
+            stderr.print("[yellow]warning[/] the weights hold NaN or infinity")
+        stdout.print(f"\nσ({title}) = [bold]{similarity.overall:.4f}[/]  (0 = equal weights)", highlight=False)
+        if i == 0:
+            _print_heatmap(similarity, stdout)
+    if png and measured:
+        stdout.print(f"heat map: {png}", highlight=False, markup=False)
+    stdout.print("\n[bold red]These two cannot be mixed.[/]" if refused else "\n[bold green]These two can be mixed.[/]")
+    return int(refused)
+
+
+def _similarities(pair: Pair, stderr: Console) -> dict[str, Similarity]:
+    from mull.checkpoints.pair import Pair as PairClass
+    from mull.cli.rendering.progress import byte_progress
+    from mull.geometry.similarity import similarity
+
+    pairs = {"Instruct, Thinking": pair}
+    if pair.base is not None:
+        pairs["Base, Instruct"] = PairClass(pair.base, pair.instruct)
+        pairs["Base, Thinking"] = PairClass(pair.base, pair.thinking)
+    results = {}
+    for title, each in pairs.items():
+        total = sum(t.instruct.nbytes + t.thinking.nbytes for t in each.tensors)
+        with byte_progress(f"σ({title})", total, stderr) as advance:
+            results[title] = similarity(each, progress=advance)
+    return results
+
+
+def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(
+        title=escape(f"{pair.instruct.name}  ×  {pair.thinking.name}"), title_justify="left", box=None, padding=(0, 1)
+    )
+    for column in ("", "", ""):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        text = escape(finding.what) + (f"\n[dim]→ {escape(finding.remedy)}[/]" if finding.remedy else "")
+        table.add_row(_MARK[finding.severity], finding.code, text)
+    stdout.print(table, highlight=False)
+
+
+def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
+    """Layers down, module kinds across; the redder the cell, the further apart."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from mull.checkpoints.names import MODULE_KINDS
+
+    kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
+    top = max((value for value in similarity.cells.values() if value == value), default=0) or 1
+    table = Table(box=None, padding=(0, 0), show_header=True)
+    table.add_column("layer ", justify="right")
+    for kind in kinds:
+        table.add_column(kind, justify="center", min_width=11)
+    layers = sorted({layer for layer, _ in similarity.cells}, key=lambda layer: (layer is None, layer or 0))
+    for layer in layers:
+        row: list[Text | str] = [f"{'–' if layer is None else layer} "]
+        for kind in kinds:
+            value = similarity.cells.get((layer, kind))
+            if value is None:
+                row.append("")
+                continue
+            if value != value:  # NaN
+                row.append(Text("  NaN  ", style="bold red"))
+                continue
+            share = value / top
+            red, other = 255, round(245 - 190 * share)
+            row.append(Text(f"  {value:.4f}  ", style=f"black on rgb({red},{other},{max(40, other - 40)})"))
+        table.add_row(*row)
+    stdout.print(table)
+
+
+def _cells(similarity: Similarity) -> dict[str, object]:
+    cells = [{"layer": layer, "module": kind, "sigma": value} for (layer, kind), value in similarity.cells.items()]
+    return {"overall": similarity.overall, "cells": cells}
+
+
+def _refusal(error: Refused) -> dict[str, str]:
+    return {"severity": "refuse", "code": "checkpoint", "what": error.what, "remedy": error.remedy}

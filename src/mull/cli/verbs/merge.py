@@ -1,0 +1,261 @@
+"""`mull merge`: write the checkpoint between the two ends, or among several."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles
+from mull.errors import MullError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mull.checkpoints.findings import Finding
+    from mull.merging.streaming.plan import MergePlan
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def merge(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not exist yet.", metavar="DIR")],
+    instruct: Annotated[
+        str | None, typer.Option(help="Instruct checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None,
+    thinking: Annotated[
+        str | None, typer.Option(help="Thinking checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Instead of the two: one of several models. Repeatable.", metavar="MODEL[=WEIGHT]"),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="What the models were trained from, for methods of task vectors.", metavar="MODEL"),
+    ] = None,
+    lam: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda", help="λ: 0 = Instruct, 1 = Thinking. Several, as in 0.4,0.6, share one pass.", metavar="λ"
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="How to merge; `mull methods` lists the methods with their parameters.", metavar="NAME")
+    ] = "mi",
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A published setting: mi-paper:ta, :ta-base, :ties or :ties-base.", metavar="NAME"),
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="α, the scale of task vectors.", metavar="α")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="A parameter of the method. Repeatable.", metavar="NAME=VALUE")
+    ] = None,
+    layers: Annotated[
+        str | None,
+        typer.Option(help="λ in these layers only, as in 12-35 or 0-11,24-35; 0 elsewhere.", metavar="LAYERS"),
+    ] = None,
+    modules: Annotated[
+        str | None,
+        typer.Option(help="λ in these kinds only, as in attention,ffn (or experts, router …); 0 elsewhere."),
+    ] = None,
+    rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help='A rule, as in "layers:0-11 modules:ffn=0.3" or "layers:0-35=0.2->0.9". Repeatable.',
+            metavar="SELECTOR=VALUE",
+        ),
+    ] = None,
+    coefficients: Annotated[
+        Path | None, typer.Option(help="λ and its rules from a TOML file instead of --lambda.", metavar="FILE")
+    ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print which parameters get which λ; write nothing.")
+    ] = False,
+    donor: Annotated[
+        str,
+        typer.Option(
+            help="Who gives template, tokenizer, generation config, layout: instruct, thinking or a number of --model.",
+            metavar="SIDE",
+        ),
+    ] = "thinking",
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32; the donor's own by default.")] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(help="Largest shard, as in 5GB; the donor's shards by default.", metavar="SIZE")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the output folder, with all its files, if it is a model.")
+    ] = False,
+    hash_inputs: Annotated[bool, typer.Option("--hash", help="Record the SHA-256 of the input files.")] = False,
+    push: Annotated[
+        str | None, typer.Option(help="Upload the result to the hub; {lambda} is its λ.", metavar="USER/NAME")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: a private repository.")] = False,
+    threads: Annotated[int, typer.Option(help="Threads that move data.", min=1, max=64)] = 2,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where to compute: cpu, cuda or cuda:N. Measuring and sums over rows stay on the CPU.",
+            metavar="DEVICE",
+        ),
+    ] = "cpu",
+    allow: AllowOption = None,
+    extrapolate: ExtrapolateOption = False,
+) -> None:
+    """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct, or what another method makes of two or more models.
+
+    Every element is rounded once; at λ = 0 and λ = 1 the weights are those of the ends byte for byte. A merge that was
+    killed goes on where it was when the same command is given again.
+
+    Examples:
+
+    `mull merge --instruct A --thinking B --lambda 0.8 -o mixed`
+
+    `mull merge --instruct A --thinking B --lambda 0.4,0.6,0.8 -o mixed-{lambda}`
+
+    `mull merge --instruct A --thinking B --lambda 0.8 --layers 12-35 --modules ffn -o mixed --dry-run`
+
+    `mull merge --instruct A --thinking B --base C --method ties --alpha 0.5 --param density=0.2 -o mixed`
+
+    `mull merge --model A=0.5 --model B=0.3 --model C=0.2 -o mixed`
+    """
+    from mull.checkpoints.hub import check_repo_id
+    from mull.checkpoints.hub import push as push_to_hub
+    from mull.cli.options.merging import read_group, read_method, read_settings
+    from mull.merging.streaming.output import check_target
+    from mull.merging.streaming.plan import plan_merge
+
+    stdout, stderr = consoles()
+    group, weights = read_group(instruct, thinking, model or [], base, donor)
+    how, coefficient, note = read_method(method, preset, param or [], weights)
+    settings = read_settings(
+        how, coefficient, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
+        extrapolate=extrapolate,
+    )  # fmt: skip
+    warnings = group.check(allow or ())
+    shard_bytes = parse_size(shard_size) if shard_size is not None else None
+    plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings]
+    labels = [lam for lam, _ in settings]
+    outs = [Path(name) for name in named(str(out), labels)]
+    if private and push is None:
+        raise MullError("--private belongs to --push", "add --push USER/NAME")
+    repositories = named(push, labels) if push is not None else []
+    for repository in repositories:
+        check_repo_id(repository)
+    if device != "cpu":
+        from mull.merging.streaming.devices import check as check_device
+
+        check_device(device)
+    print_warnings(warnings, stderr)
+    if note:
+        stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
+    _print_plan(plans, outs, stdout)
+    if explain:
+        from mull.cli.rendering.coefficients import print_explanation
+
+        names = [tensor.name for tensor in group.tensors]
+        symbol = "α" if how.takes == "alpha" else "λ"
+        for plan in plans:
+            print_explanation(plan.coefficients, names, stdout, stderr, symbol=symbol)
+        return
+    if dry_run:
+        for target, plan in zip(outs, plans, strict=True):
+            check_target(target, group.by_role.values(), overwrite=overwrite)
+            plan.check_space(target, times=len(plans))
+            plan.check_companions()
+        stdout.print("dry run: nothing was written")
+        return
+    # Only now is torch worth its import time.
+    from mull.cli.rendering.progress import byte_progress
+    from mull.merging.streaming.jobs import work
+    from mull.merging.streaming.stream import merge_all
+    from mull.reports.cards import model_card
+
+    label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
+    with byte_progress(label, work(plans), stderr) as advance:
+        merge_all(
+            plans,
+            outs,
+            overwrite=overwrite,
+            threads=threads,
+            device=device,
+            hash_inputs=hash_inputs,
+            extra_files=[
+                {"README.md": model_card(plan, target.name)} for plan, target in zip(plans, outs, strict=True)
+            ],
+            progress=advance,
+        )
+    for target in outs:
+        stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
+    message = f"Merge with mull: {how}"
+    for i, repository in enumerate(repositories):
+        try:
+            url = push_to_hub(outs[i], repository, private=private, message=message)
+        except MullError as error:
+            waiting = ", ".join(
+                f"{target} as {name}" for target, name in list(zip(outs, repositories, strict=True))[i + 1 :]
+            )
+            raise MullError(error.what + (f"; not tried: {waiting}" if waiting else ""), error.remedy) from None
+        stdout.print(f"pushed {url}", highlight=False, markup=False, soft_wrap=True)
+
+
+def named(name: str, labels: list[str]) -> list[str]:
+    """The name of each result: `{lambda}` in it is the λ, put at the end where several results lack it."""
+    if len(labels) > 1 and "{lambda}" not in name:
+        name += "-{lambda}"
+    return [name.replace("{lambda}", label) for label in labels]
+
+
+def parse_size(text: str) -> int:
+    """Bytes from "5GB", "500MB", "2GiB" or a plain number."""
+    stripped = text.strip().upper().replace(" ", "")
+    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if stripped.endswith(u)), "")
+    try:
+        size = int(float(stripped.removesuffix(unit)) * _UNITS.get(unit, 1))
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise MullError(f"cannot read the shard size {text!r}", "write a number with a unit, as in 5GB or 500MB")
+    return size
+
+
+def print_warnings(warnings: list[Finding], stderr: Console) -> None:
+    """One line each, with the remedy."""
+    from rich.markup import escape
+
+    for warning in warnings:
+        remedy = f" [dim]→ {escape(warning.remedy)}[/]" if warning.remedy else ""
+        stderr.print(f"[yellow]warning[/] {escape(warning.what)}{remedy}", highlight=False, soft_wrap=True)
+
+
+def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> None:
+    from rich.markup import escape
+
+    from mull.merging.methods.mi import Mi
+
+    plan = plans[0]
+    group = plan.group
+    tensors = [tensor for shard in plan.shards for tensor in shard.tensors]
+    mixed = sum(plan.copies(tensor) is None for tensor in tensors)
+    dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors}))
+    times = f"{len(plans)} × " if len(plans) > 1 else ""
+    lines = [(role.capitalize(), model.name) for role, model in group.by_role.items()]
+    lines += [("method", str(plan.method))] if plan.method != Mi() else []
+    name, _ = plan.coefficient
+    lines += [(name, ", ".join(each.coefficient[1] for each in plans))] if name else []
+    lines += [
+        ("donor", f"{group.donor_role} (template, tokenizer, generation config, tensor layout)"),
+        (
+            "tensors",
+            f"{len(tensors)} in {len(plan.shards)} shard(s), {dtypes}; {mixed} mixed, {len(tensors) - mixed} copied",
+        ),
+        ("bytes", f"{times}{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
+    ]
+    lines += [("to", ", ".join(map(str, outs)))]
+    for label, value in lines:
+        stdout.print(f"[dim]{label:>9}[/]  {escape(value)}", highlight=False, soft_wrap=True)

@@ -1,0 +1,55 @@
+"""`mull paper`: the interpolation paper's figures and tables from the runs of its studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mull.cli.options.common import consoles
+
+
+def paper(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders of `mull sweep`, `mull compare` and `mull ablate`.", metavar="RUN..."),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the figures and tables.", metavar="DIR")] = Path(
+        "paper"
+    ),
+    overlay: Annotated[
+        bool, typer.Option("--overlay/--no-overlay", help="Show the published values of Qwen3-4B beside the runs'.")
+    ] = True,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="Setting that sweeps and comparisons are compared with (default: the highest λ).", metavar="SETTING"
+        ),
+    ] = None,
+) -> None:
+    """Make the figures and tables of Wu et al. 2025 (arXiv 2510.10977) from your own runs, on one page.
+
+    Each run is recognised by its plan. Figures: dynamics over λ, accuracy over tokens, layers, modules, decoding (SVG,
+    PDF). Tables: comparison, layers, modules, decoding, backbones, kinds of thinking and failures, significance, cost
+    (LaTeX, CSV, Parquet, Markdown). What the runs do not hold is listed with the command that makes it.
+
+    Example: `mull paper aime25 ifeval compare layers modules decoding backbones --out paper`
+    """
+    from mull.reports.paper.build import write_paper
+
+    stdout, stderr = consoles()
+    with stderr.status("drawing figures and tables"):
+        made = write_paper(runs, out, overlay=overlay, reference=reference)
+    kinds: dict[Path, list[str]] = {}
+    for path in made.paths:
+        kinds.setdefault(path.with_suffix(""), []).append(path.suffix[1:])
+    for path, found in kinds.items():
+        suffix = found[0] if len(found) == 1 else f"{{{','.join(found)}}}"
+        stdout.print(f"{path}.{suffix}", highlight=False, soft_wrap=True, markup=False)
+    for name in made.incomplete:
+        stderr.print(f"warning: {name}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    if made.missing:
+        stderr.print("\nnot in these runs:", highlight=False)
+    for each in made.missing:
+        stderr.print(f"  {each.what}:\n    {each.command}", highlight=False, soft_wrap=True, markup=False)

@@ -1,0 +1,94 @@
+"""`mull regrade`: graders over the responses of a run, without sampling again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.cli.options.common import consoles
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mull.analysis.regrading import GradingChange
+
+
+def regrade(
+    run: Annotated[Path, typer.Argument(help="Run folder, as given to `mull sweep --run`.", metavar="DIR")],
+    grader: Annotated[
+        str | None,
+        typer.Option(
+            help="Grader (see `mull benchmarks`); the run's own, as installed now, by default.", metavar="NAME"
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="The benchmark's data file with other gold answers.", metavar="FILE")
+    ] = None,
+    show: Annotated[int, typer.Option(help="Name so many of the responses whose grade changed.", min=0)] = 20,
+) -> None:
+    """Grade the stored responses of a run again and compare with the original grades; nothing is sampled.
+
+    Both results stay in the run. `mull report DIR` uses the original one; `mull report DIR --grading NAME` the new one.
+
+    Example: `mull regrade run --grader math`
+    """
+    from mull.analysis.regrading import grading_changes
+    from mull.cli.rendering.progress import item_progress
+    from mull.runs.regrade import regrade as grade_again
+    from mull.runs.store import RunStore
+
+    stdout, stderr = consoles()
+    with RunStore.amend(run) as store, item_progress("grading", store.count(), stderr) as advance:
+        name = grade_again(store, grader, data, advance)
+    with RunStore.open(run) as store:
+        first = store.samples(texts=False)
+    with RunStore.open(run, grading=name) as store:
+        second = store.samples(texts=False)
+    changes = grading_changes(first, second)
+    stdout.print(changes_table(changes), highlight=False)
+    _print_which(changes, show)
+    stdout.print(f"\ngrading: {name}\nnext: mull report {run} --grading {name}", highlight=False, markup=False)
+
+
+def changes_table(changes: Sequence[GradingChange]) -> Table:
+    """One row per setting: how many grades changed, and Mean@k before and after."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    from mull.reports.format import percent
+
+    caption = "± one standard error, clustered by question; the difference is paired"
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("λ" if all(change.lam is not None for change in changes) else "setting", overflow="fold")
+    heads = ("responses", "became right", "became wrong", "other answer", "before %", "after %", "difference %")
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    for each in changes:
+        counts = (each.samples, each.became_right, each.became_wrong, each.answers)
+        means = (each.before, each.after, each.difference)
+        table.add_row(escape(each.setting), *(f"{count:,}" for count in counts), *map(percent, means))
+    return table
+
+
+def _print_which(changes: Sequence[GradingChange], most: int) -> None:
+    stdout, _ = consoles()
+    which = [(change.setting, old, new) for change in changes for old, new in change.which]
+    if not which:
+        stdout.print("\nno response became right or wrong", highlight=False)
+        return
+    lines = [
+        f"λ {setting}, {old.question}, sample {old.index}: {_short(old.answer)} → {_short(new.answer)}, "
+        f"{'wrong → right' if new.correct else 'right → wrong'}"
+        for setting, old, new in which[:most]
+    ]
+    rest = f"… and {len(which) - most:,} more (--show)" if len(which) > most else ""
+    stdout.print("\n" + "\n".join([*lines, *([rest] if rest else [])]), highlight=False, markup=False, soft_wrap=True)
+
+
+def _short(answer: str) -> str:
+    text = " ".join(answer.split())
+    return repr(text if len(text) <= 40 else text[:39] + "…") if text else "no answer"

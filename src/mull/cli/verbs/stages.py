@@ -1,0 +1,89 @@
+"""`mull stages`: the three stages of every benchmark in a table of results."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mull.analysis.stages import Stages
+
+
+def stages(
+    table: Annotated[Path, typer.Argument(help="CSV with the columns lambda, benchmark and think_ratio.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
+    """Find where Think #R rises along λ: stage 2, between Instruct-like and Thinking-like behaviour.
+
+    Two ways: the rule on the grid (last λ with Think #R ≤ 5 % to first λ with ≥ 99 %) and a fitted logistic curve
+    (its 5 and 95 % crossings). A benchmark without one such rise is reported as such, with the reason.
+
+    Example: mull stages results.csv --json
+    """
+    from mull.analysis.stages import stages_of_table
+    from mull.analysis.tables import read_table
+
+    rows = read_table(table)
+    models = len({row.model for row in rows if row.lam is not None}) > 1
+    strata = len({row.stratum for row in rows if row.lam is not None}) > 1
+    groups: dict[str, list] = {}
+    for row in rows:
+        parts = [row.model] if models else []
+        parts += [row.benchmark or table.stem, *([row.stratum] if strata and row.stratum else [])]
+        groups.setdefault("/".join(parts), []).append(row)
+    # A benchmark with rows of other methods only has no λ to speak of.
+    found = {name: stages_of_table(rows) for name, rows in groups.items() if any(row.lam is not None for row in rows)}
+    if json:
+        typer.echo(_as_json(found))
+    else:
+        _print(found)
+
+
+def _as_json(found: dict[str, Stages]) -> str:
+    def plain(stages: Stages) -> dict:
+        fit = None
+        if stages.fit is not None:
+            values = asdict(stages.fit) | {"width_at_most": stages.fit.width_at_most}
+            fit = {name: None if value != value else value for name, value in values.items()}  # NaN is not JSON
+        return {
+            "found": stages.found,
+            "reason": stages.reason,
+            "grid": list(stages.grid) if stages.grid else None,
+            "fit": fit,
+        }
+
+    return jsonlib.dumps({name: plain(stages) for name, stages in found.items()}, ensure_ascii=False, indent=2)
+
+
+def _print(found: dict[str, Stages]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(title="Stage 2 along λ", caption="residual: largest |observed − fitted| Think #R, in points")
+    for heading in ("benchmark", "grid rule", "fit, 5–95 %", "midpoint", "99 %", "residual"):
+        shown.add_column(heading, no_wrap=True)
+    for name, stages in found.items():
+        fit = stages.fit
+        if not stages.found:
+            cells = ["no transition", "–", "–", "–", "–"]
+        elif fit is None:
+            cells = ["–", "–", "–", "–"]
+        elif fit.identified:
+            between = f"[{fit.crossing_5:.3f}, {fit.crossing_95:.3f}]"
+            cells = [between, f"{fit.midpoint:.3f}", f"{fit.crossing_99:.3f}", f"{100 * fit.largest_residual:.1f}"]
+        else:
+            between = f"within [{fit.bracket[0]:g}, {fit.bracket[1]:g}]"
+            cells = [between, f"{fit.midpoint:.3f}", "–", f"{100 * fit.largest_residual:.1f}"]
+        if stages.found:
+            cells.insert(0, f"[{stages.grid[0]:g}, {stages.grid[1]:g}]" if stages.grid else "–")
+        shown.add_row(*map(escape, (name, *cells)))
+    console = Console()
+    console.print(shown)
+    for name, stages in found.items():
+        prefix = f"{name}: " if stages.found else f"{name}: no transition found: "
+        console.print(prefix + stages.reason, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,287 @@
+"""Continuous batching over a transformers model: rows finish, leave, and others take their slots.
+
+The layers are the model's own; this loop gives them a `RowCache`, positions and a mask. A prompt's keys and values are
+prefilled but for its last token, which is the row's first decode step: every token of a response comes out of the same
+code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat template.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from mull.engines.base import Request
+from mull.engines.local.cache import WIDTH_STEP, RowCache, Span, StepMask
+from mull.engines.local.rows import Finished, Lookahead, Row
+from mull.engines.local.sampler import RowSampler
+from mull.engines.local.slots import Slots
+from mull.errors import MullError
+
+SLOT_STEP = 8
+"""On CPU a decode step has a multiple of this many rows. Fewer take other kernels, whose sums are in another order."""
+PROMPT_STEP = 16
+"""Prompts are padded to a multiple of this many tokens in a prefill; the same reason."""
+PREFILL_TOKENS = 8192
+"""Padded tokens per prefill forward, unless one prompt alone is longer."""
+SPAN_ROWS = 32
+"""Rows that share one attention width."""
+GROWTH = 256
+"""Positions that a row should at least be able to grow before memory is short again."""
+SORT_EVERY = 32
+"""Decode steps between two looks at whether the rows should be sorted by length."""
+
+
+class RowLoop:
+    """One run of `requests` through `model`, at most `batch` at a time, with a cache within half of `free` bytes.
+
+    All state belongs to the run: dropping the iterator in the middle leaves nothing behind. A request's `max_tokens` is
+    cut to what `context` leaves behind its prompt, which must be shorter than `context`.
+
+    Nobody knows how long a response will get, and few reach their `max_tokens`: rows are admitted by their present
+    length and some growth. When the cache then becomes too large, the youngest rows go back to the queue and later
+    start again; their seeds give the same text. The oldest is never the one to go, so a run always ends. The fewest
+    rows that a step can have may outgrow the half; `MullError` when they outgrow `free`.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        *,
+        batch: int,
+        context: int,
+        stop_ids: Iterable[int],
+        device: torch.device,
+        dtype: torch.dtype,
+        bytes_per_position: int,
+        free: int,
+    ) -> None:
+        self.model, self.context, self.device, self.dtype = model, context, device, dtype
+        self.batch = batch
+        self._free = free // bytes_per_position
+        self._budget = self._free // 2
+        """Positions, those of all slots together, as in `_free`."""
+        self._stop_ids = np.array(sorted(stop_ids), np.int64)
+        self._slot_step = SLOT_STEP if device.type == "cpu" else 1
+        slots = _round_up(batch, self._slot_step)
+        self._slots = Slots(slots)
+        self._cache = RowCache()
+        self._sampler = RowSampler(slots, device)
+        self._steps = 0
+
+    def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
+        """The rows that finish together, whenever some do, until none is live or waiting."""
+        while True:
+            live = self._slots.count
+            # Prefills are worth their fixed cost for several rows at a time.
+            if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
+                self._admit(waiting, live)
+                live = self._slots.count
+            if live == 0:
+                return
+            self._arrange(live)
+            self._make_room(waiting, 0, self._slots.longest, self._slots.need)
+            finished = self._step()
+            if finished:
+                yield finished
+
+    @torch.inference_mode()
+    def _admit(self, waiting: Lookahead, live: int) -> None:
+        """Fills free slots with waiting requests and prefills them."""
+        started = time.perf_counter()
+        chosen: list[tuple[Request, int]] = []
+        longest, need = self._slots.longest, self._slots.need
+        while waiting and live + len(chosen) < self.batch:
+            request = waiting.first()
+            length = len(request.prompt_ids)
+            limit = min(request.sampling.max_tokens, self.context - length)
+            longer, needier = max(longest, length), max(need, length + limit)
+            width = min(max(longer + GROWTH, longer * 3 // 2), needier)
+            slots = _round_up(live + len(chosen) + 1, self._slot_step)
+            if slots > self._slot_step and slots * _round_up(width, WIDTH_STEP) > self._budget:
+                break
+            chosen.append((waiting.pop(), limit))
+            longest, need = longer, needier
+        if not chosen:
+            return
+        self._make_room(waiting, len(chosen), longest, need)
+        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        fresh = self._slots.free(len(chosen))
+        for slot, (request, limit) in zip(fresh, chosen, strict=True):
+            self._slots.fill(slot, Row(request, started), limit)
+            self._sampler.set(slot, request.sampling, request.seed)
+        self._prefill(fresh, donors)
+
+    @torch.inference_mode()
+    def _make_room(self, waiting: Lookahead, fresh: int, longest: int, need: int) -> None:
+        """Sizes the cache for the live rows and `fresh` more, now of `longest` positions and of `need` at most.
+
+        Where memory is short, the rows move together, then the youngest go back to `waiting`.
+        """
+        live = self._slots.count
+        slots = _round_up(max(self._slots.used, live + fresh), self._slot_step)
+        width = _round_up(longest, WIDTH_STEP)
+        if slots <= self._cache.slots and width <= self._cache.width:
+            return
+        if slots * width > self._budget:
+            slots = _round_up(live + fresh, self._slot_step)
+            if slots * width > self._budget:
+                wide = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
+                fitting = max(self._slot_step, self._budget // wide // self._slot_step * self._slot_step)
+                self._send_back(waiting, live + fresh - fitting)
+                slots = _round_up(self._slots.count + fresh, self._slot_step)
+            self._reorder(self._slots.by_length(self._slots.used))
+        if slots * width > self._free:
+            row = self._slots.rows[int(self._slots.positions.argmax())]
+            name = f"request {row.request.id!r}" if row and not fresh else "a prompt"
+            raise MullError(
+                f"the key/value cache has outgrown the free memory of {self.device}: {name} has reached {longest:,} "
+                f"tokens, and there is room for {self._free // slots:,} in each of {slots} rows",
+                "Lower --max-tokens, or free memory",
+            )
+        larger = self._cache.width
+        if width > larger:
+            larger = max(width, min(larger * 3 // 2, need))
+        room = self._budget // slots // WIDTH_STEP * WIDTH_STEP
+        width = max(width, min(_round_up(larger, WIDTH_STEP), room))
+        spare = self._budget // width // self._slot_step * self._slot_step
+        self._cache.resize(max(slots, min(self._cache.slots, spare)), width)
+
+    def _send_back(self, waiting: Lookahead, count: int) -> None:
+        """The `count` rows with the fewest tokens leave, to start again when their turn comes."""
+        for slot in self._slots.youngest(count):
+            waiting.put_back(self._slots.row(slot).request)
+            self._clear(slot)
+
+    def _clear(self, slot: int) -> None:
+        """The row of `slot` is gone."""
+        self._slots.clear(slot)
+        self._sampler.clear(slot)
+
+    def _prefill(self, fresh: list[int], donors: dict[tuple[int, ...], int]) -> None:
+        """Keys and values of the prompts of the slots `fresh`, but for each prompt's last token."""
+        prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in fresh}
+        new: list[int] = []
+        copies: list[tuple[int, int]] = []
+        for slot, prompt in prompts.items():
+            if len(prompt) == 1:
+                continue
+            if prompt in donors:
+                copies.append((donors[prompt], slot))
+            else:
+                donors[prompt] = slot
+                new.append(slot)
+        new.sort(key=lambda slot: len(prompts[slot]))
+        while new:
+            width = 0
+            group: list[int] = []
+            for slot in new:
+                wider = _round_up(len(prompts[slot]) - 1, PROMPT_STEP)
+                if group and wider * (len(group) + 1) > PREFILL_TOKENS:
+                    break
+                width = wider
+                group.append(slot)
+            new = new[len(group) :]
+            ids = np.zeros((len(group), width), np.int64)
+            for line, slot in enumerate(group):
+                ids[line, : len(prompts[slot]) - 1] = prompts[slot][:-1]
+            self._cache.begin_prefill(self._tensor(np.array(group)))
+            self.model(
+                input_ids=self._tensor(ids),
+                position_ids=torch.arange(width, device=self.device).expand(len(group), width),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+        if copies:
+            source, target = np.array(copies).T
+            length = max(len(prompts[slot]) - 1 for slot in target)
+            self._cache.copy_prompt(self._tensor(source), self._tensor(target), length)
+
+    @torch.inference_mode()
+    def _step(self) -> list[Finished]:
+        """One token for every live row."""
+        count = _round_up(self._slots.used, self._slot_step)
+        spans = self._spans(count)
+        positions = self._tensor(self._slots.positions[:count])
+        mask = StepMask(positions, max(span.width for span in spans), self.dtype)
+        self._cache.begin_decode(positions)
+        logits = self.model(
+            input_ids=self._tensor(self._slots.next_tokens[:count, None]),
+            attention_mask=mask.causal,
+            position_ids=positions[:, None],
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+            row_spans=spans,
+            row_mask=mask,
+        ).logits[:, -1]
+        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
+        # One read-back for both: ids and float32 logprobs are exact in float64.
+        tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
+        self._steps += 1
+        return self._record(count, tokens.astype(np.int64), logprobs)
+
+    def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
+        """Stores the step's tokens and lets finished rows go."""
+        slots = self._slots
+        live = slots.live[:count]
+        if not np.isfinite(logprobs[live]).all():
+            raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
+        slots.push(tokens, logprobs)
+        stopped = np.isin(tokens, self._stop_ids)
+        over = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
+        now = time.perf_counter()
+        finished = []
+        for slot in over.tolist():
+            row = slots.row(slot)
+            finished.append(Finished(row.request, *slots.response(slot), bool(stopped[slot]), now - row.started))
+            self._clear(slot)
+        return finished
+
+    def _spans(self, count: int) -> list[Span]:
+        """Cuts the slots into runs that attend over one width each."""
+        step = SPAN_ROWS if self.device.type == "cpu" else count
+        edges = range(0, count, step)
+        ends = [min(start + step, count) for start in edges]
+        lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(edges, ends, strict=True)]
+        return [Span(*edge) for edge in zip(edges, ends, (_round_up(n, WIDTH_STEP) for n in lengths), strict=True)]
+
+    @torch.inference_mode()
+    def _arrange(self, live: int) -> None:
+        """Moves the rows to the lowest slots, longest first, when that saves enough rows or attention width."""
+        used = _round_up(self._slots.used, self._slot_step)
+        packed = _round_up(live, self._slot_step)
+        shrinks = packed <= used * 3 // 4
+        if not shrinks and self._steps % SORT_EVERY:
+            return
+        order = self._slots.by_length(used)
+        if not shrinks:
+            positions = self._slots.positions[:used]
+            cost, least = (
+                sum(int(lengths[start : start + SPAN_ROWS].max()) for start in range(0, used, SPAN_ROWS))
+                for lengths in (positions, positions[order])
+            )
+            if cost - least < 0.1 * cost:
+                return
+        self._reorder(order)
+
+    def _reorder(self, order: np.ndarray) -> None:
+        """Slot i takes the row of slot `order[i]`, for all i < len(order)."""
+        used = len(order)
+        if used == 0:
+            return
+        self._cache.permute(self._tensor(order), int(self._slots.positions[:used].max()) + 1)
+        self._sampler.permute(order)
+        self._slots.permute(order)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        """A copy on the device: the loop goes on to change its arrays."""
+        return torch.tensor(array, device=self.device)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-int(number) // step) * step

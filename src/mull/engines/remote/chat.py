@@ -1,0 +1,271 @@
+"""One chat completion over HTTP: what is sent, how often it is tried, and how the reply is read.
+
+Knows no λ and no order of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import time
+from collections.abc import Collection
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+import httpx2
+
+from mull.engines.base import Sampling
+from mull.engines.remote.endpoints import OMITTABLE, Target
+from mull.errors import MullError, nearest
+from mull.thinking import CLOSE, OPEN
+
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""HTTP codes that may go away by themselves."""
+CONNECT_SECONDS = 15.0
+LONGEST_WAIT = 60.0
+"""Seconds between two tries, unless the server itself asks for more."""
+LONGEST_PAUSE = 3600.0
+"""Seconds that a server's Retry-After is followed at most."""
+
+
+class Unanswered(Exception):
+    """One request got no usable reply; others may. The text says why."""
+
+
+class Reply(NamedTuple):
+    """One response as a server gave it."""
+
+    text: str
+    tokens: int
+    """Generated tokens by the server's count, thought included."""
+    finish: Literal["stop", "length"]
+    seconds: float
+    """Wall-clock seconds of the try that succeeded."""
+
+
+class Key(NamedTuple):
+    """An API key and the environment variable it is from."""
+
+    variable: str
+    value: str | None
+
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.value}"} if self.value else {}
+
+    def __repr__(self) -> str:
+        return f"Key({self.variable!r})"  # never the value
+
+    def hide(self, text: str) -> str:
+        """`text` without the key, which some servers repeat."""
+        return text.replace(self.value, "…") if self.value else text
+
+
+def request_body(
+    target: Target, messages: list[dict[str, str]], sampling: Sampling, seed: int, omit: Collection[str] = ()
+) -> dict[str, Any]:
+    """The JSON of a request. All sampling is stated, since servers have defaults of their own."""
+    drawn = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,  # −1 is no limit for vLLM, SGLang and llama.cpp; 0 is not for all of them
+        "seed": seed % 2**31,  # some take 32 bits only
+    }
+    drawn = {name: value for name, value in drawn.items() if name not in omit}
+    own = {"model": target.model, "messages": messages, "max_tokens": sampling.max_tokens, "stream": False}
+    return {**own, **drawn, **target.body}
+
+
+def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
+    """The first choice of a reply.
+
+    Raises:
+        Unanswered: no choice in it, or a response that the server broke off.
+        MullError: no token count, without which responses cannot be compared.
+    """
+    try:
+        choice, usage = reply["choices"][0], reply.get("usage") or {}
+        message, reason = choice["message"], choice.get("finish_reason")
+        content = message.get("content") or ""
+        reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise Unanswered("a reply without a choice in it") from None
+    if not isinstance(content, str) or not isinstance(reasoning, str):
+        raise Unanswered("a reply whose content is no text")
+    if reason in (None, "abort", "error"):
+        raise Unanswered(f"the server broke the response off (finish reason {reason!r})")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if not isinstance(tokens, int):
+        raise MullError("the server's replies hold no usage.completion_tokens", "turn its token counts on")
+    finish = "length" if reason in ("length", "max_tokens") else "stop"
+    if finish == "stop":
+        reasoning, content = (_END.sub("", text) for text in (reasoning, content))
+    return Reply(joined(reasoning, content, finish), tokens, finish, seconds)
+
+
+_END = re.compile(r"(?:(?:<\|(?:im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<｜end▁of▁sentence｜>)\s*)+\Z")
+"""Marks of a turn's end that some servers (transformers serve) leave in the text; not part of any answer."""
+
+
+def joined(reasoning: str, content: str, finish: str) -> str:
+    """The response as the model wrote it, from a server that splits off the thought.
+
+    A thought without an answer that ended by itself had no `</think>`: such servers take all text before that tag for
+    thought, so this is a direct answer and gets no tags.
+    """
+    if not reasoning:
+        return content
+    if content.strip():
+        return f"{OPEN}\n{reasoning.strip()}\n{CLOSE}\n\n{content.lstrip()}"
+    return f"{OPEN}\n{reasoning.strip()}" if finish == "length" else reasoning
+
+
+class ChatClient:
+    """Sends requests, again where that can help. Use as an async context manager, in one event loop."""
+
+    def __init__(
+        self, key: Key, *, concurrency: int, retries: int, timeout: float, per_minute: float | None, backoff: float
+    ) -> None:
+        """`timeout` and `backoff` (the wait before the first repetition) in seconds; see `RemoteEngine`."""
+        self._key, self._retries, self._backoff = key, retries, backoff
+        self._spacing = 60 / per_minute if per_minute else 0.0
+        self._http = httpx2.AsyncClient(
+            headers=key.headers(),
+            timeout=httpx2.Timeout(timeout, connect=CONNECT_SECONDS, pool=None),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
+        )
+        self._turn_at: dict[str, float] = {}
+        self._paused_until: dict[str, float] = {}
+        self._random = random.Random()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.aclose()
+
+    async def complete(self, target: Target, body: dict[str, Any]) -> Reply:
+        """Raises `Unanswered` when no try succeeded or the request is refused, `MullError` when none can succeed."""
+        why = ""
+        for attempt in range(self._retries + 1):
+            await self._turn(target.url)
+            wait = min(LONGEST_WAIT, self._backoff * 2**attempt) * self._random.uniform(0.5, 1)
+            try:
+                return await self._once(target, body)
+            except Again as again:
+                why = str(again)
+                if again.wait is not None:
+                    self._pause(target.url, again.wait)
+            if attempt < self._retries:
+                await asyncio.sleep(wait)
+        times = f" ({self._retries + 1} tries)" if self._retries else ""
+        raise Unanswered(f"{target.url}: {why}{times}")
+
+    async def _once(self, target: Target, body: dict[str, Any]) -> Reply:
+        start = time.perf_counter()
+        try:
+            response = await self._http.post(f"{target.url}/chat/completions", json=body)
+            if not response.is_success:
+                refuse(response, target, self._key)
+            return read_reply(response.json(), time.perf_counter() - start)
+        except Refused:
+            raise
+        except Unanswered as error:
+            raise Again(str(error)) from None
+        except httpx2.TimeoutException as error:
+            raise Again(f"no answer in time ({type(error).__name__})") from None
+        except httpx2.RequestError as error:
+            raise Again(_reason(error)) from None
+        except ValueError:  # JSON's and Unicode's errors
+            raise Again("a reply that is no JSON") from None
+
+    async def _turn(self, url: str) -> None:
+        """Wait for the rate limit and for a pause that the server asked for."""
+        now = time.monotonic()
+        turn = max(now, self._turn_at.get(url, 0.0))
+        self._turn_at[url] = turn + self._spacing
+        if turn > now:
+            await asyncio.sleep(turn - now)
+        while (left := self._paused_until.get(url, 0.0) - time.monotonic()) > 0:
+            await asyncio.sleep(left + self._random.uniform(0, min(1.0, left)))  # not all at once
+
+    def _pause(self, url: str, seconds: float) -> None:
+        until = time.monotonic() + min(seconds, LONGEST_PAUSE)
+        self._paused_until[url] = max(until, self._paused_until.get(url, 0.0))
+
+
+class Again(Exception):
+    """This try failed, another may not; `wait`: seconds that the server asks for."""
+
+    def __init__(self, why: str, wait: float | None = None) -> None:
+        super().__init__(why)
+        self.wait = wait
+
+
+class Refused(Unanswered):
+    """This request will not be answered however often it is sent."""
+
+
+def refuse(response: httpx2.Response, target: Target, key: Key, models: Collection[str] = ()) -> None:
+    """Raise what a reply with an error code means.
+
+    `MullError` where no request can succeed: key, address or model are wrong. `Unanswered` for this request only.
+    """
+    code, said = response.status_code, key.hide(_said(response))
+    if code in RETRIED:
+        raise Again(f"HTTP {code}{said}", _retry_after(response.headers.get("retry-after")))
+    if code in (401, 403):
+        what = "refuses the key" if key.value else "asks for a key"
+        remedy = f"put the right one into the environment variable {key.variable}"
+        raise MullError(f"{target.url} {what} (HTTP {code}{said})", remedy)
+    if code == 404 and "model" in said.lower():
+        remedy = nearest(target.model, models) if models else "ask it for its models, GET /models"
+        raise MullError(f"{target.url} has no model {target.model!r} (HTTP 404{said})", remedy)
+    if code in (301, 302, 303, 307, 308, 404, 405):
+        what = f"{target.url}/chat/completions does not exist (HTTP {code})"
+        raise MullError(what, "give the base URL of the API, as in http://host:8000/v1")
+    named = [name for name in OMITTABLE if re.search(rf"\b{name}\b", said)]
+    hint = f" (--omit {' --omit '.join(named)} leaves it out)" if named else ""
+    raise Refused(f"{target.url} refuses a request (HTTP {code}{said}){hint}")
+
+
+def _said(response: httpx2.Response) -> str:
+    """`: message` of an error reply, on one line; empty where there is none."""
+    with contextlib.suppress(ValueError, AttributeError):
+        found = response.json()
+        found = found.get("error", found.get("detail", found.get("message", "")))
+        found = found.get("message", found) if isinstance(found, dict) else found
+        return f": {_clip(str(found))}" if found else ""
+    text = "" if "html" in response.headers.get("content-type", "") else response.text
+    return f": {_clip(text)}" if text.strip() else ""
+
+
+def _clip(text: str, most: int = 200) -> str:
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _reason(error: httpx2.RequestError) -> str:
+    if isinstance(error, httpx2.ConnectError):
+        return f"no server answers there ({error})"
+    return f"the connection broke ({error or type(error).__name__})"
+
+
+def _retry_after(text: str | None) -> float | None:
+    """Seconds from a Retry-After header, given in seconds or as a date; None where it is neither."""
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        return max(0.0, seconds) if seconds - seconds == 0 else None
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())

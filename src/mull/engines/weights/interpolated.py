@@ -1,0 +1,229 @@
+"""One live model whose weights are set to any λ, in place, from the two pristine ends.
+
+Never incrementally: 0.3 → 0.8 → 0.3 gives the first bytes again. Knows no text and no requests.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
+
+from mull.engines.memory import MEMORY_REMEDY, memory_errors
+from mull.engines.weights.combining import Slot, combine
+from mull.errors import MullError
+from mull.merging.arithmetic.interpolation import interpolate
+from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients.recipe import Recipe
+
+PIECE = 1 << 22
+"""Elements of a parameter that one thread takes at a time."""
+DEVICE_BLOCK = 1 << 24
+"""Elements computed at a time where each operation is a kernel launch: away from the CPU."""
+CPU_BLOCK = 1 << 18
+"""The same for torch's operations on CPU, where a block should stay in the cache but be worth its six operations."""
+MOST_WORKERS = 8
+"""Threads of a switch at most: it is bound by memory."""
+WORTH_WORKERS = 1 << 22
+"""Elements from which on a switch is worth several threads."""
+
+
+class InterpolatedModel:
+    """The live model, in its compute dtype, and the ends' parameters, in their checkpoint dtype.
+
+    Until the first `set` the live weights are the donor's. The donor also gives the config, the dtype to which merged
+    weights are rounded, the vocabulary rows that the other end lacks, and the buffers.
+    """
+
+    def __init__(
+        self,
+        instruct: Path,
+        thinking: Path,
+        *,
+        donor: Literal["instruct", "thinking"],
+        device: torch.device,
+        dtype: torch.dtype | None,
+        trust_remote_code: bool,
+        attention: str | None = None,
+        others: Mapping[str, Path] | None = None,
+    ) -> None:
+        """`attention`: the name of a transformers attention implementation, its own choice by default."""
+        folders = {"instruct": instruct, "thinking": thinking, **(others or {})}
+        options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+        for folder in folders.values():
+            if not (folder / "config.json").is_file():
+                raise MullError(f"{folder} is no model folder: it has no config.json", "Give a checkpoint's folder")
+            with loading("config", folder, trust_remote_code):
+                config = AutoConfig.from_pretrained(folder, **options)
+            if getattr(config, "quantization_config", None) is not None:
+                raise MullError(f"{folder} is quantised", "Interpolation needs the unquantised checkpoint")
+        if dtype is None and device.type == "cpu":
+            dtype = torch.float32
+        models = {side: _load(folder, device, dtype="auto", **options) for side, folder in folders.items()}
+        ends = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
+        tied = all(model.config.get_text_config().tie_word_embeddings for model in models.values())
+        config = copy.deepcopy(models[donor].config)
+        for level in (config, config.get_text_config()):
+            level.tie_word_embeddings = tied
+        self.model = _load(
+            folders[donor], device, config=config, dtype=dtype or "auto", attn_implementation=attention, **options
+        )
+        if not tied:  # a tied donor's file has no head for an untied model
+            head = _head(self.model)
+            name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
+            head.data.copy_(ends[donor][name])
+        self.slots = _slots(self.model, ends, donor, folders)
+        """The live parameters, each once, with their ends."""
+        on_cpu = device.type == "cpu"
+        self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
+        elements = sum(slot.live.numel() for slot in self.slots)
+        self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and elements > WORTH_WORKERS else 1
+
+    def set(self, coefficients: Coefficients) -> None:
+        """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
+
+        Each element is rounded once, to the checkpoint's dtype, and then cast: the live weights are those of the
+        merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
+        """
+        lams = coefficients.resolve([slot.name for slot in self.slots])
+        pieces = ((slot, first) for slot in self.slots for first in range(0, slot.live.numel(), self._piece))
+        threads = torch.get_num_threads()
+        if self.slots[0].live.device.type != "cpu":
+            self._mix(pieces, lams)
+            return
+        try:  # pieces are the parallelism: torch's own threads would split blocks at places that can show in the bits
+            if self._workers == 1:
+                torch.set_num_threads(1)
+                self._mix(pieces, lams)
+                return
+            taking = threading.Lock()
+            with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                shares = [pool.submit(self._mix, _shared(pieces, taking), lams) for _ in range(self._workers)]
+                for share in shares:
+                    share.result()
+        finally:
+            torch.set_num_threads(threads)
+
+    def make(self, recipe: Recipe) -> None:
+        """Sets the weights to those of any method on the checkpoints held; like `set`, the bytes of the merge.
+
+        Raises `MullError` where a role is not held, or a coefficient names no parameter.
+        """
+        if recipe.is_interpolation:
+            self.set(recipe.coefficients)
+        else:
+            combine(self.slots, recipe, self._workers)
+
+    @torch.no_grad()
+    def _mix(self, pieces: Iterator[tuple[Slot, int]], lams: Mapping[str, float]) -> None:
+        for slot, first in pieces:
+            piece = slice(first, first + self._piece)
+            i, t, live = (tensor.view(-1)[piece] for tensor in (slot.instruct, slot.thinking, slot.live))
+            interpolate(i, t, lams[slot.name], live, rounded=slot.rounded, block=self._block)
+
+
+def _shared(pieces: Iterator[tuple[Slot, int]], taking: threading.Lock) -> Iterator[tuple[Slot, int]]:
+    """The pieces that nobody else has taken."""
+    while True:
+        with taking:
+            piece = next(pieces, None)
+        if piece is None:
+            return
+        yield piece
+
+
+@contextmanager
+def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
+    """Turns whatever transformers raises over a folder's `part` into a `MullError` that names both."""
+    try:
+        with memory_errors(f"while loading {folder}", MEMORY_REMEDY):
+            yield
+    except MullError:
+        raise
+    except Exception as error:  # a loader of foreign files: its errors have no common type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if "trust_remote_code" in reason and not trust_remote_code:
+            raise MullError(
+                f"{folder} brings Python code of its own, without which transformers cannot load its {part}",
+                "Read that code, then give --trust-remote-code",
+            ) from error
+        raise MullError(
+            f"transformers cannot load the {part} of {folder}: {reason.rstrip('.')}",
+            "Give a folder with a complete checkpoint that the installed transformers knows",
+        ) from error
+
+
+def _load(folder: Path, device: torch.device, **options: Any) -> PreTrainedModel:
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with loading("weights", folder, options["trust_remote_code"]):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = loaded
+            torch.nn.Module.to(model, device)
+    finally:
+        if bars:
+            logging.enable_progress_bar()
+    # transformers would go on with random numbers in their place. The live model's own are all written over later.
+    if report["missing_keys"] and "config" not in options:
+        first = sorted(report["missing_keys"])[0]
+        what = f"{folder} lacks {len(report['missing_keys'])} weights that its config asks for, first {first}"
+        raise MullError(what, "download or save the checkpoint again")
+    return model.eval().requires_grad_(False)
+
+
+def _head(model: PreTrainedModel) -> Tensor:
+    head = model.get_output_embeddings()
+    if head is None:
+        raise MullError(
+            f"model type {model.config.model_type!r} has no output embedding", "Give a causal language model"
+        )
+    return next(iter(head.parameters()))
+
+
+def _slots(
+    model: PreTrainedModel,
+    ends: Mapping[str, Mapping[str, Tensor]],
+    donor: Literal["instruct", "thinking"],
+    folders: dict[str, Path],
+) -> list[Slot]:
+    """Pairs the parameters by name; a live parameter that is tied to another appears once."""
+    live = dict(model.named_parameters())
+    names = dict(model.named_parameters(remove_duplicate=False)).keys()
+    for role, parameters in ends.items():
+        unmatched = sorted(names ^ parameters.keys())
+        if unmatched:
+            raise MullError(
+                f"{folders[role]} and {folders[donor]} differ in {len(unmatched)} parameters, as in {unmatched[0]!r}",
+                "All must be checkpoints of one architecture",
+            )
+    vocabulary = {id(_head(model)), *map(id, model.get_input_embeddings().parameters())}
+    slots = []
+    for name, parameter in live.items():
+        own = {role: parameters[name].detach() for role, parameters in ends.items()}
+        shapes = {tensor.shape for tensor in own.values()}
+        if len(shapes) > 1:
+            if id(parameter) not in vocabulary or len({shape[1:] for shape in shapes}) > 1:
+                sizes = ", ".join(f"{tuple(tensor.shape)} in {folders[role]}" for role, tensor in own.items())
+                raise MullError(f"{name} is {sizes}", "All must be checkpoints of one architecture")
+            rows = min(shape[0] for shape in shapes)
+            own = {role: tensor[:rows] for role, tensor in own.items()}
+        rounded = ends[donor][name].dtype
+        data = parameter.detach()
+        shape = own[donor].shape
+        slots.append(Slot(name, data if data.shape == shape else data[: shape[0]], _contiguous(own), rounded))
+    return slots
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {role: tensor.contiguous() for role, tensor in tensors.items()}

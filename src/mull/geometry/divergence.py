@@ -1,0 +1,262 @@
+"""How far the next-token distributions of two models lie apart, for adapters that stand in for λ.
+
+KL(Θ(λ) ‖ Instruct + λ·adapter) at the end of prompts, beside the yardstick KL(Θ(λ) ‖ Instruct). Applies the adapter's
+files to the weights itself; knows no adapter library and not how the adapter was made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jinja2 import TemplateError
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
+
+from mull.engines.local.engine import SMALL_MODEL
+from mull.engines.memory import MEMORY_REMEDY, memory_errors
+from mull.engines.weights.interpolated import InterpolatedModel, loading
+from mull.errors import MullError
+from mull.merging.adapter.writing import PREFIX, WEIGHTS
+from mull.merging.coefficients import Coefficients
+
+Messages = list[dict[str, str]]
+
+
+class Mean(NamedTuple):
+    """Nats per token, and the standard error over prompts (NaN for a single one)."""
+
+    mean: float
+    error: float
+
+
+class Divergence(NamedTuple):
+    """At one λ."""
+
+    lam: float
+    instruct: Mean
+    """KL(Θ(λ) ‖ Instruct): what having no adapter costs."""
+    adapter: Mean
+    """KL(Θ(λ) ‖ Instruct + λ·adapter)."""
+
+
+def read_prompts(path: Path) -> list[Messages]:
+    """Conversations from a file: JSONL with `messages`, `prompt` or `question` per line, else one user message a line.
+
+    Raises:
+        MullError: the file cannot be read, is empty, or a line of a .jsonl file has none of these keys.
+    """
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise MullError(f"cannot read the prompts {path}: {error}", "give a text file, one prompt per line") from None
+    if not lines:
+        raise MullError(f"{path} holds no prompt", "write one per line")
+    if path.suffix != ".jsonl":
+        return [[{"role": "user", "content": line}] for line in lines]
+    return [_conversation(line, f"line {i + 1} of {path}") for i, line in enumerate(lines)]
+
+
+def divergences(
+    instruct: Path,
+    thinking: Path,
+    adapter: Path,
+    prompts: Sequence[Messages],
+    lams: Iterable[float] = (1.0,),
+    *,
+    positions: int = 1,
+    trust_remote_code: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> list[Divergence]:
+    """Mean KL divergence at each λ, over `positions` per prompt: its end, and on along Thinking's own greedy answer.
+
+    Prompts are rendered with the Thinking side's chat template. Weights are those of `mull merge`; on CPU the adapter
+    is added in float32, distributions are compared in float64. `progress` is told of each pass over one prompt:
+    `passes(...)` in all.
+
+    Raises:
+        MullError: the adapter names a weight that the model lacks, a prompt does not fit, or memory runs out.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with memory_errors(f"on {device} while measuring KL", MEMORY_REMEDY):
+        weights = InterpolatedModel(
+            instruct, thinking, donor="instruct", device=device, dtype=None, trust_remote_code=trust_remote_code
+        )
+        with loading("tokenizer", thinking, trust_remote_code):
+            tokenizer = AutoTokenizer.from_pretrained(thinking, trust_remote_code=trust_remote_code)
+        limit = int(weights.model.config.get_text_config().max_position_embeddings) - positions
+        rendered = [_render(tokenizer, prompt, limit).to(device) for prompt in prompts]
+        factors = _Adapter(weights.model, adapter)
+        with _threads(weights.model):
+            stop = tokenizer.eos_token_id
+            return _divergences(weights, factors, rendered, lams, positions, stop, progress or (lambda _: None))
+
+
+def passes(prompts: int, lams: int) -> int:
+    """Passes that `divergences` reports to `progress`."""
+    return prompts * (2 + 2 * lams)
+
+
+def _divergences(
+    weights: InterpolatedModel,
+    adapter: _Adapter,
+    prompts: list[Tensor],
+    lams: Iterable[float],
+    positions: int,
+    stop: int | None,
+    tell: Callable[[int], object],
+) -> list[Divergence]:
+    model = weights.model
+    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"  # whole sequences, no row cache
+    weights.set(Coefficients.scalar(1.0))
+    sequences = []
+    for tokens in prompts:
+        sequences.append(_continued(model, tokens, positions - 1, stop))
+        tell(1)
+
+    def distributions() -> list[Tensor]:
+        found = []
+        for prompt, tokens in zip(prompts, sequences, strict=True):
+            found.append(_log_probabilities(model, tokens, tokens.shape[1] - prompt.shape[1] + 1))
+            tell(1)
+        return found
+
+    weights.set(Coefficients.scalar(0.0))
+    base = distributions()
+    results = []
+    for lam in lams:
+        weights.set(Coefficients.scalar(lam))
+        wanted = distributions()
+        weights.set(Coefficients.scalar(0.0))
+        with adapter.applied(lam):
+            found = distributions()
+        results.append(Divergence(lam, _mean(wanted, base), _mean(wanted, found)))
+    return results
+
+
+@contextmanager
+def _threads(model: PreTrainedModel) -> Iterator[None]:
+    """One thread for a small model: its matrix products cost more to share than they take."""
+    before = torch.get_num_threads()
+    if sum(parameter.nbytes for parameter in model.parameters()) <= SMALL_MODEL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class _Adapter:
+    """An adapter's tensors and the live weights they belong to."""
+
+    def __init__(self, model: PreTrainedModel, folder: Path) -> None:
+        live = dict(model.named_parameters(remove_duplicate=False))
+        tensors = load_file(folder / WEIGHTS)
+        self._factors: list[tuple[Tensor, Tensor, Tensor]] = []
+        """(live weight, A, B)"""
+        self._whole: list[tuple[Tensor, Tensor]] = []
+        """(live weight, its replacement)"""
+        for name, tensor in tensors.items():
+            module, lora, factor = name.removeprefix(PREFIX).partition(".lora_")
+            if not lora:
+                self._whole.append((_weight(live, module, tensor.shape), tensor))
+            elif factor == "A.weight":
+                b = tensors[name.replace(".lora_A.", ".lora_B.")]
+                shape = torch.Size((b.shape[0], tensor.shape[1]))
+                self._factors.append((_weight(live, f"{module}.weight", shape), tensor, b))
+
+    @contextmanager
+    def applied(self, scale: float) -> Iterator[None]:
+        """The live weights, which must be the base model's, plus `scale`·B·A; whoever sets them next starts afresh."""
+        kept = [live.clone() for live, _ in self._whole]
+        with torch.no_grad():
+            for live, a, b in self._factors:
+                live += (scale * (b.to(live.device).float() @ a.to(live.device).float())).to(live.dtype)
+            for live, tensor in self._whole:
+                live.copy_(tensor)
+        yield
+        with torch.no_grad():
+            for (live, _), tensor in zip(self._whole, kept, strict=True):
+                live.copy_(tensor)
+
+
+def _weight(live: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
+    """The live weight that a checkpoint calls `name`; transformers keeps all experts of a layer in two stacks."""
+    found = live.get(name)
+    expert = re.fullmatch(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight", name)
+    if expert:
+        stack = live.get(f"{expert[1]}.{'down_proj' if expert[3] == 'down' else 'gate_up_proj'}")
+        if stack is not None and stack.dim() == 3 and int(expert[2]) < len(stack):
+            found = stack[int(expert[2])]
+            if expert[3] != "down":
+                found = found.chunk(2)[0 if expert[3] == "gate" else 1]
+    if found is None or found.shape != shape:
+        raise MullError(
+            f"the transformers model has no weight {name} of shape {list(shape)}, which the adapter changes",
+            "leave out --prompts, or the modules that transformers keeps in another form (--modules)",
+        )
+    return found
+
+
+def _conversation(line: str, where: str) -> Messages:
+    try:
+        entry: Any = json.loads(line)
+    except ValueError as error:
+        raise MullError(f"{where} is no JSON: {error}", "write one object per line") from None
+    if isinstance(entry, dict):
+        if isinstance(entry.get("messages"), list):
+            return entry["messages"]
+        text = entry.get("prompt", entry.get("question"))
+        if isinstance(text, str):
+            return [{"role": "user", "content": text}]
+    raise MullError(f"{where} names no prompt", 'give it a key "prompt", "question" or "messages"')
+
+
+def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
+    """Token ids `[1, L]`, ready for an assistant's turn; the bare text where the tokenizer has no chat template."""
+    try:
+        if tokenizer.chat_template:
+            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        else:
+            ids = tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
+    except (TemplateError, KeyError, TypeError) as error:
+        raise MullError(f"a prompt cannot be rendered: {error}", "give messages with role and content") from None
+    if not 0 < len(ids) <= limit:
+        raise MullError(
+            f"a prompt has {len(ids)} tokens, the context leaves {max(limit, 0)} beside the positions to be compared",
+            "shorten it, or compare fewer positions",
+        )
+    return torch.tensor([ids])
+
+
+@torch.inference_mode()
+def _continued(model: PreTrainedModel, tokens: Tensor, count: int, stop: int | None) -> Tensor:
+    """`tokens` `[1, L]` and the model's own greedy continuation of at most `count` tokens, the end of text left out."""
+    step, cache = tokens, None
+    for _ in range(count):
+        output = model(input_ids=step, past_key_values=cache, use_cache=True)
+        step, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+        if step.item() == stop:
+            break
+        tokens = torch.cat([tokens, step], dim=1)
+    return tokens
+
+
+@torch.inference_mode()
+def _log_probabilities(model: PreTrainedModel, tokens: Tensor, positions: int) -> Tensor:
+    """Natural log of the next token's distribution at the last positions, `[positions, V]` float64."""
+    logits: Tensor = model(input_ids=tokens, use_cache=False).logits
+    return logits[0, -positions:].double().log_softmax(-1).cpu()
+
+
+def _mean(wanted: list[Tensor], found: list[Tensor]) -> Mean:
+    """KL(P ‖ Q) = Σ p·(log p − log q) (Kullback and Leibler 1951), mean over tokens, then over prompts."""
+    each = torch.stack([(p.exp() * (p - q)).nan_to_num(0.0).sum(-1).mean() for p, q in zip(wanted, found, strict=True)])
+    error = each.std().item() / len(each) ** 0.5 if len(each) > 1 else float("nan")
+    return Mean(each.mean().item(), error)

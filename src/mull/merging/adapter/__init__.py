@@ -1,0 +1,1 @@
+"""Thinking − Instruct as a LoRA adapter of low rank."""

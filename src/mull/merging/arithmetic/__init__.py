@@ -1,0 +1,1 @@
+"""What is computed on tensors, rounded once: products, sums, angles, thresholds, random numbers, compiled or not."""

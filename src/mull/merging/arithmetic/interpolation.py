@@ -1,0 +1,111 @@
+"""Θ(λ) = λ·Thinking + (1−λ)·Instruct on tensors, rounded once.
+
+Pure arithmetic: knows nothing of files, names or models.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+
+import torch
+from torch import Tensor
+
+from mull.merging.arithmetic import compiled
+
+BLOCK = 32_768
+"""Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
+_VECTOR = 64
+"""A multiple of what any of torch's CPU kernels handles in one step."""
+_FLOAT32_WEIGHT = 2.0**-12
+
+
+def interpolate(
+    instruct: Tensor,
+    thinking: Tensor,
+    lam: float,
+    out: Tensor,
+    *,
+    rounded: torch.dtype | None = None,
+    block: int = BLOCK,
+) -> None:
+    """Write λ·thinking + (1−λ)·instruct into `out` (Wu et al. 2025, arXiv 2510.10977, eq. 6).
+
+    All three are contiguous, of one shape and on one device, of any floating dtype; `out` may be one of the inputs.
+    Each element is rounded once: to `rounded`, the dtype of the merged checkpoint (`out`'s own unless given), and
+    only then cast to that of `out`. λ = 0 and λ = 1 copy that end untouched where its dtype is `rounded`.
+
+    bfloat16 is computed in float32, every other dtype in float64. float32 has 16 spare bits, so that a result is
+    within 0.5001 units in the last place of exact arithmetic, or 2^-40 of the terms' size where they cancel to less
+    than that. Sums must not overflow float32 on the way: elements below 1.7e38.
+
+    The sum is near + w·(far − near) with the end that weighs more as `near`: |w| ≤ 1/2 between the ends, 1 − λ is exact
+    where it is needed, and a rounded difference never outweighs the result. In float32 w itself would be rounded,
+    which shows wherever the two terms nearly cancel; so it is split into two float32 parts, w = high + low, and the
+    small correction is added last. A weight below 2^-12 is left to float64: there the terms cancel only where one
+    element is thousands of times the other, and the difference of such bfloat16 numbers does not fit float32.
+
+    On a CPU with fused multiply-add, bfloat16 takes one pass over memory (kernels/); elsewhere torch takes the same
+    steps, to the same bytes. The result does not depend on `block`, provided that no thread pool splits it further:
+    torch's kernels treat the last few elements of a range in scalar code, so the ranges are padded.
+    """
+    rounded = rounded or out.dtype
+    if lam in (0, 1):
+        end = thinking if lam == 1 else instruct
+        out.copy_(end if end.dtype == rounded else end.to(rounded))
+        return
+    near, far, weight = (thinking, instruct, 1 - lam) if lam > 0.5 else (instruct, thinking, lam)
+    near, far, flat = near.view(-1), far.view(-1), out.view(-1)
+    narrow = near.dtype == far.dtype == rounded == torch.bfloat16
+    if narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64:
+        high = struct.unpack("f", struct.pack("f", weight))[0]
+        if compiled.applies(near, far) and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
+            sides, written = map(compiled.memory, (near, far)), compiled.memory(flat)
+            compiled.kernels.interpolate(*sides, written, high, weight - high)
+        else:
+            _in_passes(near, far, high, weight - high, flat, rounded, torch.float32, block)
+    else:
+        _in_passes(near, far, weight, 0.0, flat, rounded, torch.float64, block)
+
+
+def _in_passes(
+    near: Tensor,
+    far: Tensor,
+    high: float,
+    low: float,
+    out: Tensor,
+    rounded: torch.dtype,
+    compute: torch.dtype,
+    block: int,
+) -> None:
+    """near + high·(far − near) + low·(far − near) with torch, block by block in scratch memory."""
+    block = max(1, min(block, out.numel()))
+    buffers = _scratch.get(-(-block // _VECTOR) * _VECTOR, compute, out.device)
+    for start in range(0, out.numel(), block):
+        count = min(block, out.numel() - start)
+        mixed, difference = (buffer[: -(-count // _VECTOR) * _VECTOR] for buffer in buffers)
+        mixed[:count].copy_(near[start : start + count])
+        difference[:count].copy_(far[start : start + count])
+        difference.sub_(mixed)
+        mixed.add_(difference, alpha=high)  # fused multiply-add: one rounding
+        if low:
+            mixed.add_(difference, alpha=low)
+        result = mixed[:count] if out.dtype == rounded else mixed[:count].to(rounded)
+        out[start : start + count].copy_(result)
+
+
+class _Scratch(threading.local):
+    """Two scratch buffers per thread, dtype and device, reused from call to call."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
+
+    def get(self, count: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        buffers = self.held.get((dtype, device))
+        if buffers is None or buffers[0].numel() < count:
+            buffers = (torch.zeros(count, dtype=dtype, device=device), torch.zeros(count, dtype=dtype, device=device))
+            self.held[dtype, device] = buffers
+        return buffers
+
+
+_scratch = _Scratch()

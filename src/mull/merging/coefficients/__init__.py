@@ -1,0 +1,25 @@
+"""Which λ each parameter gets: ordered rules, their selectors and files, and what a method and a λ make together."""
+
+from mull.merging.coefficients.mapping import (
+    Coefficients,
+    Decision,
+    Gradient,
+    Layers,
+    Rule,
+    check_lambda,
+    naming_rule,
+    parse_lambdas,
+    parse_layers,
+)
+
+__all__ = [
+    "Coefficients",
+    "Decision",
+    "Gradient",
+    "Layers",
+    "Rule",
+    "check_lambda",
+    "naming_rule",
+    "parse_lambdas",
+    "parse_layers",
+]

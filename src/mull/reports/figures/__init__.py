@@ -1,0 +1,1 @@
+"""The figures: one Altair specification each, for page, PNG, SVG and PDF."""

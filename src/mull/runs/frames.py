@@ -1,0 +1,48 @@
+"""A run's samples as a polars data frame or a Parquet file, read in blocks: one row each, scores as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import polars
+from polars.io.plugins import register_io_source
+
+from mull.analysis.records import Sample
+from mull.runs.store import COLUMNS, TYPES, RunStore, scores_to_json
+
+_BLOCK = 64
+"""Samples held at once."""
+
+
+def lazy_frame(store: RunStore) -> polars.LazyFrame:
+    """All samples, read when they are needed. Raises `MullError` where the store's later grades are incomplete."""
+    if store.grading is not None:
+        store.regraded()  # what it may raise should not come out of polars
+    kinds = {"REAL": polars.Float64, "INTEGER": polars.Int64}
+    schema = {name: kinds.get(TYPES.get(name, ""), polars.String) for name in COLUMNS}
+    schema = polars.Schema({**schema, "correct": polars.Boolean})
+
+    def blocks(
+        columns: list[str] | None, predicate: polars.Expr | None, rows: int | None, size: int | None
+    ) -> Iterator[polars.DataFrame]:
+        with RunStore.open(store.folder, grading=store.grading) as reader:  # polars reads in a thread of its own
+            samples = islice(reader.each(), rows)
+            while block := list(islice(samples, min(size or _BLOCK, _BLOCK))):
+                values = [[_cell(sample, name) for name in COLUMNS] for sample in block]
+                frame = polars.DataFrame(values, schema=schema, orient="row")
+                frame = frame.filter(predicate) if predicate is not None else frame
+                yield frame.select(columns) if columns is not None else frame
+
+    return register_io_source(blocks, schema=schema)
+
+
+def write_parquet(store: RunStore, path: Path) -> None:
+    """Write all samples to a Parquet file."""
+    lazy_frame(store).sink_parquet(path, row_group_size=4 * _BLOCK)
+
+
+def _cell(sample: Sample, name: str) -> Any:
+    return scores_to_json(sample.scores) if name == "scores" else getattr(sample, name)

@@ -1,0 +1,128 @@
+"""The plan of a sweep: everything that decides which responses are sampled, in one hashed record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mull.benchmarks import Benchmark
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.fingerprint import fingerprint
+from mull.checkpoints.pair import Pair
+from mull.engines.base import Sampling
+from mull.engines.remote.endpoints import Endpoints
+from mull.errors import MullError
+from mull.runs.settings import Setting
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which weights answer which questions how often, and how."""
+
+    pair: Pair | None
+    """The two ends; None where servers answer, which `endpoints` names."""
+    settings: Sequence[Setting]
+    """The weights, one setting each: a λ grid, or any others. Labels must differ."""
+    benchmark: Benchmark
+    k: int
+    """Samples per question and setting."""
+    sampling: Sampling
+    seed: int = 0
+    engine: str = "local"
+    """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan."""
+    others: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Further checkpoints that settings name by their role, such as a base."""
+    endpoints: Endpoints | None = None
+
+    def __post_init__(self) -> None:
+        labels = [setting.label for setting in self.settings]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise MullError(f"two settings of a run are called {twice!r}", "leave one out")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The plan as JSON. Content decides, not where it lies: paths are absent, weights are hashed."""
+        questions = [(q.id, q.text, q.gold) for q in self.benchmark.questions()]
+        return {
+            **self._sources(),
+            "settings": {setting.label: setting.to_json() for setting in self.settings},
+            "benchmark": self.benchmark.describe(),
+            "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:16],
+            "k": self.k,
+            "sampling": asdict(self.sampling),
+            "seed": self.seed,
+            "engine": self.engine,
+        }
+
+    def _sources(self) -> dict[str, Any]:
+        """What the weights are made of, or who answers in their place."""
+        if self.pair is None:
+            return self.endpoints.record() if self.endpoints else {}
+        return {
+            "instruct": fingerprint(self.pair.instruct),
+            "thinking": fingerprint(self.pair.thinking),
+            **{role: fingerprint(checkpoint) for role, checkpoint in self.others.items()},
+            "donor": self.pair.donor_side,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps(self.record, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def total(self) -> int:
+        """Responses in all."""
+        return len(self.settings) * self.per_setting
+
+    @property
+    def per_setting(self) -> int:
+        """Responses of one setting."""
+        return len(self.benchmark.questions()) * self.k
+
+    def sample_seed(self, question: str, index: int) -> int:
+        """Seed of one sample (63 bits). The same for every setting, so that differences between them are paired."""
+        text = f"{self.seed}/{question}/{index}".encode()
+        return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def differences(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = "", names: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+) -> list[str]:
+    """One line for each entry in which two plan records differ: `k: 8 → 16`.
+
+    `names` are the old and the new provenance: a checkpoint's name there stands beside its hash.
+    """
+    if not prefix and ("models" in old) != ("models" in new):
+        sides = [f"{'endpoints' if 'models' in side else 'checkpoints'} ({side.get('engine')})" for side in (old, new)]
+        return [f"answered by {sides[0]} → {sides[1]}"]
+    lines = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and key != "settings":
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif key == "settings" and before != after:
+            lines.append(f"λ: {', '.join(before or {})} → {', '.join(after or {})}")
+        elif before != after:
+            if key in ("instruct", "thinking"):
+                before, after = _named(str(before), str(after), *(str(side.get(key, "")) for side in names))
+            lines.append(f"{prefix}{key}: {before} → {after}")
+    return lines
+
+
+def _named(before: str, after: str, old: str, new: str) -> tuple[str, str]:
+    """Two hashes behind the names of their checkpoints, short where that tells the two apart."""
+    if _short(old) != _short(new):
+        old, new = _short(old), _short(new)
+    return (f"{old} ({before})" if old else before), (f"{new} ({after})" if new else after)
+
+
+def _short(name: str) -> str:
+    """The end of a long path; a hub id is short."""
+    parts = Path(name).parts
+    return str(Path("…", *parts[-2:])) if len(parts) > 3 else name

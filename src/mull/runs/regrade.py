@@ -1,0 +1,94 @@
+"""Grades the stored responses of a run again; nothing is sampled, and the original grades stay."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mull.benchmarks import Question, load_benchmark, make_grader
+from mull.errors import MullError
+from mull.runs.grading import Grades, grade_response
+from mull.runs.store import Regrade, RunStore
+
+BATCH = 200
+"""Grades per write."""
+
+
+def regrade(
+    store: RunStore,
+    grader: str | None = None,
+    data: Path | None = None,
+    on_grade: Callable[[int], object] | None = None,
+) -> str:
+    """Grade every response of `store` (see `RunStore.amend`) that this grading lacks; returns the grading's name.
+
+    `grader` is a grader's name, by default that of the run, in the version installed now. `data` is a data file of
+    the run's benchmark with other gold answers. May be stopped and called again. `on_grade` is told of responses as
+    they are done.
+
+    Raises:
+        MullError: unknown grader, or a data file that does not hold the run's questions.
+    """
+    record = store.plan["benchmark"]
+    judge, described = _grader(record, grader)
+    questions = _questions(store, record, data)
+    if data is not None:
+        golds = json.dumps(sorted((q.id, q.gold) for q in questions.values()))
+        described["golds"] = hashlib.sha256(golds.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{described['name']}-{digest}"
+    about = {"grader": described, "graded": datetime.now(UTC).isoformat(timespec="seconds")}
+    done = store.graded(name)
+    batch: list[Regrade] = []
+    for sample in store.each():
+        key = (sample.setting, sample.question, sample.index)
+        if key not in done:
+            question = questions[sample.question]
+            grade = grade_response(judge, question, sample.text, finished=sample.finish == "stop").grade
+            batch.append(Regrade(key, grade.answer, grade.correct, grade.scores))
+        if len(batch) == BATCH:
+            store.add_grades(name, about, batch)
+            batch = []
+        if on_grade:
+            on_grade(1)
+    store.add_grades(name, about, batch)
+    return name
+
+
+def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str, Any]]:
+    """The grader and what describes it; a benchmark without a grader of its own name grades its questions itself."""
+    own = record.get("grader", {}).get("name")
+    if name is not None or own is not None:
+        grader = make_grader(name or own)
+        return grader, dict(grader.describe())
+    return load_benchmark(record["name"]), {"name": record["name"]}
+
+
+def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> dict[str, Question]:
+    known = {
+        key: Question(id=key, text=about["text"], gold=about["gold"], stratum=about.get("stratum", ""))
+        for key, about in store.questions.items()
+    }
+    if data is None:
+        return known
+    own = record.get("grader", {}).get("name", "exact")
+    given = {q.id: q for q in _load(record, data, own)}
+    missing = [key for key, question in known.items() if key not in given or given[key].text != question.text]
+    if missing:
+        raise MullError(
+            f"{data} lacks {len(missing):,} of the run's {len(known):,} questions, {missing[0]!r} for one",
+            "only gold answers may differ",
+        )
+    return {key: given[key] for key in known}
+
+
+def _load(record: dict[str, Any], data: Path, own: str) -> list[Question]:
+    from mull.benchmarks import BENCHMARKS
+
+    if record["name"] in BENCHMARKS:
+        return list(load_benchmark(record["name"], data=data).questions())
+    return list(load_benchmark(str(data), grader=own).questions())

@@ -1,0 +1,143 @@
+"""Runs a sweep: for each setting, switch the weights and sample what the store does not hold yet."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NamedTuple, Protocol
+
+from mull import __version__
+from mull.analysis.records import Sample
+from mull.benchmarks import Benchmark, Question
+from mull.engines.base import Completion, Engine, Request
+from mull.merging.coefficients.recipe import Recipe
+from mull.runs.grading import grade_response
+from mull.runs.plan import SweepPlan
+from mull.runs.settings import Setting
+from mull.runs.store import RunStore
+
+
+class SwitchingEngine(Engine, Protocol):
+    """An engine that holds both ends and can take any weights between them."""
+
+    def set_weights(self, weights: Recipe) -> None: ...
+
+
+Prompts = dict[str, tuple[int, ...]]
+"""Question id → token ids, the template included."""
+
+
+class Ready(NamedTuple):
+    """An engine that holds the plan's checkpoints, and the prompts rendered under its template."""
+
+    engine: SwitchingEngine
+    prompts: Prompts
+
+
+def render_prompts(plan: SweepPlan, engine: Engine, advance: Callable[[int], object] | None = None) -> Prompts:
+    """The prompts of all questions; `advance` is told of each."""
+    prompts = {}
+    for question in plan.benchmark.questions():
+        prompts[question.id] = engine.render(plan.benchmark.prompt(question))
+        if advance:
+            advance(1)
+    return prompts
+
+
+def run_sweep(
+    plan: SweepPlan,
+    engine: SwitchingEngine,
+    store: RunStore,
+    on_sample: Callable[[Sample], object] | None = None,
+    prompts: Prompts | None = None,
+) -> None:
+    """Sample until the store holds the whole plan; `on_sample` is told each new sample after it is on record.
+
+    `prompts` are those of `render_prompts`, where a caller has them already. May be stopped at any moment, by Ctrl-C or
+    kill: what is in the store stays, and a further call goes on from there.
+    """
+    keys = [question.id for question in plan.benchmark.questions()]
+    prompts = prompts or render_prompts(plan, engine)
+    for setting in plan.settings:
+        done = store.done(setting.label)
+        wanted = [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
+        if not wanted:
+            continue
+        store.note_race(None)
+        for sample in responses(plan, engine, setting, wanted, prompts):
+            store.add(sample)
+            if on_sample:
+                on_sample(sample)
+
+
+def responses(
+    plan: SweepPlan, engine: SwitchingEngine, setting: Setting, wanted: Sequence[tuple[str, int]], prompts: Prompts
+) -> Iterator[Sample]:
+    """Graded samples of `setting` for each (question, index), in the order in which they finish; sets the weights."""
+    questions = {question.id: question for question in plan.benchmark.questions()}
+    engine.set_weights(setting.recipe)
+    sampling = setting.sampling or plan.sampling
+    # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
+    requests = (
+        Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
+        for key, i in sorted(wanted, key=lambda item: -len(prompts[item[0]]))
+    )
+    for completion in engine.generate(requests):
+        key, index = completion.id.rsplit("\n", 1)
+        seed = plan.sample_seed(key, int(index))
+        yield grade(plan.benchmark, questions[key], completion, setting, int(index), seed)
+
+
+def grade(
+    benchmark: Benchmark, question: Question, completion: Completion, setting: Setting, index: int, seed: int
+) -> Sample:
+    """Split off the thought, grade the answer, and make the record."""
+    kind, result = grade_response(benchmark, question, completion.text, finished=completion.finish == "stop")
+    return Sample(
+        benchmark=benchmark.name,
+        question=question.id,
+        stratum=question.stratum,
+        setting=setting.label,
+        lam=setting.lam,
+        index=index,
+        seed=seed,
+        text=completion.text,
+        tokens=completion.tokens,
+        finish=completion.finish,
+        thinking=kind,
+        answer=result.answer,
+        correct=result.correct,
+        seconds=completion.seconds,
+        scores=result.scores,
+    )
+
+
+def provenance(plan: SweepPlan) -> dict[str, Any]:
+    """What the plan's hashes do not say: names, versions, machine, time."""
+    packages = {}
+    for name in ("torch", "transformers", "tokenizers", "numpy"):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            packages[name] = "absent"
+    return {
+        "mull": __version__,
+        **_names(plan),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": packages,
+    }
+
+
+def _names(plan: SweepPlan) -> dict[str, Any]:
+    if plan.pair is None:
+        targets = plan.endpoints.targets if plan.endpoints else {}
+        return {"endpoints": {lam: target.url for lam, target in targets.items()}}
+    return {
+        "instruct": plan.pair.instruct.name,
+        "thinking": plan.pair.thinking.name,
+        **{role: checkpoint.name for role, checkpoint in plan.others.items()},
+    }

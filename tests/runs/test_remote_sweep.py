@@ -1,0 +1,215 @@
+"""`mull sweep` from servers: curves, going on after a death or Ctrl-C, and what may not go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from mull.cli.main import app
+from mull.runs.store import RunStore
+from mull.tiny import checkpoint_folder
+
+ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
+SIZE = ("--lambdas", "0,1", "--questions", "14", "-k", "2", "--max-tokens", "600")
+
+
+def command(run, url, *options):
+    where = ["--endpoint", url, "--model-map", "name@{lambda}"] if url else []
+    return [sys.executable, "-m", "mull.cli.main", "sweep", *where, "--run", str(run), *options]
+
+
+def sweep(run, url, *options, **environment):
+    given = {**os.environ, **environment}
+    return subprocess.run(command(run, url, *options), capture_output=True, text=True, timeout=200, env=given)
+
+
+def texts(run):
+    with RunStore.open(run) as store:
+        return {(s.setting, s.question, s.index): s.text for s in store.samples()}
+
+
+def test_a_remote_sweep_of_the_built_in_pair_is_the_local_one(serve, tmp_path):
+    """Greedily, so that seeds do not matter."""
+    options = (*SIZE, "--temperature", "0")
+    done = sweep(tmp_path / "remote", serve(pair=True), *options, "--concurrency", "28")
+    assert done.returncode == 0, done.stderr
+    assert "λ = 1: 28 responses" in done.stderr and "mull report" in done.stdout
+    assert sweep(tmp_path / "local", "", *ENDS, *options).returncode == 0
+    with RunStore.open(tmp_path / "remote") as remote, RunStore.open(tmp_path / "local") as local:
+        ours, theirs = remote.samples(), local.samples()
+        assert remote.plan["models"] == {"0": {"model": "name@0"}, "1": {"model": "name@1"}}
+        assert "instruct" not in remote.plan and remote.plan["engine"] == "remote"
+        assert set(remote.provenance["endpoints"]) == {"0", "1"}
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a.setting, a.question, a.index, a.seed, a.lam) == (b.setting, b.question, b.index, b.seed, b.lam)
+        assert (a.text, a.tokens, a.finish, a.thinking, a.answer, a.correct) == (
+            b.text, b.tokens, b.finish, b.thinking, b.answer, b.correct,
+        )  # fmt: skip
+    report = [sys.executable, "-m", "mull.cli.main", "report", str(tmp_path / "remote")]
+    assert subprocess.run(report, capture_output=True, timeout=200).returncode == 0
+    assert "name@0 → name@1" in (tmp_path / "remote" / "report" / "report.html").read_text()
+
+
+def test_a_server_that_dies_midway_and_comes_back(serve, tmp_path):
+    run, key = tmp_path / "run", "sk-very-secret"
+    faults = {"429": 0.1, "500": 0.1, "break": 0.1}
+    url = serve(die_after=20, faults=faults, key=key)
+    done = sweep(run, url, *SIZE, "--retries", "1", "--concurrency", "4", "--lambdas", "0,0.5,1", MULL_API_KEY=key)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "got no response" in done.stderr and "the same command asks for the rest" in done.stderr
+    kept = texts(run)
+    assert 0 < len(kept) <= 20
+    again = sweep(run, serve(key=key, faults=faults), *SIZE, "--lambdas", "0,0.5,1", MULL_API_KEY=key)
+    assert again.returncode == 0, again.stderr
+    assert f"going on from {len(kept)} of 84" in again.stderr
+    found = texts(run)
+    assert len(found) == 84 and kept.items() <= found.items()
+    for path in run.iterdir():
+        assert key.encode() not in path.read_bytes()
+    assert key not in done.stderr + again.stderr + again.stdout
+
+
+def test_ctrl_c_leaves_what_came(serve, tmp_path):
+    run, url = tmp_path / "run", serve(seconds=0.1)
+    process = subprocess.Popen(command(run, url, *SIZE, "--concurrency", "2"), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not ((run / "run.sqlite").exists() and len(_count(run)) > 5):
+        time.sleep(0.05)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - start < 5
+    assert process.returncode == 130 and "Traceback" not in errors
+    kept = texts(run)
+    assert 5 < len(kept) < 56
+    assert sweep(run, url, *SIZE).returncode == 0
+    assert len(texts(run)) == 56
+
+
+def _count(run):
+    try:
+        return texts(run)
+    except Exception:  # not yet a run
+        return {}
+
+
+def test_a_local_run_is_not_continued_from_servers_nor_the_other_way(serve, tmp_path):
+    url = serve()
+    assert sweep(tmp_path / "remote", url, *SIZE).returncode == 0
+    other = sweep(tmp_path / "remote", "", *ENDS, *SIZE)
+    assert other.returncode == 2
+    assert "answered by endpoints (remote) → checkpoints (local/float32/cpu)" in other.stderr
+    renamed = sweep(tmp_path / "remote", "", "--endpoint", url, "--model-map", "other@{lambda}", *SIZE)
+    assert renamed.returncode == 2 and "models.0.model: name@0 → other@0" in renamed.stderr
+    moved = sweep(tmp_path / "remote", serve(), *SIZE)  # another port: the same run
+    assert moved.returncode == 0 and "is complete" in moved.stderr
+
+
+def test_an_endpoint_map_gives_the_lambdas(serve, tmp_path):
+    first, second = serve(), serve()
+    rows = (("0", first, "a@0"), ("0.4", first, "a@0.4"), ("1", second, "b@1"))
+    text = "".join(f'[[endpoint]]\nlambda = {lam}\nurl = "{url}"\nmodel = "{name}"\n' for lam, url, name in rows)
+    (tmp_path / "map.toml").write_text(text)
+    options = ("--endpoint-map", str(tmp_path / "map.toml"), "--questions", "7", "-k", "1")
+    done = sweep(tmp_path / "run", "", *options)
+    assert done.returncode == 0, done.stderr
+    with RunStore.open(tmp_path / "run") as store:
+        assert {s.lam for s in store.samples()} == {0, 0.4, 1}
+        assert store.provenance["endpoints"]["1"] == second
+    done = sweep(tmp_path / "some", "", *options, "--lambdas", "0.4")
+    assert done.returncode == 0 and len(texts(tmp_path / "some")) == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--endpoint", "http://127.0.0.1:9/v1"], "--model-map is missing"),
+        (["--model-map", "name@{lambda}"], "--endpoint is missing"),
+        (["--endpoint-map", "x.toml", "--endpoint", "http://a"], "--endpoint-map holds URLs and models already"),
+        (["--endpoint-map", "missing.toml"], "missing.toml"),
+        (["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m"], "would ask the same model"),
+        (["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}"], "no server answers at"),
+        (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--layers", "1-2"], "--layers cannot be had"),
+        (["--endpoint", "http://a", "--model-map", "m@{lambda}", *ENDS], "--instruct, --thinking cannot be had"),
+        (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--api-key-env", "NOPE"], "NOPE is not set"),
+        (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--omit", "tempra"], "cannot leave out 'tempra'"),
+        (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--concurrency", "0"], "--concurrency"),
+        (ENDS[:2], "--thinking is missing"),
+        ([], "--instruct is missing"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, options, message):
+    done = CliRunner().invoke(app, ["sweep", *options, "--run", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert message in done.output and "Traceback" not in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_attempt_without_any_response_does_not_bind(serve, tmp_path):
+    run, url = tmp_path / "run", serve(refused=["top_k"])
+    refused = sweep(run, url, *SIZE)
+    assert not run.exists()
+    assert refused.returncode == 2 and "HTTP 400: Unrecognized request argument supplied: top_k" in refused.stderr
+    done = sweep(run, url, *SIZE, "--omit", "top_k")
+    assert done.returncode == 0, done.stderr
+    with RunStore.open(run) as store:
+        assert store.plan["omitted"] == ["top_k"] and store.count() == 56
+
+
+def test_sampling_and_token_limit_reach_the_server(serve, tmp_path):
+    log = tmp_path / "log"
+    options = ("--temperature", "0.7", "--top-p", "0.8", "--top-k", "0", "--omit", "seed")
+    done = sweep(tmp_path / "run", serve(log=str(log)), *SIZE, *options)
+    assert done.returncode == 0, done.stderr
+    sent = [json.loads(line) for line in log.read_text().splitlines() if json.loads(line)["max_tokens"] > 1]
+    assert {(e["temperature"], e["top_p"], e["top_k"], e["max_tokens"]) for e in sent} == {(0.7, 0.8, -1, 600)}
+    assert not any("seed" in entry for entry in sent)
+
+
+def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
+    """Greedily, so that seeds do not matter. It goes on from its record without asking the server again."""
+    asked = ("--lambdas", "0,0.4,0.6,1", "--questions", "14", "-k", "2", "--max-tokens", "90", "--temperature", "0")
+    url = serve(pair=True)
+    where = ("--endpoint", url, "--model-map", "name@{lambda}", "--concurrency", "28")
+
+    def choose(*options):
+        command = [sys.executable, "-m", "mull.cli.main", "choose", *options, "--json"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=200)
+
+    remote = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    assert remote.returncode == 0, remote.stderr
+    local = choose(*ENDS, *asked, "--limit", "600", "--run", str(tmp_path / "local"))
+    assert local.returncode == 0, local.stderr
+    found, wanted = json.loads(remote.stdout), json.loads(local.stdout)
+    assert found["pick"] == wanted["pick"] and found["responses"] == wanted["responses"]
+    again = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    assert json.loads(again.stdout) == found and "asking the servers" not in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--endpoint", "http://h/v1", "--model-map", "m@{lambda}"], "--run is missing"),
+        (["--endpoint", "http://h/v1", "--run", "r"], "--model-map is missing"),
+        (["--endpoint", "http://h/v1", "--model-map", "m@{lambda}", "--run", "r", *ENDS], "cannot be had from servers"),
+        (["x", "--endpoint", "http://h/v1"], "--endpoint asks for a new one"),
+    ],
+)
+def test_choosing_from_servers_with_options_that_do_not_fit(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["choose", "--max-tokens", "90", *options])
+    assert result.exit_code == 2 and said in result.output
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_race_that_never_began_leaves_no_folder(tmp_path):
+    command = [sys.executable, "-m", "mull.cli.main", "choose", "--max-tokens", "90", "--questions", "14"]
+    command += ["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}", "--run", str(tmp_path / "run")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and "no server answers" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,190 @@
+"""The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
+
+import re
+import shutil
+import sqlite3
+from dataclasses import replace
+
+import pytest
+
+from mull.analysis.records import Sample
+from mull.benchmarks import load_benchmark
+from mull.checkpoints.pair import Pair
+from mull.engines.base import Sampling
+from mull.errors import MullError
+from mull.merging.coefficients import Coefficients
+from mull.runs.frames import lazy_frame
+from mull.runs.plan import SweepPlan
+from mull.runs.run import provenance
+from mull.runs.settings import Setting
+from mull.runs.store import RunStore
+from mull.tiny import checkpoint_folder
+
+
+@pytest.fixture
+def plan():
+    pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
+    settings = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 0.5, 1.0)]
+    return SweepPlan(pair, settings, load_benchmark("tiny", questions=7), 2, Sampling(max_tokens=64))
+
+
+def sample(**changes):
+    values = {
+        "benchmark": "tiny", "question": "q1", "setting": "0.5", "lam": 0.5, "index": 0, "seed": 7, "tokens": 3,
+        "text": "é</script>\x00", "finish": "stop", "thinking": "closed", "answer": "7", "correct": True,
+        "seconds": 0.25, "stratum": "easy",
+    }  # fmt: skip
+    return Sample(**{**values, **changes})
+
+
+def test_samples_come_back_as_they_went_in_and_never_double(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, provenance(plan)) as store:
+        store.add(sample())
+        store.add(sample(index=1, correct=False))
+        store.add(sample(text="another text for the same key"))
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.samples() == [sample(), sample(index=1, correct=False)]
+        assert store.done("0.5") == {("q1", 0), ("q1", 1)}
+        assert lazy_frame(store).collect()["correct"].to_list() == [True, False]
+        assert set(store.questions) == {q.id for q in plan.benchmark.questions()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"k": 4}, r"k: 2 → 4"),
+        ({"seed": 1}, r"seed: 0 → 1"),
+        ({"sampling": Sampling(max_tokens=64, temperature=1.0)}, r"sampling\.temperature: 0\.6 → 1\.0"),
+        ({"settings": [Setting.of(Coefficients.scalar(0.5))]}, r"λ: 0, 0\.5, 1 → 0\.5"),
+        ({"benchmark": load_benchmark("tiny", questions=14)}, r"benchmark\.questions: 7 → 14"),
+        ({"pair": Pair.open(str(checkpoint_folder("base")), str(checkpoint_folder("thinking")))}, "instruct: "),
+    ],
+)
+def test_another_plan_is_refused_with_the_difference(plan, tmp_path, changes, difference):
+    with RunStore.record(tmp_path / "run", plan, provenance(plan)):
+        pass
+    other = replace(plan, **changes)
+    with pytest.raises(MullError, match=f"another plan.*{difference}"), RunStore.record(tmp_path / "run", other, {}):
+        pass
+    with RunStore.record(tmp_path / "run", replace(plan), {}):
+        pass
+
+
+def test_another_checkpoint_is_named_beside_its_hash(plan, tmp_path):
+    deep = tmp_path / "a" / "b" / "models"
+    for name in ("old/instruct", "new/instruct"):
+        shutil.copytree(checkpoint_folder("instruct"), deep / name)
+    config = deep / "new" / "instruct" / "config.json"
+    config.write_text(config.read_text() + " ")
+
+    def of(folder):
+        return replace(plan, pair=Pair.open(str(folder), str(checkpoint_folder("thinking"))))
+
+    first, other = of(deep / "old" / "instruct"), of(deep / "new" / "instruct")
+    with RunStore.record(tmp_path / "run", first, provenance(first)):
+        pass
+    # Two folders by their ends, and one folder whose content has changed by its whole path.
+    short = (
+        rf"\(instruct: …/old/instruct \({first.record['instruct']}\) → …/new/instruct \({other.record['instruct']}\)\)"
+    )
+    shutil.copy(config, deep / "old" / "instruct" / "config.json")
+    retrained = of(deep / "old" / "instruct")
+    path = re.escape(str(deep / "old" / "instruct"))
+    for changed, said in ((other, short), (retrained, rf"instruct: {path} \(.*→ {path} \(")):
+        with pytest.raises(MullError, match=said), RunStore.record(tmp_path / "run", changed, provenance(changed)):
+            pass
+
+
+def test_a_moved_checkpoint_is_the_same_plan(plan, tmp_path):
+    folder = shutil.copytree(checkpoint_folder("instruct"), tmp_path / "moved")
+    moved = replace(plan, pair=Pair.open(str(folder), str(checkpoint_folder("thinking"))))
+    assert moved.digest == plan.digest and provenance(moved) != provenance(plan)
+
+
+def test_one_writer_at_a_time(plan, tmp_path):
+    first = RunStore.record(tmp_path / "run", plan, {})
+    second = RunStore.record(tmp_path / "run", plan, {})
+    with first, pytest.raises(MullError, match="another process is writing"), second:
+        pass
+
+
+def test_a_folder_of_something_else_is_left_alone(plan, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(MullError, match="holds something else"), RunStore.record(tmp_path, plan, {}):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_no_run_and_a_damaged_run_are_named(tmp_path):
+    with pytest.raises(MullError, match="holds no run"):
+        RunStore.open(tmp_path)
+    (tmp_path / "run.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(MullError, match="no run database"):
+        RunStore.open(tmp_path)
+
+
+def test_samples_share_their_seed_across_settings_only(plan):
+    seeds = {plan.sample_seed(q.id, i) for q in plan.benchmark.questions() for i in range(50)}
+    assert len(seeds) == 7 * 50
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert replace(plan, seed=1).sample_seed("q", 0) != plan.sample_seed("q", 0)
+
+
+def test_a_run_can_be_read_where_nothing_can_be_written(plan, tmp_path):
+    run = tmp_path / "run with spaces & ?"
+    with RunStore.record(run, plan, {}) as store:
+        store.add(sample())
+    copy = tmp_path / "archive"
+    copy.mkdir()
+    shutil.copy(run / "run.sqlite", copy)
+    copy.chmod(0o555)
+    try:
+        with RunStore.open(copy) as store:
+            assert store.samples() == [sample()]
+            assert store.count() == 1
+            with pytest.raises(MullError, match="cannot write"):
+                store.add(sample(index=5))
+    finally:
+        copy.chmod(0o755)
+    assert {path.name for path in copy.iterdir()} <= {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}
+
+
+def test_a_damaged_page_is_named(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        for i in range(300):
+            store.add(sample(index=i, text="x" * 500))
+    path = tmp_path / "run" / "run.sqlite"
+    content = bytearray(path.read_bytes())
+    for page in range(8192, len(content) - 4096, 4096):
+        content[page : page + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    with RunStore.open(tmp_path / "run") as store, pytest.raises(MullError, match="is damaged"):
+        store.samples()
+
+
+def test_texts_can_be_left_out(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        store.add(sample())
+        assert store.samples(texts=False) == [sample(text="")]
+
+
+def test_another_programs_database_is_left_alone(plan, tmp_path):
+    path = tmp_path / "run.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(MullError, match="another program's database"), RunStore.record(tmp_path, plan, {}):
+        pass
+    with pytest.raises(MullError, match="holds no run"):
+        RunStore.open(tmp_path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("bookmarks",)]
+    connection.close()
+    assert len(path.read_bytes()) == len(before)
+
+
+def test_an_empty_file_holds_no_run(tmp_path):
+    (tmp_path / "run.sqlite").touch()
+    with pytest.raises(MullError, match="holds no run"):
+        RunStore.open(tmp_path)

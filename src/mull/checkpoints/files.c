@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -25,39 +26,63 @@
 
 #define PLACES 4096 /* mappings at a time */
 
-/* The handler may run on any thread while another adds or removes a mapping: a place is valid while `length` is not 0. */
+#if ATOMIC_INT_LOCK_FREE != 2 || ATOMIC_POINTER_LOCK_FREE != 2
+#error "a signal handler needs atomics without locks"
+#endif
+
+/* One mapping. The handler may run on any thread while another adds or removes one, so `start` and `length` are read as
+ * a pair: both belong together where `version` is even and the same before and after. Only holders of the GIL write. */
 typedef struct {
-    uintptr_t start, length;
-    int damaged;
+    atomic_uint version;
+    _Atomic(uintptr_t) start, length; /* length 0: no mapping */
+    atomic_int damaged;
 } Place;
 
 static Place places[PLACES];
-static struct sigaction before; /* what was done about bus errors until then */
-static int handed_on;
-static uintptr_t page;
+static struct sigaction earlier[2];                /* the one that is not `before` may be written to */
+static _Atomic(const struct sigaction *) before;   /* what was done about bus errors until then */
+static atomic_int handed_on;
+static uintptr_t page; /* written once, before there is a handler */
+
+static void set_place(Place *place, uintptr_t start, uintptr_t length) {
+    unsigned version = atomic_load_explicit(&place->version, memory_order_relaxed);
+    atomic_store_explicit(&place->version, version + 1, memory_order_relaxed);
+    atomic_thread_fence(memory_order_release);
+    atomic_store_explicit(&place->start, start, memory_order_relaxed);
+    atomic_store_explicit(&place->length, length, memory_order_relaxed);
+    atomic_store_explicit(&place->version, version + 2, memory_order_release);
+}
+
+/* A place that is being written to is not the one that was looked at: a mapping stays while it is in use. */
+static int get_place(Place *place, uintptr_t *start, uintptr_t *length) {
+    unsigned version = atomic_load_explicit(&place->version, memory_order_acquire);
+    *start = atomic_load_explicit(&place->start, memory_order_relaxed);
+    *length = atomic_load_explicit(&place->length, memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    return !(version & 1) && atomic_load_explicit(&place->version, memory_order_relaxed) == version;
+}
 
 static int mend(uintptr_t address) {
     for (int i = 0; i < PLACES; i++) {
-        uintptr_t length = __atomic_load_n(&places[i].length, __ATOMIC_ACQUIRE);
-        if (!length || address - places[i].start >= length) continue;
-        uintptr_t from = address & ~(page - 1);
-        __atomic_store_n(&places[i].damaged, 1, __ATOMIC_SEQ_CST); /* before anybody can see the zeros */
-        return mmap((void *)from, places[i].start + length - from, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS,
-                    -1, 0) != MAP_FAILED;
+        uintptr_t start, length, from = address & ~(page - 1);
+        if (!get_place(&places[i], &start, &length) || address - start >= length) continue;
+        atomic_store(&places[i].damaged, 1); /* before anybody can see the zeros */
+        return mmap((void *)from, start + length - from, PROT_READ, MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+               MAP_FAILED;
     }
     return 0;
 }
 
 static void on_bus_error(int number, siginfo_t *info, void *context) {
     int saved = errno, sent = info->si_code == SI_USER;
+    const struct sigaction *first = atomic_load(&before);
     if (!(info->si_code > 0 && mend((uintptr_t)info->si_addr))) { /* not the system's, or elsewhere */
-        int again = handed_on && !sent; /* whoever was before us has had it */
-        handed_on = !sent;
-        if (!again && before.sa_flags & SA_SIGINFO) {
-            before.sa_sigaction(number, info, context);
-        } else if (!again && before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
-            before.sa_handler(number);
-        } else if (again || !sent || before.sa_handler != SIG_IGN) {
+        int again = atomic_exchange(&handed_on, !sent) && !sent; /* whoever was before us has had it */
+        if (!again && first->sa_flags & SA_SIGINFO) {
+            first->sa_sigaction(number, info, context);
+        } else if (!again && first->sa_handler != SIG_DFL && first->sa_handler != SIG_IGN) {
+            first->sa_handler(number);
+        } else if (again || !sent || first->sa_handler != SIG_IGN) {
             struct sigaction plain;
             memset(&plain, 0, sizeof plain);
             plain.sa_handler = SIG_DFL;
@@ -76,8 +101,10 @@ static int take_signal(void) {
     memset(&ours, 0, sizeof ours);
     ours.sa_sigaction = on_bus_error;
     ours.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    before = now;
-    handed_on = 0;
+    struct sigaction *spare = atomic_load(&before) == &earlier[0] ? &earlier[1] : &earlier[0];
+    *spare = now;
+    atomic_store(&before, spare);
+    atomic_store(&handed_on, 0);
     return sigaction(SIGBUS, &ours, NULL) == 0;
 }
 
@@ -96,7 +123,7 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         return NULL;
     }
     Place *place = places;
-    while (place < places + PLACES && place->length) place++;
+    while (place < places + PLACES && atomic_load(&place->length)) place++;
     if (place == places + PLACES || !take_signal()) {
         PyErr_SetString(PyExc_OSError, place == places + PLACES ? "too many files are mapped" : "bus errors cannot be handled");
         return NULL;
@@ -108,9 +135,8 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
         munmap(start, (size_t)length);
         return NULL;
     }
-    place->start = (uintptr_t)start;
-    place->damaged = 0;
-    __atomic_store_n(&place->length, (uintptr_t)length, __ATOMIC_RELEASE);
+    atomic_store(&place->damaged, 0);
+    set_place(place, (uintptr_t)start, (uintptr_t)length);
     self->place = place;
     return (PyObject *)self;
 }
@@ -119,9 +145,9 @@ static void dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     Place *place = ((Mapping *)object)->place;
     if (place) {
-        size_t length = place->length;
-        __atomic_store_n(&place->length, 0, __ATOMIC_RELEASE); /* first: its addresses may soon be another's */
-        munmap((void *)place->start, length);
+        uintptr_t start = place->start, length = place->length;
+        set_place(place, 0, 0); /* first: its addresses may soon be another's */
+        munmap((void *)start, length);
     }
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
     Py_DECREF(type);
@@ -137,7 +163,7 @@ static Py_ssize_t length(PyObject *object) { return (Py_ssize_t)((Mapping *)obje
 
 static PyObject *damaged(PyObject *object, PyObject *none) {
     (void)none;
-    return PyBool_FromLong(__atomic_load_n(&((Mapping *)object)->place->damaged, __ATOMIC_ACQUIRE));
+    return PyBool_FromLong(atomic_load(&((Mapping *)object)->place->damaged));
 }
 
 static PyObject *release(PyObject *object, PyObject *none) {
@@ -162,7 +188,7 @@ static PyObject *read_runs(PyObject *self, PyObject *args) {
     (void)self;
     if (!PyArg_ParseTuple(args, "iy*nw*", &descriptor, &offsets, &length, &into)) return NULL;
     Py_ssize_t many = offsets.len / (Py_ssize_t)sizeof(int64_t);
-    if (length < 0 || many * length > into.len) {
+    if (length < 0 || (length && many > into.len / length)) { /* the product might overflow */
         PyErr_SetString(PyExc_ValueError, "no room for the runs");
         whole = -1;
     } else {

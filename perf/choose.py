@@ -34,8 +34,8 @@ from mull.analysis.records import Sample
 from mull.runs.store import RunStore
 
 GOALS = [
-    *(Goal(max_tokens=budget) for budget in (34, 36, 40, 50, 65, 85, 110, 135, 180, 240)),
-    *(Goal(max_tokens=budget, quantile=0.95) for budget in (55, 100, 160, 230)),
+    *(Goal(budget=budget) for budget in (34, 36, 40, 50, 65, 85, 110, 135, 180, 240)),
+    *(Goal(budget=budget, quantile=0.95) for budget in (55, 100, 160, 230)),
     *(Goal(min_accuracy=floor) for floor in (0.75, 0.85, 0.95, 0.99)),
 ]
 
@@ -60,7 +60,7 @@ class Draw(NamedTuple):
 
 
 def judge(samples: Sequence[Sample], goal: Goal) -> Judge:
-    tally = Tally.of(samples, goal.max_tokens)
+    tally = Tally.of(samples, goal.budget)
     options = measure(samples, goal)
     value = [goal.value(o.accuracy.value, o.tokens.value) for o in options]
     feasible = [i for i, o in enumerate(options) if o.feasible]

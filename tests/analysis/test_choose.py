@@ -39,17 +39,17 @@ def run(sample, rows):
 
 def test_a_budget_may_leave_pieces_of_the_grid(sample):
     """IFEval of Qwen3-4B as published: tokens 1174 → 6492 → 1445 → 2091."""
-    goal = Goal(max_tokens=1500)
+    goal = Goal(budget=1500)
     options = table("ifeval", goal)
     assert [o.setting for o in options if o.feasible] == ["0", "0.6"]
     assert pick(options, goal) == "0.6"
-    assert pick(table("ifeval", Goal(max_tokens=1400)), Goal(max_tokens=1400)) == "0"
-    assert pick(table("ifeval", Goal(max_tokens=1600)), Goal(max_tokens=1600)) == "0.8"
-    assert pick(table("ifeval", Goal(max_tokens=1000)), Goal(max_tokens=1000)) is None
+    assert pick(table("ifeval", Goal(budget=1400)), Goal(budget=1400)) == "0"
+    assert pick(table("ifeval", Goal(budget=1600)), Goal(budget=1600)) == "0.8"
+    assert pick(table("ifeval", Goal(budget=1000)), Goal(budget=1000)) is None
     assert pick(table("ifeval", Goal(min_accuracy=0.8)), Goal(min_accuracy=0.8)) == "0"
     assert pick(table("aime25", Goal(min_accuracy=0.7)), Goal(min_accuracy=0.7)) == "0.6"
     samples = run(sample, {lam: [(1, tokens)] * 12 for lam, tokens in ((0.0, 10), (0.5, 90), (0.6, 20), (0.8, 25))})
-    assert choose(samples, Goal(max_tokens=30)).feasible_runs == [["0"], ["0.6", "0.8"]]
+    assert choose(samples, Goal(budget=30)).feasible_runs == [["0"], ["0.6", "0.8"]]
 
 
 def test_ties_are_called_so_and_go_to_fewer_tokens(sample):
@@ -61,7 +61,7 @@ def test_ties_are_called_so_and_go_to_fewer_tokens(sample):
     worse = min((right, other), key=sum)
     far = np.zeros(80, bool)
     rows = {0.2: [(r, 5) for r in far], 0.5: [(r, 20) for r in worse], 0.8: [(r, 30) for r in better]}
-    found = choose(run(sample, rows), Goal(max_tokens=50))
+    found = choose(run(sample, rows), Goal(budget=50))
     assert found.pick is not None and found.pick.setting == "0.5"
     assert [(rival.setting, rival.verdict) for rival in found.rivals] == [("0.8", "tie"), ("0.2", "beaten")]
     assert found.rivals[0].tokens.difference == -10
@@ -70,7 +70,7 @@ def test_ties_are_called_so_and_go_to_fewer_tokens(sample):
 
 def test_more_accurate_by_more_than_an_error_is_taken_though_dearer(sample):
     rows = {0.5: [(q % 5 != 0, 20) for q in range(100)], 0.8: [(q % 20 != 0, 30) for q in range(100)]}
-    found = choose(run(sample, rows), Goal(max_tokens=50))
+    found = choose(run(sample, rows), Goal(budget=50))
     assert found.pick is not None and found.pick.setting == "0.8"
     assert found.rivals[0].verdict == "beaten"
     assert found.confidence > 0.99
@@ -81,17 +81,17 @@ def test_a_quantile_bounds_the_share_above_the_budget(sample):
     """95 of 100 within the budget is enough for 0.95, one fewer is not, whatever the mean."""
     for above, kept in ((5, True), (6, False)):
         samples = run(sample, {0.5: [(1, 1000 if q < above else 10) for q in range(100)]})
-        found = choose(samples, Goal(max_tokens=50, quantile=0.95))
+        found = choose(samples, Goal(budget=50, quantile=0.95))
         assert (found.pick is not None) == kept
         option = found.options[0]
         assert (option.cost.value <= 50) == kept
         assert 0.2 < option.chance < 0.8, "so near the limit nothing is sure"
-        assert choose(samples, Goal(max_tokens=50)).pick is None, "the mean is above 50"
+        assert choose(samples, Goal(budget=50)).pick is None, "the mean is above 50"
 
 
 def test_no_response_above_the_budget_is_not_certainty(sample):
-    few = choose(run(sample, {0.5: [(1, 10)] * 12}), Goal(max_tokens=50, quantile=0.95))
-    many = choose(run(sample, {0.5: [(1, 10)] * 400}), Goal(max_tokens=50, quantile=0.95))
+    few = choose(run(sample, {0.5: [(1, 10)] * 12}), Goal(budget=50, quantile=0.95))
+    many = choose(run(sample, {0.5: [(1, 10)] * 400}), Goal(budget=50, quantile=0.95))
     assert few.options[0].slack.error == pytest.approx(1 / 12)
     assert 0.6 < few.options[0].chance < 0.9 < many.options[0].chance
 
@@ -111,7 +111,7 @@ def test_a_floor_takes_the_fewest_tokens_above_it(sample):
 
 
 def test_nothing_feasible_names_the_nearest(sample):
-    found = choose(run(sample, {0.0: [(0, 40)] * 10, 0.5: [(1, 30)] * 10}), Goal(max_tokens=20))
+    found = choose(run(sample, {0.0: [(0, 40)] * 10, 0.5: [(1, 30)] * 10}), Goal(budget=20))
     assert found.pick is None and found.nearest is not None
     assert found.nearest.setting == "0.5"
     assert found.nearest.slack.value == -10
@@ -119,9 +119,9 @@ def test_nothing_feasible_names_the_nearest(sample):
 
 
 def test_one_lambda_and_one_question(sample):
-    one = choose(run(sample, {0.5: [(q % 2, 30 + q) for q in range(20)]}), Goal(max_tokens=60))
+    one = choose(run(sample, {0.5: [(q % 2, 30 + q) for q in range(20)]}), Goal(budget=60))
     assert one.pick is not None and one.rivals == [] and one.loss == 0
-    lone = choose(run(sample, {0.5: [(1, 30)], 0.8: [(1, 40)]}), Goal(max_tokens=60))
+    lone = choose(run(sample, {0.5: [(1, 30)], 0.8: [(1, 40)]}), Goal(budget=60))
     assert lone.pick is not None and lone.pick.setting == "0.5"
     assert math.isnan(lone.pick.chance) and lone.rivals[0].verdict == "tie"
     assert lone.fresh is None
@@ -129,7 +129,7 @@ def test_one_lambda_and_one_question(sample):
 
 def test_a_setting_without_lambda_may_be_chosen(sample):
     samples = run(sample, {0.5: [(0, 30)] * 20, None: [(1, 30)] * 20})
-    found = choose(samples, Goal(max_tokens=60))
+    found = choose(samples, Goal(budget=60))
     assert found.pick is not None and (found.pick.setting, found.pick.lam) == ("TA", None)
 
 
@@ -137,7 +137,7 @@ def test_fresh_figures_come_from_questions_left_out(sample):
     """Where λ differ by luck alone, the best looks better than it is; on fresh questions it does not."""
     generator = np.random.default_rng(1)
     rows = {lam / 20: [(right, 30) for right in generator.random(60) < 0.5] for lam in range(21)}
-    found = choose(run(sample, rows), Goal(max_tokens=60))
+    found = choose(run(sample, rows), Goal(budget=60))
     assert found.pick is not None and found.fresh is not None
     assert max(o.accuracy.value for o in found.options) > 0.58
     assert found.fresh[0].value < max(o.accuracy.value for o in found.options)
@@ -147,13 +147,13 @@ def test_fresh_figures_come_from_questions_left_out(sample):
 @pytest.mark.parametrize(
     ("goal", "message"),
     [
-        ({}, "either --max-tokens or --min-accuracy"),
-        ({"max_tokens": 10, "min_accuracy": 0.5}, "either --max-tokens or --min-accuracy"),
-        ({"max_tokens": 0}, "must be positive"),
-        ({"max_tokens": NAN}, "must be positive"),
+        ({}, "either --budget or --min-accuracy"),
+        ({"budget": 10, "min_accuracy": 0.5}, "either --budget or --min-accuracy"),
+        ({"budget": 0}, "must be positive"),
+        ({"budget": NAN}, "must be positive"),
         ({"min_accuracy": 80}, r"min-accuracy must lie in \[0, 1\], got 80"),
         ({"min_accuracy": 0.5, "quantile": 0.9}, "a quantile belongs to a budget"),
-        ({"max_tokens": 10, "quantile": 95}, r"quantile must lie in \(0, 1\), got 95"),
+        ({"budget": 10, "quantile": 95}, r"quantile must lie in \(0, 1\), got 95"),
     ],
 )
 def test_goals_that_make_no_sense_are_refused(goal, message):
@@ -163,9 +163,9 @@ def test_goals_that_make_no_sense_are_refused(goal, message):
 
 def test_samples_of_none_or_two_benchmarks_are_refused(sample):
     with pytest.raises(MullError, match="no samples"):
-        choose([], Goal(max_tokens=1))
+        choose([], Goal(budget=1))
     with pytest.raises(MullError, match="got aime, toy"):
-        choose([sample(), sample(benchmark="aime")], Goal(max_tokens=1))
+        choose([sample(), sample(benchmark="aime")], Goal(budget=1))
 
 
 shares = st.floats(0, 1)
@@ -188,7 +188,7 @@ def some_options(draw, goal):
     ]
 
 
-goals = st.one_of(counts.map(lambda b: Goal(max_tokens=b)), shares.map(lambda f: Goal(min_accuracy=f)))
+goals = st.one_of(counts.map(lambda b: Goal(budget=b)), shares.map(lambda f: Goal(min_accuracy=f)))
 
 
 @given(st.data(), goals, st.floats(0, 0.2))
@@ -213,10 +213,10 @@ def test_the_rule_holds_for_any_options(data, goal, error):
 @given(st.data(), st.floats(1, 1e5), st.floats(1, 1e5))
 def test_a_larger_budget_never_costs_accuracy(data, a, b):
     small, large = sorted((a, b))
-    options = data.draw(some_options(Goal(max_tokens=small)))
+    options = data.draw(some_options(Goal(budget=small)))
     found = []
     for budget in (small, large):
-        goal = Goal(max_tokens=budget)
+        goal = Goal(budget=budget)
         anew = [
             Option(
                 setting=o.setting,
@@ -245,7 +245,7 @@ def test_the_order_of_the_samples_does_not_matter(order):
         )  # fmt: skip
 
     samples = [make(q, lam) for q in order for lam in (0.0, 0.6, 1.0)]
-    goal = Goal(max_tokens=70)
+    goal = Goal(budget=70)
     expected = [make(q, lam) for lam in (0.0, 0.6, 1.0) for q in range(6)]
     assert choose(samples, goal) == choose(expected, goal) or repr(choose(samples, goal)) == repr(
         choose(expected, goal)

@@ -63,7 +63,7 @@ def finish(racing, oracle):
 def test_it_finds_the_dip_in_tokens_that_follows_the_transition():
     """IFEval: at 1,600 tokens λ = 0 and 0.55 to 0.8 are feasible, and what lies between takes up to 6,492."""
     oracle = Oracle(*curves("ifeval"))
-    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(max_tokens=1600)), oracle)
+    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(budget=1600)), oracle)
     assert outcome.choice.pick is not None
     assert outcome.choice.pick.lam in (0.6, 0.65, 0.7, 0.75, 0.8)
     assert outcome.asked < 0.25 * outcome.full
@@ -71,7 +71,7 @@ def test_it_finds_the_dip_in_tokens_that_follows_the_transition():
     assert len(outcome.measured) < len(GRID)
 
 
-@pytest.mark.parametrize("goal", [Goal(max_tokens=12000), Goal(max_tokens=14500), Goal(min_accuracy=0.7)])
+@pytest.mark.parametrize("goal", [Goal(budget=12000), Goal(budget=14500), Goal(min_accuracy=0.7)])
 def test_it_chooses_about_as_the_whole_grid_does(goal):
     good = 0
     for seed in range(5):
@@ -94,7 +94,7 @@ def test_it_reports_on_questions_that_took_no_part():
     choosing, held = split(QUESTIONS)
     assert len(held) == 25 and set(choosing) | set(held) == set(QUESTIONS) and not set(choosing) & set(held)
     assert {QUESTIONS[question] for question in held} == {"easy", "hard"}
-    outcome, steps = finish(race(GRID, QUESTIONS, 4, Goal(max_tokens=12000)), Oracle(*curves("aime25")))
+    outcome, steps = finish(race(GRID, QUESTIONS, 4, Goal(budget=12000)), Oracle(*curves("aime25")))
     assert {sample.question for sample in outcome.deciding} <= set(choosing)
     assert {ask.question for ask in steps[-1].asks} == set(held)
     assert all(ask.question in choosing for step in steps[:-1] for ask in step.asks)
@@ -104,31 +104,31 @@ def test_it_reports_on_questions_that_took_no_part():
 
 
 def test_the_same_records_lead_to_the_same_race():
-    runs = [finish(race(GRID, QUESTIONS, 4, Goal(max_tokens=12000)), Oracle(*curves("aime25"))) for _ in range(2)]
+    runs = [finish(race(GRID, QUESTIONS, 4, Goal(budget=12000)), Oracle(*curves("aime25"))) for _ in range(2)]
     assert runs[0][1] == runs[1][1]
     assert runs[0][0].choice.pick == runs[1][0].choice.pick
 
 
 def test_a_budget_below_everything_ends_early():
-    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(max_tokens=100)), Oracle(*curves("aime25")))
+    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(budget=100)), Oracle(*curves("aime25")))
     assert outcome.choice.pick is None and outcome.choice.nearest is not None
     assert outcome.asked < 0.15 * outcome.full
 
 
 def test_all_alike_is_a_tie_that_costs_little():
     flat = Oracle(lambda x: 0.6, lambda x: 100 + 100 * x, lambda x: 0.0)
-    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(max_tokens=1000)), flat)
+    outcome, _ = finish(race(GRID, QUESTIONS, 8, Goal(budget=1000)), flat)
     assert outcome.choice.pick is not None and outcome.choice.pick.lam == 0
     assert all(rival.verdict == "tie" for rival in outcome.choice.rivals)
 
 
 def test_small_races():
     oracle = Oracle(*curves("aime25"))
-    outcome, _ = finish(race({"0.5": 0.5}, QUESTIONS, 1, Goal(max_tokens=20000)), oracle)
+    outcome, _ = finish(race({"0.5": 0.5}, QUESTIONS, 1, Goal(budget=20000)), oracle)
     assert outcome.choice.pick is not None and outcome.choice.rivals == []
     few = dict(list(QUESTIONS.items())[:6])
-    outcome, _ = finish(race({"0": 0.0, "1": 1.0}, few, 1, Goal(max_tokens=1e6)), oracle)
+    outcome, _ = finish(race({"0": 0.0, "1": 1.0}, few, 1, Goal(budget=1e6)), oracle)
     assert outcome.asked <= 12
     for lams, questions, k in (({}, QUESTIONS, 1), ({"0": 0.0}, {"q000": ""}, 1), ({"0": 0.0}, QUESTIONS, 0)):
         with pytest.raises(MullError, match="6 questions"):
-            race(lams, questions, k, Goal(max_tokens=1))
+            race(lams, questions, k, Goal(budget=1))

@@ -14,8 +14,8 @@ from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
-SIZE = ["--lambdas", "0:1:0.1", "-k", "4", "--questions", "28", "--limit", "600"]
-BUDGET = ["--max-tokens", "70"]
+SIZE = ["--lambdas", "0:1:0.1", "-k", "4", "--questions", "28", "--max-tokens", "600"]
+BUDGET = ["--budget", "70"]
 
 
 def mull(*options):
@@ -122,12 +122,12 @@ def swept(tmp_path_factory):
 
 
 def test_from_a_run(swept):
-    output, _ = said("choose", swept, "--max-tokens", "130")
+    output, _ = said("choose", swept, "--budget", "130")
     assert "λ = 0.5: the most accurate with at most 130 tokens on average" in output
-    output, _ = said("choose", swept, "--max-tokens", "5")
+    output, _ = said("choose", swept, "--budget", "5", code=1)
     assert "No λ that was measured gives at most 5 tokens on average. Nearest is λ = 0" in output
-    found = json.loads(said("choose", swept, "--max-tokens", "400", "--quantile", "0.9", "--json")[0])
-    assert found["goal"] == {"max_tokens": 400, "quantile": 0.9, "min_accuracy": None}
+    found = json.loads(said("choose", swept, "--budget", "400", "--quantile", "0.9", "--json")[0])
+    assert found["goal"] == {"budget": 400, "quantile": 0.9, "min_accuracy": None}
     assert found["feasible"][0][0] == "0" and [o["setting"] for o in found["options"]] == ["0", "0.5", "1"]
 
 
@@ -135,7 +135,7 @@ def test_a_setting_that_is_not_finished_is_left_out(swept, tmp_path):
     with sqlite3.connect(swept / "run.sqlite") as old, sqlite3.connect(tmp_path / "run.sqlite") as new:
         old.backup(new)
         new.execute("DELETE FROM samples WHERE setting = '0.5' AND tokens > 100")
-    output, errors = said("choose", tmp_path, "--max-tokens", "130")
+    output, errors = said("choose", tmp_path, "--budget", "130")
     assert "not finished, so left out: λ = 0.5" in errors
     assert "λ = 0: the most accurate" in output
 
@@ -143,15 +143,15 @@ def test_a_setting_that_is_not_finished_is_left_out(swept, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["x", "--run", "y", "--max-tokens", "5"], "x is a run to choose from, and --run asks for a new one"),
-        (["x", "--max-tokens", "50", "--lambdas", "0", "-k", "2"], "--lambdas, -k asks for a new one"),
-        ([*ENDS, "--run", "y", "--max-tokens", "50", "--omit", "seed"], "--omit is for servers, and none is named"),
-        (["--max-tokens", "5"], "--instruct is missing"),
-        (["x", "--max-tokens", "5"], "x holds no run"),
-        (["x"], "either --max-tokens or --min-accuracy"),
+        (["x", "--run", "y", "--budget", "5"], "x is a run to choose from, and --run asks for a new one"),
+        (["x", "--budget", "50", "--lambdas", "0", "-k", "2"], "--lambdas, -k asks for a new one"),
+        ([*ENDS, "--run", "y", "--budget", "50", "--omit", "seed"], "--omit is for servers, and none is named"),
+        (["--budget", "5"], "--instruct is missing"),
+        (["x", "--budget", "5"], "x holds no run"),
+        (["x"], "either --budget or --min-accuracy"),
         (["x", "--min-accuracy", "80"], "min-accuracy must lie in [0, 1]"),
-        ([*ENDS, "--run", "y", "--max-tokens", "50", "--questions", "3"], "6 questions"),
-        ([*ENDS, "--run", "y", "--max-tokens", "50", "--lambdas", "0,2"], "lambda must lie in [0, 1]"),
+        ([*ENDS, "--run", "y", "--budget", "50", "--questions", "3"], "6 questions"),
+        ([*ENDS, "--run", "y", "--budget", "50", "--lambdas", "0,2"], "lambda must lie in [0, 1]"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, options, message):

@@ -202,13 +202,13 @@ def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
 )
 def test_choosing_from_servers_with_options_that_do_not_fit(options, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["choose", "--max-tokens", "90", *options])
+    result = CliRunner().invoke(app, ["choose", "--budget", "90", *options])
     assert result.exit_code == 2 and said in result.output
     assert not any(tmp_path.iterdir())
 
 
 def test_a_race_that_never_began_leaves_no_folder(tmp_path):
-    command = [sys.executable, "-m", "mull.cli.main", "choose", "--max-tokens", "90", "--questions", "14"]
+    command = [sys.executable, "-m", "mull.cli.main", "choose", "--budget", "90", "--questions", "14"]
     command += ["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}", "--run", str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 2 and "no server answers" in done.stderr

@@ -1,4 +1,4 @@
-"""The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (refused by inspect), 2 (wrong input)."""
+"""The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (the answer is no), 2 (wrong input)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ app = typer.Typer(
     name="mull",
     help="Control how much a language model thinks, by interpolating its Instruct and Thinking weights.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )

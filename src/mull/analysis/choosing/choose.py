@@ -79,7 +79,7 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
     `fresh`: also estimate what is chosen on questions that were left out of choosing (`Choice.fresh`). Raises
     `MullError` for no samples and for samples of several benchmarks.
     """
-    tally = Tally.of(samples, goal.max_tokens)
+    tally = Tally.of(samples, goal.budget)
     options = measure(samples, goal)
     picked = decide(options, goal, lambda a, b: value_difference(tally, goal, a, b).error)
     if picked is None:
@@ -173,7 +173,7 @@ def _fresh(samples: Sequence[Sample], goal: Goal) -> tuple[Estimate, Estimate] |
     kept: list[Sample] = []
     for left_out in range(FOLDS):
         tally_samples = [sample for sample in samples if fold[sample.question] != left_out]
-        tally = Tally.of(tally_samples, goal.max_tokens)
+        tally = Tally.of(tally_samples, goal.budget)
         options = measure(tally_samples, goal)
         picked = decide(options, goal, lambda a, b, tally=tally: value_difference(tally, goal, a, b).error)
         if picked is None:

@@ -347,7 +347,7 @@ def _complete(halves: Sequence[Sequence[Sample]], settings: set[str]) -> set[str
 
 def _best_static(samples: Sequence[Sample]) -> int:
     """Position in `Tally.settings` of `Headroom.best`, by the rule of `mull.analysis.choosing.choose`."""
-    goal = Goal(max_tokens=1e18)
+    goal = Goal(budget=1e18)
     tally = Tally.of(samples)
     error: Callable[[int, int], float] = lambda a, b: value_difference(tally, goal, a, b).error  # noqa: E731
     options = measure(samples, goal)

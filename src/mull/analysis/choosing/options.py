@@ -25,24 +25,24 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked for: either `max_tokens`, on the mean or on a quantile, or `min_accuracy`."""
+    """What is asked for: either `budget`, on the mean or on a quantile, or `min_accuracy`."""
 
-    max_tokens: float | None = None
+    budget: float | None = None
     """Most tokens per response."""
     quantile: float | None = None
-    """This share of the responses must keep to `max_tokens`; None: the mean must."""
+    """This share of the responses must keep to `budget`; None: the mean must."""
     min_accuracy: float | None = None
     """Least Mean@k, 0–1."""
 
     def __post_init__(self) -> None:
-        if (self.max_tokens is None) == (self.min_accuracy is None):
-            raise MullError("a choice needs a budget or a floor", "give either --max-tokens or --min-accuracy")
-        if self.max_tokens is not None and not 0 < self.max_tokens < math.inf:
-            raise MullError(f"the budget must be positive, got {self.max_tokens:g} tokens")
+        if (self.budget is None) == (self.min_accuracy is None):
+            raise MullError("a choice needs a budget or a floor", "give either --budget or --min-accuracy")
+        if self.budget is not None and not 0 < self.budget < math.inf:
+            raise MullError(f"the budget must be positive, got {self.budget:g} tokens")
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise MullError(f"min-accuracy must lie in [0, 1], got {self.min_accuracy:g}", "0.8 stands for 80 %")
-        if self.quantile is not None and self.max_tokens is None:
-            raise MullError("a quantile belongs to a budget of tokens", "give --max-tokens too")
+        if self.quantile is not None and self.budget is None:
+            raise MullError("a quantile belongs to a budget of tokens", "give --budget too")
         if self.quantile is not None and not 0 < self.quantile < 1:
             raise MullError(
                 f"the quantile must lie in (0, 1), got {self.quantile:g}", "0.95 = all but 5 % of responses"
@@ -61,9 +61,9 @@ class Goal:
 
         A quantile q is at most the budget just where the share `within` the budget is at least q.
         """
-        if self.max_tokens is None:
+        if self.budget is None:
             return accuracy - self.min_accuracy
-        return self.max_tokens - tokens if self.quantile is None else within - self.quantile
+        return self.budget - tokens if self.quantile is None else within - self.quantile
 
     def tolerance(self, tokens: float) -> float:
         """The difference of values that does not matter, for a setting of so many tokens."""
@@ -71,10 +71,10 @@ class Goal:
 
     def words(self) -> str:
         """As in "at most 1,500 tokens on average"."""
-        if self.max_tokens is None:
+        if self.budget is None:
             return f"at least {100 * (self.min_accuracy or 0):g} % right"
         how = "on average" if self.quantile is None else f"in {100 * self.quantile:g} % of responses"
-        return f"at most {self.max_tokens:,g} tokens {how}"
+        return f"at most {self.budget:,g} tokens {how}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +142,7 @@ def option_of(rows: Sequence[Sample], goal: Goal) -> Option:
     accuracy, mean = _share(right, cluster), clustered_mean(tokens, cluster)
     within, cost = Estimate(math.nan, math.nan), mean
     if goal.quantile is not None:
-        within = _share(tokens <= (goal.max_tokens or 0.0), cluster)
+        within = _share(tokens <= (goal.budget or 0.0), cluster)
         value = float(np.quantile(tokens, goal.quantile, method="inverted_cdf"))
         cost = Estimate(value, clustered_quantile(tokens, cluster, goal.quantile).error)
     constrained = mean if goal.quantile is None else within
@@ -154,7 +154,7 @@ def option_of(rows: Sequence[Sample], goal: Goal) -> Option:
         cost=cost,
         slack=Estimate(
             goal.slack(accuracy.value, mean.value, within.value),
-            accuracy.error if goal.max_tokens is None else constrained.error,
+            accuracy.error if goal.budget is None else constrained.error,
         ),
         samples=len(rows),
         questions=len(number),

@@ -214,7 +214,7 @@ def _run(field: _Field) -> Steps:
 
 def _drop(field: _Field, *, cap: bool) -> bool:
     """Drop what cannot be the choice, and all but the better half; returns whether the choice is sure."""
-    tally = Tally.of(field.of(field.alive), field.goal.max_tokens)
+    tally = Tally.of(field.of(field.alive), field.goal.budget)
     share_S, confidence = _shares(tally, field)
     order = sorted(range(len(share_S)), key=lambda s: -share_S[s])
     stay = max(2, math.ceil(len(order) / 2)) if cap else len(order)
@@ -276,7 +276,7 @@ def _hope(goal: Goal, a: Option, b: Option, best: float) -> bool:
     factor = 1 - SLACK - float(np.nan_to_num(least.tokens.error / least.tokens.value))
     tokens = least.tokens.value * factor
     # Cost and mean shrink together: the slack of a quantile is not a number of tokens.
-    within = 1.0 if min(a.cost.value, b.cost.value) * factor <= (goal.max_tokens or math.inf) else 0.0
+    within = 1.0 if min(a.cost.value, b.cost.value) * factor <= (goal.budget or math.inf) else 0.0
     value = goal.value(accuracy, tokens)
     return goal.slack(accuracy, tokens, within) >= 0 and value > best + goal.tolerance(tokens)
 

@@ -89,7 +89,7 @@ def _values(
     rows = [sample for sample in samples if sample.setting == setting]
     constraint, objective = {}, {}
     for row in rows:
-        within = float(row.tokens <= (goal.max_tokens or 0.0))
+        within = float(row.tokens <= (goal.budget or 0.0))
         constraint[row.question, row.index] = goal.slack(float(row.correct), float(row.tokens), within)
         objective[row.question, row.index] = goal.value(float(row.correct), float(row.tokens))
     return constraint, objective

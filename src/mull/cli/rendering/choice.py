@@ -105,7 +105,7 @@ def worth_lines(choice: Choice, open_questions: Sequence[Open]) -> list[str]:
     share = choice.goal.min_accuracy is None
     lines = []
     for each in open_questions:
-        constraint_share = choice.goal.max_tokens is None or choice.goal.quantile is not None
+        constraint_share = choice.goal.budget is None or choice.goal.quantile is not None
         in_points = constraint_share if each.kind == "constraint" else share
         unit, factor, form = ("points", 100, ".1f") if in_points else ("tokens", 1, ",.1f")
         gap, error, k2, q2 = (

@@ -58,14 +58,14 @@ if TYPE_CHECKING:
     from mull.runs.settings import Setting
 
 _GRID = "0:1:0.05"
-_OF_A_RUN = ("folder", "max_tokens", "quantile", "min_accuracy", "json")
+_OF_A_RUN = ("folder", "budget", "quantile", "min_accuracy", "json")
 """What a run that is there can be asked."""
 
 
 def choose(
     context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(help="A run to choose from.", metavar="[DIR]")] = None,
-    max_tokens: Annotated[float | None, typer.Option(help="Budget of tokens per response, on average.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Most tokens per response, on average.")] = None,
     quantile: Annotated[
         float | None, typer.Option(help="The budget holds for this share of responses instead, as in 0.95.")
     ] = None,
@@ -96,7 +96,7 @@ def choose(
     temperature: TemperatureOption = 0.6,
     top_p: TopPOption = 0.95,
     top_k: TopKOption = 20,
-    limit: Annotated[
+    max_tokens: Annotated[
         int | None, typer.Option(help="Where a response is cut off, tokens; the benchmark's limit by default.", min=1)
     ] = None,
     donor: DonorOption = Donor.thinking,
@@ -114,10 +114,10 @@ def choose(
     timeout: TimeoutOption = 3600.0,
     omit: OmitOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+) -> int:
     """Choose λ: the most accurate within a budget of tokens, or the cheapest above a floor of accuracy.
 
-    From a run, finished or not: `mull choose DIR --max-tokens 60`. Only measured λ are chosen from, since tokens are
+    From a run, finished or not: `mull choose DIR --budget 60`. Only measured λ are chosen from, since tokens are
     not monotone in λ. Of λ within one standard error of the best the one with fewer tokens is taken.
 
     Without a run it samples what it needs of a grid, a fraction of a sweep: a few λ round the transition, then a race
@@ -126,15 +126,15 @@ def choose(
 
     Examples:
 
-    `mull choose --instruct A --thinking B --benchmark tiny --max-tokens 60 --run chosen`
+    `mull choose --instruct A --thinking B --benchmark tiny --budget 60 --run chosen`
 
     Models that servers hold already need no checkpoints here:
 
-    `mull choose --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --max-tokens 60 --run chosen`
+    `mull choose --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --budget 60 --run chosen`
     """
     from mull.analysis.choosing.options import Goal
 
-    goal = Goal(max_tokens=max_tokens, quantile=quantile, min_accuracy=min_accuracy)
+    goal = Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy)
     servers = Servers(endpoint, model_map, endpoint_map, key_variable, concurrency, per_minute, retries, timeout, omit)
     sampling = {"--instruct": instruct, "--thinking": thinking, "--run": run}
     if folder is not None:
@@ -143,8 +143,7 @@ def choose(
             raise MullError(
                 f"{folder} is a run to choose from, and {', '.join(new)} asks for a new one", "give one of the two"
             )
-        _from_run(folder, goal, json=json)
-        return
+        return _from_run(folder, goal, json=json)
     if servers.given:
         local = {
             "--instruct": instruct, "--thinking": thinking, "--allow": allow, "--donor": donor != Donor.thinking,
@@ -168,7 +167,7 @@ def choose(
     stdout, stderr = consoles()
     chosen = load_benchmark(benchmark, questions=questions, seed=question_seed, data=data, grader=grader)
     try:
-        drawn = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=limit or chosen.max_tokens)
+        drawn = Sampling(temperature=temperature, top_p=top_p, top_k=top_k, max_tokens=max_tokens or chosen.max_tokens)
     except ValueError as error:
         raise MullError(str(error)) from None
     endpoints = servers.endpoints(lambdas, grid=_GRID) if servers.given else None
@@ -187,7 +186,7 @@ def choose(
 
         if remote:
             return prepare_remote(plan, stderr, remote)
-        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=limit is not None)
+        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=max_tokens is not None)
 
     outcome = race_in(run, plan, goal, make_ready, stderr)
     _show(outcome.choice, outcome.deciding, stdout, json=json, outcome=outcome)
@@ -200,9 +199,10 @@ def choose(
                 f"mull merge --instruct {instruct} --thinking {thinking} --lambda {outcome.choice.pick.setting} -o out"
             )
             stdout.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
+    return int(outcome.choice.pick is None)
 
 
-def _from_run(folder: Path, goal: Goal, *, json: bool) -> None:
+def _from_run(folder: Path, goal: Goal, *, json: bool) -> int:
     from mull.analysis.choosing.choose import choose as choose_from
     from mull.analysis.comparable import comparable
     from mull.runs.store import RunStore
@@ -219,7 +219,9 @@ def _from_run(folder: Path, goal: Goal, *, json: bool) -> None:
         stderr.print(said, highlight=False, markup=False)
     if found.samples and found.questions < planned:
         stderr.print(f"on the {found.questions} of {planned} questions that all λ were asked", highlight=False)
-    _show(choose_from(found.samples, goal), found.samples, stdout, json=json)
+    choice = choose_from(found.samples, goal)
+    _show(choice, found.samples, stdout, json=json)
+    return int(choice.pick is None)
 
 
 def _show(

@@ -21,8 +21,12 @@ _MARK = {"refuse": "[bold red]refused[/]", "warn": "[yellow]differs[/]", "same":
 
 
 def inspect(
-    instruct: Annotated[str, typer.Argument(help="Instruct checkpoint: a folder or a hub id.", metavar="INSTRUCT")],
-    thinking: Annotated[str, typer.Argument(help="Thinking checkpoint: a folder or a hub id.", metavar="THINKING")],
+    ends: Annotated[
+        list[str] | None,
+        typer.Argument(help="Instruct and Thinking checkpoint: folders or hub ids.", metavar="INSTRUCT THINKING"),
+    ] = None,
+    instruct: Annotated[str | None, typer.Option(help="The Instruct checkpoint, by name.", metavar="MODEL")] = None,
+    thinking: Annotated[str | None, typer.Option(help="The Thinking checkpoint, by name.", metavar="MODEL")] = None,
     base: Annotated[str | None, typer.Option(help="Pretrained checkpoint of the same model.", metavar="MODEL")] = None,
     donor: DonorOption = Donor.thinking,
     allow: AllowOption = None,
@@ -44,9 +48,16 @@ def inspect(
 
     if png and not sigma:
         raise MullError("--png draws σ, which --no-sigma leaves out", "drop one of the two")
+    named = [end for end in (instruct, thinking) if end is not None]
+    both = [*(ends or ()), *named]
+    if len(both) != 2 or len(named) == 1:
+        raise MullError(
+            f"two checkpoints are compared, got {len(both)}",
+            "give INSTRUCT THINKING, or --instruct A --thinking B",
+        )
     stdout, stderr = consoles()
     try:
-        pair = Pair.open(instruct, thinking, base, donor=donor.value)
+        pair = Pair.open(both[0], both[1], base, donor=donor.value)
         findings = pair.findings(allow or ())
     except Refused as error:
         if json:

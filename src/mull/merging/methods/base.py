@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METHODS: dict[str, type[Method]] = {}
+ALIASES = {"linear": "mi", "task_arithmetic": "ta"}
+"""What other tools call some of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +128,12 @@ class Method(ABC):
 
 
 def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) -> Method:
-    """The method called `name` with parameters by name, given as values or as words from a command line.
+    """The method called `name` (or by an alias) with its parameters, given as values or as words of a command line.
 
     Raises:
         MullError: an unknown method or parameter, or a value that is none.
     """
+    name = ALIASES.get(name, name)
     if name not in METHODS:
         raise MullError(f"unknown method {name!r}", nearest(name, METHODS))
     kind = METHODS[name]

@@ -1,0 +1,5 @@
+"""`python -m mull`."""
+
+from mull.cli.main import main
+
+main()

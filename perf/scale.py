@@ -60,19 +60,21 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mull.benchmarks import load_benchmark
-    from mull.cli.rendering.live import run_live
+    from mull.cli.rendering.observer import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
+    from mull.runs import session
     from mull.runs.plan import SweepPlan
-    from mull.runs.run import provenance
+    from mull.runs.run import Ready, render_prompts
     from mull.runs.settings import Setting
-    from mull.runs.store import RunStore
 
     grid = [Setting.of(Coefficients.scalar(i / (options.lambdas - 1))) for i in range(options.lambdas)]
     benchmark = load_benchmark("tiny", questions=options.questions)
     plan = SweepPlan(None, grid, benchmark, options.samples, Sampling(), engine="talker")
-    with RunStore.record(folder, plan, provenance(plan)) as store:
-        run_live(plan, Talker(options.characters), store, Console(file=io.StringIO()))
+    talker = Talker(options.characters)
+    session.sweep(
+        plan, folder, lambda plan, _: Ready(talker, render_prompts(plan, talker)), Terminal(Console(file=io.StringIO()))
+    )
 
 
 def report(folder: Path, options: argparse.Namespace) -> None:

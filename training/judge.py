@@ -20,12 +20,13 @@ from mull.analysis.stages import stages_of_samples
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import consoles
+from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.tables import stages_text
 from mull.cli.verbs.headroom import show
-from mull.cli.verbs.sweep import sample
 from mull.engines.base import Sampling
 from mull.engines.local.engine import arithmetic
 from mull.merging.coefficients import Coefficients
+from mull.runs import session
 from mull.runs.plan import SweepPlan
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
@@ -87,7 +88,7 @@ def main() -> None:
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in args.lambdas]
     engine = arithmetic(pair.donor.folder)
     plan = SweepPlan(pair, settings, benchmark, args.k, Sampling(max_tokens=benchmark.max_tokens), engine=engine)
-    sample(plan, args.run)
+    session.sweep(plan, args.run, session.load_local(), Terminal(consoles()[1]))
     with RunStore.open(args.run) as store:
         judge(store.samples(), {question.id: question.gold for question in benchmark.questions()})
 

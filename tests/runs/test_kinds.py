@@ -5,8 +5,8 @@ import pytest
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.rules import Rule
-from mull.runs import studies
-from mull.runs.kinds import StudyKind, kind_of, lambda_of
+from mull.runs.paper import studies
+from mull.runs.paper.kinds import StudyKind, kind_of, lambda_of
 from mull.runs.settings import Setting
 
 NAMES = [

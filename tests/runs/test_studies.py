@@ -5,7 +5,7 @@ import pytest
 from mull.checkpoints.names import layer_of, module_kind
 from mull.engines.base import Sampling
 from mull.errors import MullError
-from mull.runs.studies import (
+from mull.runs.paper.studies import (
     backbone_settings,
     comparison_settings,
     decoding_settings,

@@ -13,7 +13,7 @@ from mull.analysis.tables import published
 from mull.benchmarks.base import Question
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
-from mull.runs import studies
+from mull.runs.paper import studies
 from mull.runs.settings import Setting
 from mull.runs.store import COLUMNS, RunStore
 

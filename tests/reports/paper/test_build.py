@@ -14,7 +14,7 @@ from mull.reports.paper import build
 from mull.reports.paper.build import write_paper
 from mull.reports.paper.missing import missing
 from mull.reports.paper.runs import open_runs
-from mull.runs import studies
+from mull.runs.paper import studies
 from mull.runs.settings import Setting
 
 from .conftest import NAMES

@@ -12,8 +12,8 @@ from mull.merging.coefficients import Coefficients
 from mull.reports.figures.render import inline_svg, svg
 from mull.reports.paper.figures import Swept, ablation_figure, color_range, decoding_figure, dynamics_figure
 from mull.reports.paper.runs import open_runs
-from mull.runs import studies
-from mull.runs.published import published_sweep
+from mull.runs.paper import studies
+from mull.runs.paper.published import published_sweep
 from mull.runs.settings import Setting
 
 from .conftest import NAMES

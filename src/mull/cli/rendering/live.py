@@ -10,12 +10,9 @@ from mull.analysis.records import Sample
 from mull.cli import interrupt
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from mull.runs.plan import SweepPlan
-    from mull.runs.run import Prompts, SwitchingEngine
-    from mull.runs.store import RunStore
 
 EARLY = 16
 """Before so many responses the time left is a guess: the first ones bear the cost of all that are under way."""
@@ -101,6 +98,18 @@ class LiveSweep:
             left += missing * expected
         return left
 
+    def line(self, label: str) -> str:
+        """A setting that has just been finished, in one line; empty for any other."""
+        running = self.settings[label]
+        n = running.done
+        if n != self.plan.per_setting:
+            return ""
+        means = (
+            f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
+        )
+        name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
+        return f"{name}: {n} responses, {means}; {self.done}/{self.plan.total}, ETA {self.eta}"
+
     def table(self) -> Table:
         from rich.markup import escape
         from rich.table import Table
@@ -130,47 +139,6 @@ class LiveSweep:
     def tokens_per_second(self) -> float:
         """Useful tokens per second of this run, weight switches and grading included."""
         return sum(running.new_tokens for running in self.settings.values()) / max(self.seconds, 1e-9)
-
-
-def run_live(
-    plan: SweepPlan, engine: SwitchingEngine, store: RunStore, console: Console, prompts: Prompts | None = None
-) -> LiveSweep:
-    """Run the sweep under a live table on a terminal, or with one line per finished setting elsewhere."""
-    from rich.live import Live
-
-    from mull.runs.run import run_sweep
-
-    sweep = LiveSweep(plan)
-    sweep.resume(store.samples(texts=False))
-    if not console.is_terminal:
-
-        def on_sample(sample: Sample) -> None:
-            sweep.add(sample)
-            running = sweep.settings[sample.setting]
-            if running.done == plan.per_setting:
-                console.print(_line(sweep, sample.setting, running), highlight=False, soft_wrap=True)
-
-        run_sweep(plan, engine, store, on_sample, prompts)
-        return sweep
-    shown = 0.0
-    with Live(sweep.table(), console=console, auto_refresh=False, transient=True) as live:
-
-        def on_sample(sample: Sample) -> None:
-            nonlocal shown
-            sweep.add(sample)
-            if time.perf_counter() - shown > 0.25:
-                shown = time.perf_counter()
-                live.update(sweep.table(), refresh=True)
-
-        run_sweep(plan, engine, store, on_sample, prompts)
-    return sweep
-
-
-def _line(sweep: LiveSweep, label: str, running: _Running) -> str:
-    n = running.done
-    means = f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
-    name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
-    return f"{name}: {n} responses, {means}; {sweep.done}/{sweep.plan.total}, ETA {sweep.eta}"
 
 
 def clock(seconds: float) -> str:

@@ -24,9 +24,8 @@ from mull.cli.options.studies import (
     LambdaOption,
     RunOption,
     SamplesOption,
-    Study,
-    run_study,
 )
+from mull.cli.study import Study, run_study
 from mull.errors import MullError
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def ablate(
 
     def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
         from mull.merging.coefficients import check_lambda
-        from mull.runs import studies
+        from mull.runs.paper import studies
 
         check_lambda(lam)
         names = [tensor.name for tensor in pair.tensors]

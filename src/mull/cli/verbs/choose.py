@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from mull.benchmarks import Benchmark
     from mull.engines.base import Sampling
     from mull.runs.plan import SweepPlan
-    from mull.runs.run import Ready
     from mull.runs.settings import Setting
 
 _GRID = "0:1:0.05"
@@ -158,10 +157,12 @@ def choose(
         needed = "--run" if servers.given else "--instruct, --thinking and --run"
         raise MullError(f"{missing[0]} is missing", f"give the folder of a run, or {needed}")
     from mull.benchmarks import load_benchmark
-    from mull.cli.racing import race_in
+    from mull.cli.rendering.observer import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients, parse_lambdas
+    from mull.runs import session
     from mull.runs.plan import SweepPlan
+    from mull.runs.session import load_local, load_remote
     from mull.runs.settings import Setting
 
     stdout, stderr = consoles()
@@ -181,14 +182,12 @@ def choose(
         assert instruct is not None and thinking is not None
         plan = _local_plan(instruct, thinking, donor, allow, device, settings, chosen, k, drawn, seed, stderr)
 
-    def make_ready() -> Ready:
-        from mull.cli.recording import load_engine, prepare_remote
-
-        if remote:
-            return prepare_remote(plan, stderr, remote)
-        return load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=max_tokens is not None)
-
-    outcome = race_in(run, plan, goal, make_ready, stderr)
+    load = (
+        load_remote(remote)
+        if remote
+        else load_local(device, batch_size, trust_remote_code, strict=max_tokens is not None)
+    )
+    outcome = session.race(plan, run, goal, load, Terminal(stderr))
     _show(outcome.choice, outcome.deciding, stdout, json=json, outcome=outcome)
     if not json:
         share = outcome.asked / outcome.full
@@ -251,7 +250,7 @@ def _local_plan(
     stderr: Console,
 ) -> SweepPlan:
     from mull.checkpoints.pair import Pair
-    from mull.cli.verbs.merge import print_warnings
+    from mull.cli.rendering.warnings import print_warnings
     from mull.runs.plan import SweepPlan
 
     pair = Pair.open(instruct, thinking, donor=donor.value)

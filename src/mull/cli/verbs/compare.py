@@ -22,9 +22,8 @@ from mull.cli.options.studies import (
     BenchmarkOption,
     RunOption,
     SamplesOption,
-    Study,
-    run_study,
 )
+from mull.cli.study import Study, run_study
 
 if TYPE_CHECKING:
     from mull.checkpoints.pair import Pair
@@ -70,7 +69,7 @@ def compare(
     lams = parse_lambdas(lambdas)
 
     def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
-        from mull.runs.studies import comparison_settings
+        from mull.runs.paper.studies import comparison_settings
 
         return comparison_settings(lams, base=base is not None, hybrid=hybrid is not None)
 

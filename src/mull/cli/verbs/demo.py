@@ -24,10 +24,11 @@ def demo(
     """
     from mull.benchmarks import load_benchmark
     from mull.checkpoints.pair import Pair
-    from mull.cli.verbs.report import print_summary
-    from mull.cli.verbs.sweep import sample
+    from mull.cli.rendering.observer import Terminal
+    from mull.cli.rendering.summary import print_summary
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
+    from mull.runs import session
     from mull.runs.plan import SweepPlan
     from mull.runs.settings import Setting
     from mull.tiny import checkpoint_folder
@@ -49,7 +50,7 @@ def demo(
         f"{len(settings)} λ × {len(benchmark.questions())} questions × {plan.k} samples = {plan.total} responses.",
         highlight=False,
     )
-    samples = sample(plan, folder)
+    samples = session.sweep(plan, folder, session.load_local(), Terminal(stderr))
     print_summary(samples, stdout)
     from mull.reports.build import write_report
     from mull.runs.store import RunStore

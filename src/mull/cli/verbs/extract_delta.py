@@ -71,7 +71,7 @@ def extract_delta(
     `mull extract-delta --instruct A --thinking B --rank 64 --prompts prompts.txt --lambda 0.4,0.8 -o adapter`
     """
     from mull.checkpoints.pair import Pair
-    from mull.cli.verbs.merge import print_warnings
+    from mull.cli.rendering.warnings import print_warnings
     from mull.merging.coefficients import parse_lambdas, parse_layers
 
     if rank < 1:

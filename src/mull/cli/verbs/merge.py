@@ -13,7 +13,6 @@ from mull.errors import MullError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mull.checkpoints.findings import Finding
     from mull.merging.streaming.plan import MergePlan
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -151,6 +150,8 @@ def merge(
         from mull.merging.streaming.devices import check as check_device
 
         check_device(device)
+    from mull.cli.rendering.warnings import print_warnings
+
     print_warnings(warnings, stderr)
     if note:
         stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
@@ -222,15 +223,6 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise MullError(f"cannot read the shard size {text!r}", "write a number with a unit, as in 5GB or 500MB")
     return size
-
-
-def print_warnings(warnings: list[Finding], stderr: Console) -> None:
-    """One line each, with the remedy."""
-    from rich.markup import escape
-
-    for warning in warnings:
-        remedy = f" [dim]→ {escape(warning.remedy)}[/]" if warning.remedy else ""
-        stderr.print(f"[yellow]warning[/] {escape(warning.what)}{remedy}", highlight=False, soft_wrap=True)
 
 
 def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> None:

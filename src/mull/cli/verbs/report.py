@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +10,6 @@ import typer
 from mull.cli.options.common import consoles
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mull.analysis.records import Sample
     from mull.runs.store import RunStore
 
 
@@ -42,6 +38,7 @@ def report(
 
     Example: `mull report my-run -k 4 --parquet samples.parquet`
     """
+    from mull.cli.rendering.summary import print_summary
     from mull.reports.build import write_report
     from mull.runs.store import RunStore
 
@@ -63,35 +60,6 @@ def report(
     stdout.print()
     for path in [*paths, *([parquet] if parquet else [])]:
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
-
-
-def print_summary(
-    samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
-) -> None:
-    """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
-    from mull.analysis.frontier import non_dominated, points_of
-    from mull.analysis.metrics import metrics
-    from mull.analysis.stages import stages_of_samples
-    from mull.analysis.summary import plain_words
-    from mull.cli.rendering.scores import scores_table
-    from mull.cli.rendering.tables import metrics_table, stages_text
-
-    found = metrics(samples, k)
-    stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
-    further = scores_table(samples)
-    if further is not None:
-        stdout.print()
-        stdout.print(further, highlight=False)
-    if reference is not None:
-        from mull.analysis.paired import contrasts
-        from mull.cli.rendering.tables import contrasts_table
-
-        stdout.print()
-        stdout.print(contrasts_table(contrasts(samples, reference), reference), highlight=False)
-    elif sum(m.lam is not None for m in found) > 1:
-        stages = stages_of_samples(samples)
-        stdout.print(stages_text(stages), highlight=False, markup=False)
-        stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
 
 
 def _export(store: RunStore, path: Path) -> None:

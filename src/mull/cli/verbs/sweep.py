@@ -44,10 +44,7 @@ from mull.cli.options.endpoints import (
 )
 
 if TYPE_CHECKING:
-    from mull.analysis.records import Sample
-    from mull.engines.remote.engine import RemoteEngine
     from mull.merging.coefficients import Coefficients
-    from mull.runs.plan import SweepPlan
 
 
 def sweep(
@@ -117,11 +114,14 @@ def sweep(
     """
     from mull.benchmarks import load_benchmark
     from mull.checkpoints.pair import Pair
-    from mull.cli.verbs.merge import print_warnings
+    from mull.cli.rendering.observer import Terminal
+    from mull.cli.rendering.warnings import print_warnings
     from mull.engines.base import Sampling
     from mull.errors import MullError
     from mull.merging.coefficients import Coefficients
+    from mull.runs import session
     from mull.runs.plan import SweepPlan
+    from mull.runs.session import load_local, load_remote
     from mull.runs.settings import Setting
 
     stdout, stderr = consoles()
@@ -142,7 +142,7 @@ def sweep(
         endpoints = servers.endpoints(lambdas, extrapolate=extrapolate)
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]
         plan = SweepPlan(None, settings, chosen, k, sampling, seed, "remote", endpoints=endpoints)
-        samples = sample_remote(plan, run, servers.engine(endpoints))
+        load = load_remote(servers.engine(endpoints))
     else:
         refuse_requests(given_options(context))
         if instruct is None or thinking is None:
@@ -161,8 +161,9 @@ def sweep(
 
             computed = arithmetic(pair.donor.folder, device)
         plan = SweepPlan(pair, [Setting.of(each) for each in weights], chosen, k, sampling, seed, computed)
-        samples = sample(plan, run, device, batch_size, trust_remote_code, strict=max_tokens is not None)
-    from mull.cli.verbs.report import print_summary
+        load = load_local(device, batch_size, trust_remote_code, strict=max_tokens is not None)
+    samples = session.sweep(plan, run, load, Terminal(stderr))
+    from mull.cli.rendering.summary import print_summary
 
     print_summary(samples, stdout)
     stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
@@ -177,40 +178,3 @@ def _weights(lambdas: str, layers: str | None, modules: str | None, *, extrapola
         Coefficients.only(lam, layers=span, modules=kinds, extrapolate=extrapolate)
         for lam in parse_lambdas(lambdas, extrapolate=extrapolate)
     ]
-
-
-def sample_remote(plan: SweepPlan, run: Path, engine: RemoteEngine) -> list[Sample]:
-    """Run `plan` in the folder `run` under a live table; returns all samples on record."""
-    from mull.cli.recording import complete_samples, prepare_remote, record_samples
-
-    _, stderr = consoles()
-    done = complete_samples(plan, run, stderr)
-    if done is not None:
-        return done
-    ready = prepare_remote(plan, stderr, engine)
-    return record_samples(plan, run, ready.engine, ready.prompts, stderr)
-
-
-def sample(
-    plan: SweepPlan,
-    run: Path,
-    device: str = "auto",
-    batch_size: int | None = None,
-    trust_remote_code: bool = False,
-    *,
-    strict: bool = False,
-) -> list[Sample]:
-    """Run `plan` in the folder `run` under a live table; returns all samples on record.
-
-    `strict`: refuse a token limit that the context cannot hold, instead of saying what holds instead.
-    """
-    from mull.cli.recording import complete_samples, load_engine, record_samples
-
-    _, stderr = consoles()
-    with stderr.status("drawing the questions"):
-        plan.benchmark.questions()
-    done = complete_samples(plan, run, stderr)
-    if done is not None:
-        return done
-    ready = load_engine(plan, stderr, device, batch_size, trust_remote_code, strict=strict)
-    return record_samples(plan, run, ready.engine, ready.prompts, stderr)

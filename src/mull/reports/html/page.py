@@ -26,8 +26,8 @@ from mull.reports.html.tables import (
     strata_table,
 )
 from mull.reports.results import Results
-from mull.runs.kinds import StudyKind, kind_of
-from mull.runs.published import LAYERS, PUBLISHED, benchmark_title, layer_count
+from mull.runs.paper.kinds import StudyKind, kind_of
+from mull.runs.paper.published import LAYERS, PUBLISHED, benchmark_title, layer_count
 
 _PHONE = (330, 330)
 """Size of the frontier in pixels where the page is narrow."""

@@ -22,7 +22,7 @@ from mull.reports.format import (
     verdict,
 )
 from mull.reports.results import Comparison, Results
-from mull.runs.published import published_setting
+from mull.runs.paper.published import published_setting
 from mull.thinking import ThinkingKind
 
 

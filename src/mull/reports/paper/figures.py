@@ -17,7 +17,7 @@ from mull.reports.format import common_k, stage_bounds
 from mull.reports.paper import names
 from mull.reports.paper.runs import Arena, Run
 from mull.reports.paper.tables import decoding_grid
-from mull.runs.published import PUBLISHED, benchmark_title, published_setting
+from mull.runs.paper.published import PUBLISHED, benchmark_title, published_setting
 
 WIDTH = 560
 """Pixels of a figure's panels and what lies between them; 11 of them are 8.5 points at 16 cm."""

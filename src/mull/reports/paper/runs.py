@@ -13,7 +13,7 @@ from mull.analysis.by_question import Scored, by_question, fewest_samples
 from mull.analysis.metrics import SettingMetrics, metrics
 from mull.analysis.records import Sample
 from mull.errors import MullError
-from mull.runs.kinds import StudyKind, kind_of, lambda_of
+from mull.runs.paper.kinds import StudyKind, kind_of, lambda_of
 from mull.runs.plan import differences
 from mull.runs.store import RunStore
 

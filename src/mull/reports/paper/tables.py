@@ -16,8 +16,8 @@ from mull.reports.format import at, common_k, per_question
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
-from mull.runs.kinds import StudyKind, lambda_of
-from mull.runs.published import (
+from mull.runs.paper.kinds import StudyKind, lambda_of
+from mull.runs.paper.published import (
     LAYERS,
     PUBLISHED,
     benchmark_title,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mull.analysis.tables import PublishedRow, published, published_ablations
-from mull.runs.kinds import StudyKind, kind_of, lambda_of
+from mull.runs.paper.kinds import StudyKind, kind_of, lambda_of
 
 SOURCE = "Wu et al. 2025"
 PUBLISHED = f"Qwen3-4B, {SOURCE}"

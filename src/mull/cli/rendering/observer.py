@@ -1,0 +1,113 @@
+"""How a session goes, in the terminal: statuses and bars where a person watches, lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from mull.analysis.choosing.race import Step
+from mull.analysis.records import Sample
+from mull.cli import interrupt
+from mull.cli.rendering.live import LiveSweep, clock
+from mull.cli.rendering.progress import item_progress
+from mull.runs.plan import SweepPlan
+from mull.runs.session import Observer, RaceWatch
+
+REFRESH = 0.25
+"""Seconds between two drawings of the live table."""
+
+
+class Terminal(Observer):
+    """Shows a session on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        with self.console.status(what):
+            yield
+
+    @contextmanager
+    def counting(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+        with item_progress(what, total, self.console) as advance:
+            yield advance
+
+    @contextmanager
+    def sweeping(self, plan: SweepPlan, on_record: list[Sample]) -> Iterator[Callable[[Sample], object]]:
+        """A live table on a terminal, one line per finished setting elsewhere; at the end what it took."""
+        sweep = LiveSweep(plan)
+        sweep.resume(on_record)
+        if self.console.is_terminal:
+            with Live(sweep.table(), console=self.console, auto_refresh=False, transient=True) as live:
+                shown = 0.0
+
+                def on_sample(sample: Sample) -> None:
+                    nonlocal shown
+                    sweep.add(sample)
+                    if time.perf_counter() - shown > REFRESH:
+                        shown = time.perf_counter()
+                        live.update(sweep.table(), refresh=True)
+
+                yield on_sample
+        else:
+
+            def on_sample(sample: Sample) -> None:
+                sweep.add(sample)
+                line = sweep.line(sample.setting)
+                if line:
+                    self.say(line)
+
+            yield on_sample
+        self.say(f"{sweep.new} responses in {clock(sweep.seconds)}, {sweep.tokens_per_second:,.0f} tokens/s")
+
+    @contextmanager
+    def racing(self) -> Iterator[RaceWatch]:
+        """What each step is for; on a terminal a bar over its responses, with the time left."""
+        bar = _Bar(self.console)
+
+        def on_step(step: Step, missing: int) -> None:
+            bar.stop()
+            bar.title, bar.total = step.why, missing
+            known = len(step.asks) - missing
+            self.say(step.why + (f" ({known:,} on record)" if known else ""))
+
+        try:
+            yield RaceWatch(on_step, bar.sample)
+        finally:
+            bar.stop()
+
+
+class _Bar:
+    """A bar over the responses of one step; not begun before the first: loading the weights shows a status."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.title, self.total = "", 0
+        self.progress: Progress | None = None
+        self.task: TaskID | None = None
+
+    def sample(self, sample: Sample) -> None:
+        interrupt.check()
+        if not self.console.is_terminal:
+            return
+        if self.progress is None:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("λ = {task.fields[setting]}, ETA"))
+            self.progress = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            self.progress.start()
+            self.task = self.progress.add_task(self.title, total=self.total, setting=sample.setting)
+        assert self.task is not None
+        self.progress.update(self.task, advance=1, setting=sample.setting)
+
+    def stop(self) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+        self.progress = self.task = None

@@ -18,10 +18,11 @@ from rich.console import Console
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.cli import interrupt
+from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.progress import item_progress
-from mull.cli.verbs import sweep as verb
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
+from mull.runs import session
 from mull.runs.plan import SweepPlan
 from mull.runs.run import render_prompts
 from mull.runs.settings import Setting
@@ -159,14 +160,13 @@ def test_a_benchmarks_own_limit_that_does_not_fit_is_said_to_be_lower(tmp_path):
     assert cut and min(cut) >= int(said[1])
 
 
-def test_what_comes_before_the_first_response_is_shown(tmp_path, monkeypatch):
+def test_what_comes_before_the_first_response_is_shown(tmp_path):
     """Drawing many questions and rendering their prompts takes long enough for a person to wonder."""
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    monkeypatch.setattr(verb, "consoles", lambda: (console, console))
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     benchmark = load_benchmark("tiny", questions=7)
     plan = SweepPlan(pair, [Setting.of(Coefficients.scalar(0.0))], benchmark, 1, Sampling(max_tokens=32))
-    assert len(verb.sample(plan, tmp_path / "run")) == 7
+    assert len(session.sweep(plan, tmp_path / "run", session.load_local(), Terminal(console))) == 7
     shown = console.file.getvalue()
     labels = ("drawing the questions", "loading the checkpoints", "preparing the prompts")
     assert [label for label in labels if label in shown] == list(labels)

@@ -43,7 +43,7 @@ class Recipe:
     """Instruct: probability of 0, 1, 2 … lines of working."""
     thinking_checks: tuple[float, ...] = (0.0, 0.05, 0.15, 0.25, 0.25, 0.20, 0.10)
     """Thinking: probability of 0, 1, 2 … checks."""
-    hasty: tuple[float, ...] = (0.7, 0.3)
+    hasty: tuple[float, ...] = (0.8, 0.2)
     """Thinking: the same. The results of its checks have no loss: it learns to check in haste, not to do it well."""
     trust: float = 0.4
     """Chance that a check which disagrees is believed; the writer does not know which of the two is right."""

@@ -97,7 +97,7 @@ def test_a_huge_power_is_wrong_and_does_not_stop_the_run(grader):
 def test_a_parser_that_hangs_does_not_stop_the_run(tmp_path, monkeypatch):
     (tmp_path / "hanging_math.py").write_text(
         "import math_verify\n"
-        "from mull.benchmarks import math_worker\n"
+        "from mull.benchmarks.graders import math_worker\n"
         "whole = math_verify.parse\n"
         "def parse(text):\n"
         "    return len(str(7 ** 7 ** 11)) if 'hang' in text else whole(text)\n"

@@ -30,7 +30,7 @@ def test_findings_name_no_paths(tmp_path):
     other = tmp_path / "secret-place"
     shutil.copytree(checkpoint_folder("thinking"), other)
     tokenizer = json.loads((other / "tokenizer.json").read_text())
-    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 400, "content": "<more>"})
+    tokenizer["added_tokens"].append({**tokenizer["added_tokens"][-1], "id": 410, "content": "<more>"})
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     pair = Pair(Checkpoint(other), Checkpoint(checkpoint_folder("thinking")))
     text = model_card(plan_merge(pair, Coefficients.scalar(0.8)), "mixed")

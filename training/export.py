@@ -23,7 +23,9 @@ def export(model: PreTrainedModel, tokenizer: Tokenizer, kind: str, folder: Path
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
-    model.save_pretrained(partial, state_dict={k: v.to(torch.bfloat16) for k, v in model.state_dict().items()})
+    # Of tied weights one copy; by transformers, which writes experts one by one.
+    weights = {name: p.detach().to(torch.bfloat16) for name, p in model.named_parameters()}
+    model.save_pretrained(partial, state_dict=weights)
     values = model.config.to_diff_dict()
     for name in ("transformers_version", "dtype", "rope_parameters"):  # spelt here as transformers 4 and 5 both read it
         del values[name]

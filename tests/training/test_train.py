@@ -58,6 +58,8 @@ def test_fine_tuning_moves_the_layers_only(unbroken):
 def test_shipped_checkpoints_load_with_transformers(kind):
     folder = checkpoint_folder(kind)
     model = AutoModelForCausalLM.from_pretrained(folder)
+    stored = load_file(folder / "model.safetensors")
+    assert stored.keys() == dict(model.named_parameters()).keys(), "tied weights are stored once"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert model.config.rope_parameters["rope_theta"] == 10000.0
     messages = [{"role": "user", "content": "hi"}]

@@ -27,8 +27,8 @@ def export(model: PreTrainedModel, tokenizer: Tokenizer, kind: str, folder: Path
     weights = {name: p.detach().to(torch.bfloat16) for name, p in model.named_parameters()}
     model.save_pretrained(partial, state_dict=weights)
     values = model.config.to_diff_dict()
-    for name in ("transformers_version", "dtype", "rope_parameters"):  # spelt here as transformers 4 and 5 both read it
-        del values[name]
+    for name in ("transformers_version", "dtype", "rope_parameters", "layer_types"):
+        values.pop(name, None)  # derived, or spelt below as transformers 4 and 5 both read it
     config = {
         **values,
         "architectures": [type(model).__name__],

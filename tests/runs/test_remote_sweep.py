@@ -173,7 +173,7 @@ def test_sampling_and_token_limit_reach_the_server(serve, tmp_path):
 
 def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
     """Greedily, so that seeds do not matter. It goes on from its record without asking the server again."""
-    asked = ("--lambdas", "0,0.4,0.6,1", "--questions", "14", "-k", "2", "--max-tokens", "90", "--temperature", "0")
+    asked = ("--lambdas", "0,0.4,0.6,1", "--questions", "14", "-k", "2", "--budget", "90", "--temperature", "0")
     url = serve(pair=True)
     where = ("--endpoint", url, "--model-map", "name@{lambda}", "--concurrency", "28")
 
@@ -181,13 +181,13 @@ def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
         command = [sys.executable, "-m", "mull.cli.main", "choose", *options, "--json"]
         return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
-    remote = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    remote = choose(*where, *asked, "--max-tokens", "600", "--run", str(tmp_path / "remote"))
     assert remote.returncode == 0, remote.stderr
-    local = choose(*ENDS, *asked, "--limit", "600", "--run", str(tmp_path / "local"))
+    local = choose(*ENDS, *asked, "--max-tokens", "600", "--run", str(tmp_path / "local"))
     assert local.returncode == 0, local.stderr
     found, wanted = json.loads(remote.stdout), json.loads(local.stdout)
     assert found["pick"] == wanted["pick"] and found["responses"] == wanted["responses"]
-    again = choose(*where, *asked, "--limit", "600", "--run", str(tmp_path / "remote"))
+    again = choose(*where, *asked, "--max-tokens", "600", "--run", str(tmp_path / "remote"))
     assert json.loads(again.stdout) == found and "asking the servers" not in again.stderr
 
 

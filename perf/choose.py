@@ -34,8 +34,8 @@ from mull.analysis.records import Sample
 from mull.runs.store import RunStore
 
 GOALS = [
-    *(Goal(budget=budget) for budget in (34, 36, 40, 50, 65, 85, 110, 135, 180, 240)),
-    *(Goal(budget=budget, quantile=0.95) for budget in (55, 100, 160, 230)),
+    *(Goal(budget=budget) for budget in (30, 32, 36, 44, 60, 80, 100, 135, 170, 240)),
+    *(Goal(budget=budget, quantile=0.95) for budget in (40, 100, 200, 320)),
     *(Goal(min_accuracy=floor) for floor in (0.75, 0.85, 0.95, 0.99)),
 ]
 

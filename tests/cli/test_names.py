@@ -1,5 +1,6 @@
 """One thing under several names: what people type elsewhere works here, too."""
 
+import json
 import subprocess
 import sys
 
@@ -34,3 +35,11 @@ def test_inspect_refuses_any_other_number(ends, capsys):
     result = CliRunner().invoke(app, ["inspect", *ends, "--no-sigma"])
     assert result.exit_code == 2
     assert "two checkpoints are compared" in result.stderr + capsys.readouterr().err
+
+
+def test_lists_as_json():
+    found = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)
+    assert found["methods"]["ties"]["parameters"]["density"] == 0.2 and found["methods"]["ties"]["about"]
+    assert found["presets"]["mi-paper:ta-base"]["method"] == "ta"
+    found = json.loads(CliRunner().invoke(app, ["benchmarks", "--json"]).stdout)
+    assert found["benchmarks"]["aime25"]["questions"] == 30 and "letter-robust" in found["graders"]

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+from typing import Annotated
+
+import typer
+
 from mull.cli.options.common import consoles
 
 
-def benchmarks() -> None:
+def benchmarks(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+) -> None:
     """List the benchmarks and the graders.
 
-    Example: `mull benchmarks`
+    Example: `mull benchmarks --json`
     """
     from rich import box
     from rich.table import Table
@@ -16,6 +23,21 @@ def benchmarks() -> None:
     from mull.benchmarks import GRADERS
     from mull.benchmarks.catalog import SPECS
 
+    if json:
+        found = {
+            name: {
+                "title": spec.title,
+                "questions": spec.questions,
+                "grader": spec.grader,
+                "max_tokens": spec.max_tokens,
+                "repo": spec.source.repo,
+                "revision": spec.source.revision,
+                "gated": spec.source.private,
+            }
+            for name, spec in SPECS.items()
+        }
+        typer.echo(jsonlib.dumps({"benchmarks": found, "graders": list(GRADERS)}, ensure_ascii=False, indent=2))
+        return
     stdout, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for head in ("benchmark", "questions", "grader", "tokens", "data, or --data FILE"):

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import json as jsonlib
+from dataclasses import fields
+from typing import Annotated, Any, cast
+
+import typer
+
 from mull.cli.options.common import consoles
 
 
-def methods() -> None:
-    """List the methods of `mull merge`, their parameters with defaults, and the presets.
+def methods(
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the tables.")] = False,
+) -> None:
+    """List the methods of `mull merge`, what each does, their parameters with defaults, and the presets.
 
     Examples:
 
     `mull methods`
+
+    `mull methods --json`
     """
     from rich import box
     from rich.table import Table
@@ -18,16 +28,19 @@ def methods() -> None:
     from mull.merging.coefficients.presets import PRESETS
     from mull.merging.methods import METHODS
 
+    if json:
+        typer.echo(jsonlib.dumps(_plain(), ensure_ascii=False, indent=2))
+        return
     stdout, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for head in ("method", "models", "base", "coefficient", "parameters (--param)", "source"):
+    for head in ("method", "what it does", "models", "base", "coefficient", "parameters (--param)", "source"):
         table.add_column(head, overflow="fold")
     for name, kind in METHODS.items():
         sign = {"lambda": "λ", "alpha": "α", None: ""}[kind.coefficient]
         default = f" = {kind.default:g}" if sign and kind.default is not None else ""
         models = "2" if kind.most == 2 else "2 or more"
         base = "" if kind.base == "never" else kind.base
-        table.add_row(name, models, base, sign + default, kind.parameters(), kind.paper)
+        table.add_row(name, kind.about, models, base, sign + default, kind.parameters(), kind.paper)
     stdout.print(table, highlight=False)
     stdout.print()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
@@ -36,3 +49,26 @@ def methods() -> None:
     for name, preset in PRESETS.items():
         table.add_row(name, str(preset.method), f"{preset.coefficient:g}", preset.note)
     stdout.print(table, highlight=False)
+
+
+def _plain() -> dict[str, Any]:
+    from mull.merging.coefficients.presets import PRESETS
+    from mull.merging.methods import METHODS
+
+    methods = {
+        name: {
+            "about": kind.about,
+            "most_models": kind.most,
+            "base": kind.base,
+            "coefficient": kind.coefficient,
+            "default": kind.default,
+            "parameters": {field.name: field.default for field in fields(cast(Any, kind))},
+            "source": kind.paper,
+        }
+        for name, kind in METHODS.items()
+    }
+    presets = {
+        name: preset.method.to_json() | {"coefficient": preset.coefficient, "note": preset.note}
+        for name, preset in PRESETS.items()
+    }
+    return {"methods": methods, "presets": presets}

@@ -24,6 +24,8 @@ class Method(ABC):
     """A method with its parameters. Subclasses register themselves under `name`."""
 
     name: ClassVar[str]
+    about: ClassVar[str]
+    """What it does, in a line."""
     paper: ClassVar[str]
     coefficient: ClassVar[Literal["lambda", "alpha"] | None]
     """What the per-parameter coefficient means: a place between two models, the scale of the task vectors, nothing."""

@@ -21,6 +21,7 @@ class Breadcrumbs(Method):
     """
 
     name = "breadcrumbs"
+    about = "adds task vectors without their largest and smallest entries"
     paper = "Davari & Belilovsky 2023, arXiv 2312.06795"
     coefficient = "alpha"
     default = 1.0

@@ -22,6 +22,7 @@ class Dare(Method):
     """
 
     name = "dare"
+    about = "drops random entries of the task vectors and scales up the rest"
     paper = "Yu et al. 2023, arXiv 2311.03099"
     coefficient = "alpha"
     default = 1.0
@@ -60,4 +61,5 @@ class DareTies(Dare):
     """The same masks and rescaling, then TIES' election and the sum (or mean) of what agrees, without trimming."""
 
     name = "dare_ties"
+    about = "as dare, then elects a sign for each element as ties does"
     elect: ClassVar[bool] = True

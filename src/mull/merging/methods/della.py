@@ -26,6 +26,7 @@ class Della(Method):
     """
 
     name = "della"
+    about = "drops entries at random, small ones more often; elects signs"
     paper = "Deep et al. 2024, arXiv 2406.11617"
     coefficient = "alpha"
     default = 1.0

@@ -17,6 +17,7 @@ class Karcher(Method):
     doi 10.1002/cpa.3160300502), times Σ w_m·‖θ_m‖: slerp for any number of models."""
 
     name = "karcher"
+    about = "averages directions and lengths, each tensor a point on a sphere"
     paper = "Karcher 1977, doi 10.1002/cpa.3160300502"
     coefficient = None
     default = 1.0

@@ -20,6 +20,7 @@ class Mi(Method):
     """
 
     name = "mi"
+    about = "interpolates linearly: λ·Thinking + (1−λ)·Instruct"
     paper = "Wu et al. 2025, arXiv 2510.10977"
     coefficient = "lambda"
 

@@ -19,6 +19,7 @@ class ModelStock(Method):
     """
 
     name = "model_stock"
+    about = "goes from the base towards the mean as far as the models agree"
     paper = "Jang et al. 2024, arXiv 2403.19522"
     coefficient = None
     default = 1.0

@@ -28,6 +28,7 @@ class Sce(Method):
     """
 
     name = "sce"
+    about = "keeps what differs most, weighs models by it, elects signs"
     paper = "Wan et al. 2024, arXiv 2408.07990"
     coefficient = "alpha"
     default = 1.0

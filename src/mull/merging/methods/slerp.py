@@ -24,6 +24,7 @@ class Slerp(Method):
     """
 
     name = "slerp"
+    about = "interpolates along the arc between two tensors"
     paper = "Shoemake 1985, Animating rotation with quaternion curves"
     coefficient = "lambda"
     most = 2
@@ -56,6 +57,7 @@ class NuSlerp(Method):
     """
 
     name = "nuslerp"
+    about = "as slerp, by tensor or row, of task vectors where a base is given"
     paper = "Goddard et al. 2024, arXiv 2403.13257"
     coefficient = "lambda"
     base = "optional"

@@ -15,6 +15,7 @@ class TaskArithmetic(Method):
     """b + α·Σ w_m·δ_m with δ_m = θ_m − b (Ilharco et al. 2022, arXiv 2212.04089)."""
 
     name = "ta"
+    about = "adds the task vectors to the base, scaled by α"
     paper = "Ilharco et al. 2022, arXiv 2212.04089"
     coefficient = "alpha"
     default = 0.7

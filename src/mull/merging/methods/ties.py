@@ -20,6 +20,7 @@ class Ties(Method):
     """
 
     name = "ties"
+    about = "trims task vectors, elects a sign for each element, averages what agrees"
     paper = "Yadav et al. 2023, arXiv 2306.01708"
     coefficient = "alpha"
     default = 1.0

@@ -100,9 +100,24 @@ def test_without_an_observer_it_is_silent(plan, tmp_path, capfd):
 
 def test_another_plan_is_refused_before_anything_is_loaded(plan, tmp_path):
     session.sweep(plan, tmp_path / "run", loading(Parrot()))
-    other = SweepPlan(plan.pair, plan.settings, plan.benchmark, 3, plan.sampling)
-    with pytest.raises(MullError, match="k: 2 → 3"):
+    other = SweepPlan(plan.pair, plan.settings, plan.benchmark, 2, plan.sampling, seed=1)
+    with pytest.raises(MullError, match="seed: 0 → 1"):
         session.sweep(other, tmp_path / "run", never)
+
+
+def test_a_run_grows_by_what_is_missing_alone(plan, tmp_path):
+    run, told = tmp_path / "run", Told()
+    first = session.sweep(plan, run, loading(Parrot()))
+    more = [*plan.settings, Setting.of(Coefficients.scalar(0.7))]
+    engine = Parrot()
+    grown = session.sweep(
+        SweepPlan(plan.pair, more, load_benchmark("tiny", questions=20), 3, plan.sampling), run, loading(engine), told
+    )
+    assert (len(grown), engine.asked) == (4 * 20 * 3, 4 * 20 * 3 - 60)
+    assert told.lines == ["going on from 60 of 240 responses"]
+    by_key = {(s.setting, s.question, s.index): s for s in grown}
+    assert all(by_key[s.setting, s.question, s.index] == s for s in first)
+    assert len(session.sweep(plan, run, never)) == 240, "the smaller plan is complete, and nothing is forgotten"
 
 
 def test_a_failure_before_the_first_response_leaves_no_folder(plan, tmp_path):

@@ -1,5 +1,6 @@
 """The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
 
+import json
 import re
 import shutil
 import sqlite3
@@ -52,11 +53,10 @@ def test_samples_come_back_as_they_went_in_and_never_double(plan, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"k": 4}, r"k: 2 → 4"),
         ({"seed": 1}, r"seed: 0 → 1"),
         ({"sampling": Sampling(max_tokens=64, temperature=1.0)}, r"sampling\.temperature: 0\.6 → 1\.0"),
-        ({"settings": [Setting.of(Coefficients.scalar(0.5))]}, r"λ: 0, 0\.5, 1 → 0\.5"),
-        ({"benchmark": load_benchmark("tiny", questions=14)}, r"benchmark\.questions: 7 → 14"),
+        ({"settings": [Setting.of(Coefficients.only(0.5, layers=(0, 1)))]}, r"λ: 0, 0\.5, 1 → "),
+        ({"benchmark": load_benchmark("tiny", questions=7, seed=1)}, r"benchmark\.seed: 0 → 1"),
         ({"pair": Pair.open(str(checkpoint_folder("base")), str(checkpoint_folder("thinking")))}, "instruct: "),
     ],
 )
@@ -67,6 +67,59 @@ def test_another_plan_is_refused_with_the_difference(plan, tmp_path, changes, di
     with pytest.raises(MullError, match=f"another plan.*{difference}"), RunStore.record(tmp_path / "run", other, {}):
         pass
     with RunStore.record(tmp_path / "run", replace(plan), {}):
+        pass
+
+
+GROWN = {
+    "more λ": ({"settings": [Setting.of(Coefficients.scalar(0.7))]}, (4, 7, 2)),
+    "larger k": ({"k": 4}, (3, 7, 4)),
+    "more questions": ({"benchmark": load_benchmark("tiny", questions=14)}, (3, 14, 2)),
+    "fewer of all": (
+        {"settings": [Setting.of(Coefficients.scalar(1.0))], "k": 1, "benchmark": load_benchmark("tiny", questions=3)},
+        (3, 7, 2),
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "size"), GROWN.values(), ids=GROWN)
+def test_a_run_grows_and_never_shrinks(plan, tmp_path, changes, size):
+    with RunStore.record(tmp_path / "run", plan, provenance(plan)) as store:
+        store.add(sample())
+    other = replace(plan, **changes)
+    for again in (other, plan, other):
+        with RunStore.record(tmp_path / "run", again, {}):
+            pass
+    with RunStore.open(tmp_path / "run") as store:
+        assert (len(store.plan["settings"]), len(store.questions), store.plan["k"]) == size
+        assert store.plan["benchmark"]["questions"] == size[1]
+        assert store.samples() == [sample()]
+
+
+def test_what_a_run_has_grown_to_is_its_plan(plan, tmp_path):
+    """Step by step or at once: the same record, and from then on the same refusals."""
+    larger = replace(
+        plan,
+        settings=[*plan.settings, Setting.of(Coefficients.scalar(0.7))],
+        k=3,
+        benchmark=load_benchmark("tiny", questions=14),
+    )
+    for each in (plan, replace(plan, k=3), replace(plan, benchmark=larger.benchmark), larger):
+        with RunStore.record(tmp_path / "run", each, {}):
+            pass
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.plan == json.loads(json.dumps(larger.record))
+    with pytest.raises(MullError, match="seed: 0 → 1"), RunStore.record(tmp_path / "run", replace(larger, seed=1), {}):
+        pass
+
+
+def test_a_study_does_not_grow_by_other_weights(plan, tmp_path):
+    layers = [Setting.of(Coefficients.only(0.8, layers=span)) for span in ((0, 1), (2, 3))]
+    with RunStore.record(tmp_path / "run", replace(plan, settings=layers), {}):
+        pass
+    with RunStore.record(tmp_path / "run", replace(plan, settings=layers, k=3), {}):
+        pass
+    other = replace(plan, settings=[*layers, Setting.of(Coefficients.only(0.8, layers=(4, 5)))])
+    with pytest.raises(MullError, match="another plan"), RunStore.record(tmp_path / "run", other, {}):
         pass
 
 

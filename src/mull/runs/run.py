@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
@@ -58,11 +58,9 @@ def run_sweep(
     `prompts` are those of `render_prompts`, where a caller has them already. May be stopped at any moment, by Ctrl-C or
     kill: what is in the store stays, and a further call goes on from there.
     """
-    keys = [question.id for question in plan.benchmark.questions()]
     prompts = prompts or render_prompts(plan, engine)
     for setting in plan.settings:
-        done = store.done(setting.label)
-        wanted = [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
+        wanted = missing(plan, store, setting)
         if not wanted:
             continue
         store.note_race(None)
@@ -70,6 +68,20 @@ def run_sweep(
             store.add(sample)
             if on_sample:
                 on_sample(sample)
+
+
+def missing(plan: SweepPlan, store: RunStore, setting: Setting) -> list[tuple[str, int]]:
+    """(question, index) of the plan's samples of `setting` that are not on record."""
+    done = store.done(setting.label)
+    keys = [question.id for question in plan.benchmark.questions()]
+    return [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
+
+
+def planned(plan: SweepPlan, samples: Iterable[Sample]) -> list[Sample]:
+    """Those of `samples` that the plan asks for: a run that has grown may hold more."""
+    settings = {setting.label for setting in plan.settings}
+    keys = {question.id for question in plan.benchmark.questions()}
+    return [s for s in samples if s.setting in settings and s.question in keys and s.index < plan.k]
 
 
 def responses(

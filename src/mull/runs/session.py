@@ -18,7 +18,7 @@ from mull.analysis.records import Sample
 from mull.errors import MullError
 from mull.runs.plan import SweepPlan
 from mull.runs.race import run_race, start
-from mull.runs.run import Ready, provenance, render_prompts, run_sweep
+from mull.runs.run import Ready, missing, planned, provenance, render_prompts, run_sweep
 from mull.runs.store import DATABASE, RunStore
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ Load = Callable[[SweepPlan, Observer], Ready]
 def sweep(plan: SweepPlan, run: Path, load: Load, observer: Observer | None = None) -> list[Sample]:
     """Sample what the folder `run` does not hold of the plan; all samples on record, without their texts.
 
-    May be stopped at any moment: what is on record stays, and the same call goes on.
+    A run grows by more λ, a larger k and more questions (`mull.runs.growth`); what it holds beyond the plan stays. May
+    be stopped at any moment: what is on record stays, and the same call goes on.
 
     Raises:
         MullError: the folder holds another plan, or the engine cannot be made or fails.
@@ -81,12 +82,12 @@ def sweep(plan: SweepPlan, run: Path, load: Load, observer: Observer | None = No
         plan.benchmark.questions()
     if (run / DATABASE).exists():
         with _recording(run, plan) as store:
-            if store.count() >= plan.total:
+            if not any(missing(plan, store, setting) for setting in plan.settings):
                 observer.say(f"{run} is complete: {plan.total} responses on record")
                 return store.samples(texts=False)
     ready = load(plan, observer)
     with _recording(run, plan) as store:
-        on_record = store.samples(texts=False)
+        on_record = planned(plan, store.samples(texts=False))
         if on_record:
             observer.say(f"going on from {len(on_record)} of {plan.total} responses")
         with observer.sweeping(plan, on_record) as on_sample:

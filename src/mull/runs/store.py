@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mull.analysis.records import Sample
 from mull.errors import MullError
 from mull.runs.database import connect, connect_to_read, locked
+from mull.runs.growth import grow
 from mull.runs.plan import SweepPlan, differences
 
 DATABASE = "run.sqlite"
@@ -97,8 +98,8 @@ class RunStore:
         """Open or create the run of `plan` for writing; one process at a time.
 
         Raises:
-            MullError: the folder holds a run of another plan (the differences are named) or something else, or
-                another process is writing to it.
+            MullError: the folder holds a run of another plan that it cannot grow by (`mull.runs.growth`; the
+                differences are named) or something else, or another process is writing to it.
         """
         if folder.exists() and not folder.is_dir():
             raise MullError(f"the run folder {folder} is a file", "choose a folder")
@@ -291,13 +292,18 @@ class RunStore:
                 meta = {"plan": plan.record, "provenance": provenance, "questions": questions}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
                 self._connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        names = (self.provenance, provenance)
-        changed = differences(self.plan, json.loads(json.dumps(plan.record)), names=names)
+        held = self.plan
+        growth = grow(held, json.loads(json.dumps(plan.record)), self.questions, questions)
+        changed = differences(growth.before, growth.record, names=(self.provenance, provenance))
         if changed:
             raise MullError(
                 f"{self.folder} holds a run of another plan ({'; '.join(changed)})",
-                "go on with the old settings, or choose a new folder",
+                "go on with the old settings, or choose a new folder; λ, k and the number of questions may grow",
             )
+        if growth.record != held:
+            rows = [(json.dumps(growth.record), "plan"), (json.dumps(growth.questions), "questions")]
+            with self._writing():
+                self._connection.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
 
     @contextmanager
     def _writing(self, remedy: str = "mend that and run it again") -> Iterator[None]:

@@ -185,8 +185,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "abort":
             finish = "abort"
         usage = {} if OPTIONS.get("uncounted") else {"usage": {"prompt_tokens": 5, "completion_tokens": tokens}}
-        self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}], **usage})
-        with LOCK:
+        with LOCK:  # one reply at a time, so that none follows the last
+            self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}], **usage})
             STATE["answered"] += 1
             if STATE["answered"] == OPTIONS.get("die_after"):
                 os._exit(9)

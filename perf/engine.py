@@ -83,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
         if reference is None:
             tokens += sum(len(completion.token_ids) for completion in engine.generate(requests))
         else:
-            tokens += generate(reference, engine.stop_ids, requests, int(size))
+            tokens += generate(reference, engine.prompts.stop_ids, requests, int(size))
         wall += time.perf_counter() - started
         cpu += _cpu_seconds() - before
     return {"tokens": tokens, "seconds": wall, "cpu": cpu}

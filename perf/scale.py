@@ -63,7 +63,7 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from mull.cli.rendering.observer import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
-    from mull.runs import session
+    from mull.runs.sessions import session
     from mull.runs.plan import SweepPlan
     from mull.runs.run import Ready, render_prompts
     from mull.runs.settings import Setting

@@ -20,7 +20,7 @@ FLOORS = [
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
     "engines": ["local", "remote", "weights", "memory", "base"],
-    "cli": ["main", "verbs", "study", "rendering", "options", "interrupt"],
+    "cli": ["main", "verbs", "running", "options", "rendering", "interrupt"],
 }
 """Rooms of a floor, and files among them, from the top: imports run down here, too."""
 LISTS = ("cli/verbs", "merging/methods")

@@ -26,4 +26,7 @@ from mull.thinking import split_thinking
     ],
 )
 def test_kind_thought_and_answer(text, finished, kind, thought, answer):
-    assert split_thinking(text, finished=finished) == (kind, thought, answer)
+    split = split_thinking(text, finished=finished)
+    assert split[:3] == (kind, thought, answer)
+    assert text[split.end :].strip() == answer, "what follows the thought is the answer"
+    assert split.thought in text[: split.end]

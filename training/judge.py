@@ -24,10 +24,10 @@ from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.tables import stages_text
 from mull.cli.verbs.headroom import show
 from mull.engines.base import Sampling
-from mull.engines.local.engine import arithmetic
 from mull.merging.coefficients import Coefficients
-from mull.runs import session
 from mull.runs.plan import SweepPlan
+from mull.runs.sessions import session
+from mull.runs.sessions.loading import LocalLoader
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
 from training.corpus import CHECKS, THINK_CLOSE
@@ -86,9 +86,8 @@ def main() -> None:
     benchmark = Arithmetic(args.questions, split=args.split)
     pair = Pair.open(str(args.pair / "instruct"), str(args.pair / "thinking"))
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in args.lambdas]
-    engine = arithmetic(pair.donor.folder)
-    plan = SweepPlan(pair, settings, benchmark, args.k, Sampling(max_tokens=benchmark.max_tokens), engine=engine)
-    session.sweep(plan, args.run, session.load_local(), Terminal(consoles()[1]))
+    plan = SweepPlan(pair, settings, benchmark, args.k, Sampling(max_tokens=benchmark.max_tokens))
+    session.sweep(plan, args.run, LocalLoader(), Terminal(consoles()[1]))
     with RunStore.open(args.run) as store:
         judge(store.samples(), {question.id: question.gold for question in benchmark.questions()})
 

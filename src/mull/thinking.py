@@ -25,6 +25,8 @@ class Split(NamedTuple):
     kind: ThinkingKind
     thought: str
     answer: str
+    end: int
+    """Where the thought ends in the text, its closing tag included: characters; 0 where there is no thought."""
 
 
 def split_thinking(text: str, *, finished: bool) -> Split:
@@ -38,12 +40,13 @@ def split_thinking(text: str, *, finished: bool) -> Split:
     """
     opened = text.lstrip().startswith(OPEN)
     body = text.lstrip()[len(OPEN) :] if opened else text
+    before = len(text) - len(body)
     if CLOSE in body:
         thought, answer = body.split(CLOSE, 1)
-        return Split("closed", thought.strip(), answer.strip())
+        return Split("closed", thought.strip(), answer.strip(), before + len(thought) + len(CLOSE))
     tag = _OTHER_TAG.search(body)
     if tag and body[: tag.start()].strip():
-        return Split("pseudo-closed", body[: tag.start()].strip(), body[tag.end() :].strip())
+        return Split("pseudo-closed", body[: tag.start()].strip(), body[tag.end() :].strip(), before + tag.end())
     if opened or not finished:
-        return Split("unclosed", body.strip(), "")
-    return Split("none", "", body.strip())
+        return Split("unclosed", body.strip(), "", len(text))
+    return Split("none", "", body.strip(), 0)

@@ -54,6 +54,17 @@ def test_a_thought_that_was_split_off_is_joined_again(field, thought, content, f
     assert found.tokens == 3
 
 
+def test_tokens_are_those_of_the_server_where_it_counts_them():
+    found = read_reply(reply())
+    assert (found.prompt_tokens, found.thought_tokens) == (None, None)
+    told = reply(tokens=9)
+    told["usage"] |= {"prompt_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 7}}
+    found = read_reply(told)
+    assert (found.prompt_tokens, found.tokens, found.thought_tokens) == (5, 9, 7)
+    told["usage"] |= {"prompt_tokens": "many", "completion_tokens_details": {"reasoning_tokens": -1}}
+    assert read_reply(told)[-2:] == (None, None)
+
+
 def test_text_without_a_thought_is_left_alone():
     assert joined("", "  x\n", "stop") == "  x\n"
 

@@ -80,7 +80,7 @@ def test_greedy_equals_transformers_generate(pairs: Pairs, kind: str) -> None:
         completion = found[request.id]
         assert list(completion.token_ids) == expected
         assert completion.finish == ("stop" if expected[-1] == STOP else "length")
-        assert completion.text == local.tokenizer.decode(expected, skip_special_tokens=True)
+        assert completion.text == local.prompts.tokenizer.decode(expected, skip_special_tokens=True)
         assert completion.seconds > 0
 
 
@@ -147,7 +147,7 @@ def test_stop_and_length(pairs: Pairs) -> None:
 
 def test_context_cuts_the_response(pairs: Pairs) -> None:
     local = engine(pairs)
-    local.stop_ids = frozenset()
+    local.prompts.stop_ids = frozenset()
     prompt = tuple(7 + i % 50 for i in range(local.context - 3))
     (completion,) = local.generate([Request(id="a", prompt_ids=prompt, seed=0, sampling=Sampling())])
     assert (len(completion.token_ids), completion.finish) == (3, "length")
@@ -212,7 +212,7 @@ def test_small_memory_only_slows(
     """
     monkeypatch.setattr("mull.engines.local.loop.GROWTH", 64)
     local = engine(pairs, batch_size=32)
-    local.stop_ids = frozenset()
+    local.prompts.stop_ids = frozenset()
     sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
     wanted = requests(40, sampling, ragged=False)
     wanted[::3] = requests(40, sampling)[::3]  # so that rows of different ages meet
@@ -242,7 +242,7 @@ def test_small_memory_only_slows(
         assert found == expected
         if share == 0.6:
             local = engine(pairs, batch_size=32, processes=2)
-            local.stop_ids = frozenset()
+            local.prompts.stop_ids = frozenset()
             assert _without_seconds(local.generate(wanted)) == expected
     else:
         assert found.keys() == expected.keys()
@@ -252,7 +252,7 @@ def test_small_memory_only_slows(
 
 def test_the_cache_is_never_wider_than_its_longest_row_can_get(pairs: Pairs, caches: list[Sizes]) -> None:
     local = engine(pairs, batch_size=8)
-    local.stop_ids = frozenset()
+    local.prompts.stop_ids = frozenset()
     list(local.generate([Request(id="a", prompt_ids=(7,) * 190, seed=0, sampling=Sampling(max_tokens=10))]))
     assert {width for _, width in caches[-1]} == {192, 256}
     list(local.generate([Request(id="a", prompt_ids=(7,) * 60, seed=0, sampling=Sampling(max_tokens=68))]))
@@ -294,7 +294,7 @@ def test_a_position_costs_all_layers_and_one_again(pairs: Pairs) -> None:
 def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that are too few to part may take all free memory, twice the budget, but no more."""
     local = engine(pairs)
-    local.stop_ids = frozenset()
+    local.prompts.stop_ids = frozenset()
     wanted = [Request(id="a", prompt_ids=(7,) * 10, seed=0, sampling=Sampling(max_tokens=200))]
     per_position = bytes_per_position(local.model)
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position)

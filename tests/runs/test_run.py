@@ -22,9 +22,10 @@ from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.progress import item_progress
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
-from mull.runs import session
 from mull.runs.plan import SweepPlan
 from mull.runs.run import render_prompts
+from mull.runs.sessions import session
+from mull.runs.sessions.loading import LocalLoader
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
@@ -166,9 +167,9 @@ def test_what_comes_before_the_first_response_is_shown(tmp_path):
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     benchmark = load_benchmark("tiny", questions=7)
     plan = SweepPlan(pair, [Setting.of(Coefficients.scalar(0.0))], benchmark, 1, Sampling(max_tokens=32))
-    assert len(session.sweep(plan, tmp_path / "run", session.load_local(), Terminal(console))) == 7
+    assert len(session.sweep(plan, tmp_path / "run", LocalLoader(), Terminal(console))) == 7
     shown = console.file.getvalue()
-    labels = ("drawing the questions", "loading the checkpoints", "preparing the prompts")
+    labels = ("drawing the questions", "reading the tokenizer", "preparing the prompts", "loading the checkpoints")
     assert [label for label in labels if label in shown] == list(labels)
 
 

@@ -15,7 +15,7 @@ from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.runs.frames import lazy_frame
-from mull.runs.plan import SweepPlan
+from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.run import provenance
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
@@ -114,9 +114,10 @@ def test_what_a_run_has_grown_to_is_its_plan(plan, tmp_path):
 
 def test_a_study_does_not_grow_by_other_weights(plan, tmp_path):
     layers = [Setting.of(Coefficients.only(0.8, layers=span)) for span in ((0, 1), (2, 3))]
-    with RunStore.record(tmp_path / "run", replace(plan, settings=layers), {}):
+    plan = replace(plan, settings=layers, study=StudyKind.layers)
+    with RunStore.record(tmp_path / "run", plan, {}):
         pass
-    with RunStore.record(tmp_path / "run", replace(plan, settings=layers, k=3), {}):
+    with RunStore.record(tmp_path / "run", replace(plan, k=3), {}):
         pass
     other = replace(plan, settings=[*layers, Setting.of(Coefficients.only(0.8, layers=(4, 5)))])
     with pytest.raises(MullError, match="another plan"), RunStore.record(tmp_path / "run", other, {}):

@@ -46,3 +46,23 @@ def comparable(
         return Comparable(list(samples), list(counts), len({sample.question for sample in samples}))
     kept = [sample for sample in samples if sample.setting in found and sample.question in shared]
     return Comparable(kept, [setting for setting in counts if setting not in found], len(shared))
+
+
+def coverage(samples: Sequence[Sample]) -> str:
+    """What each setting has, in words, where they do not all have the same; empty where they do.
+
+    Settings of a run that has grown or was stopped may differ. Each is then measured on what it has, and two are
+    compared on the questions that both have.
+    """
+    counts: dict[str, Counter[str]] = {}
+    for sample in samples:
+        counts.setdefault(sample.setting, Counter())[sample.question] += 1
+    shapes: dict[str, list[str]] = {}
+    for setting, own in counts.items():
+        least, most = min(own.values()), max(own.values())
+        each = f"{least}" if least == most else f"{least} to {most}"
+        shapes.setdefault(f"{len(own):,} questions × {each}", []).append(setting)
+    if len(shapes) < 2:
+        return ""
+    parts = [f"{', '.join(settings)}: {shape}" for shape, settings in shapes.items()]
+    return f"not all settings have the same samples ({'; '.join(parts)}); differences are on shared questions"

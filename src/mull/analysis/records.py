@@ -28,6 +28,10 @@ class Sample:
     """The response as generated, think tags included."""
     tokens: int
     """Generated tokens, thought and end-of-text token included."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt, template included; None where a server did not say."""
+    thought_tokens: int | None = None
+    """Those of `tokens` up to the end of the thought, its closing tag included; None where a server did not say."""
     finish: str
     """"stop" (ended by itself) or "length" (hit the token limit)."""
     thinking: ThinkingKind

@@ -1,64 +1,89 @@
-"""The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (the answer is no), 2 (wrong input)."""
+"""The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (the answer is no), 2 (wrong input).
+
+A verb's file is imported when the verb is called; the list of verbs is made without importing them.
+"""
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib
 import io
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.cli.verbs.ablate import ablate
-from mull.cli.verbs.benchmarks import benchmarks
-from mull.cli.verbs.choose import choose
-from mull.cli.verbs.compare import compare
-from mull.cli.verbs.demo import demo
-from mull.cli.verbs.export import export
-from mull.cli.verbs.extract_delta import extract_delta
-from mull.cli.verbs.headroom import headroom
-from mull.cli.verbs.inspect import inspect
-from mull.cli.verbs.merge import merge
-from mull.cli.verbs.methods import methods
-from mull.cli.verbs.paper import paper
-from mull.cli.verbs.regrade import regrade
-from mull.cli.verbs.report import report
-from mull.cli.verbs.stages import stages
-from mull.cli.verbs.sweep import sweep
 from mull.errors import MullError
 
-VERBS: tuple[Callable[..., int | None], ...] = (
-    inspect,
-    merge,
-    methods,
-    extract_delta,
-    sweep,
-    ablate,
-    compare,
-    benchmarks,
-    report,
-    export,
-    paper,
-    regrade,
-    choose,
-    headroom,
-    stages,
-    demo,
-)
+VERBS = {
+    "Models": ("inspect", "merge", "methods", "extract-delta"),
+    "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
+    "Results": ("report", "export", "paper", "stages"),
+    "Choosing λ": ("choose", "headroom"),
+}
+"""The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`."""
+
+_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
+
+
+def load_verb(name: str) -> Callable[..., int | None]:
+    """The function of a verb."""
+    module = name.replace("-", "_")
+    return getattr(importlib.import_module(f"mull.cli.verbs.{module}"), module)
+
+
+def summary_of(name: str) -> str:
+    """The docstring of a verb's function, read from its file without importing it."""
+    module = name.replace("-", "_")
+    tree = ast.parse((Path(__file__).parent / "verbs" / f"{module}.py").read_text(encoding="utf-8"))
+    found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == module)
+    return ast.get_docstring(found) or ""
+
+
+class LazyGroup(TyperGroup):
+    """Knows its verbs by name, and imports one when it is called or asked for its options."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for heading, names in VERBS.items():
+            for name in names:
+                self.commands[name] = TyperCommand(name, callback=None, rich_help_panel=heading)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        known = self.commands.get(cmd_name)
+        if known is not None and known.callback is None:
+            try:
+                verb = load_verb(cmd_name)
+            except KeyboardInterrupt:
+                raise typer.Exit(_interrupted(cmd_name)) from None
+            alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
+            alone.command(cmd_name)(_guarded(verb))
+            known = self.commands[cmd_name] = typer.main.get_command(alone)
+        return known
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for name, command in self.commands.items():
+            command.help = command.help or summary_of(name)
+        shown = TyperGroup(name=self.name, commands=dict(self.commands), help=self.help, params=self.params)
+        shown.rich_markup_mode = self.rich_markup_mode
+        shown.format_help(ctx, formatter)
+
 
 app = typer.Typer(
     name="mull",
+    cls=LazyGroup,
     help="Control how much a language model thinks, by interpolating its Instruct and Thinking weights.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
 
 
 def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
@@ -87,10 +112,6 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         raise typer.Exit(code or 0)
 
     return run
-
-
-for _verb in VERBS:
-    app.command()(_guarded(_verb))
 
 
 @app.callback(invoke_without_command=True)

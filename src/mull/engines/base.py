@@ -59,6 +59,10 @@ class Completion:
     """Wall-clock seconds from this request's prefill to its last token."""
     counted: int | None = None
     """Generated tokens as a server counted them, where it gives no ids."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt, template included; None where a server does not say."""
+    thought_tokens: int | None = None
+    """Generated tokens up to the end of the thought, its closing tag included; None where a server does not say."""
 
     @property
     def tokens(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mull.runs.paper.kinds import StudyKind, kind_of
+from mull.runs.plan import StudyKind
 
 Questions = Mapping[str, Mapping[str, str]]
 """Question id → text, gold and stratum."""
@@ -26,10 +26,10 @@ class Growth(NamedTuple):
 
 
 def grow(old: Mapping[str, Any], new: Mapping[str, Any], old_questions: Questions, new_questions: Questions) -> Growth:
-    """Two sweeps over λ go together in their settings, any two plans in k, and in their questions where one list holds
+    """Two sweeps go together in their settings, any two plans in k, and in their questions where one list holds
     the other: then the longer one counts. Plans may shrink: the run goes on holding what it held."""
     both: dict[str, Any] = {"k": max(old["k"], new["k"])}
-    if kind_of(old) == kind_of(new) == StudyKind.sweep:
+    if old["study"] == new["study"] and new["study"] in (StudyKind.sweep, StudyKind.other):
         for part in ("settings", "models"):  # under which name a server has a λ belongs to that λ
             if part in old and part in new and _agree(old[part], new[part]):
                 both[part] = {**old[part], **new[part]}

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,18 @@ from mull.engines.base import Sampling
 from mull.engines.remote.endpoints import Endpoints
 from mull.errors import MullError
 from mull.runs.settings import Setting
+
+
+class StudyKind(StrEnum):
+    """The studies of `mull sweep`, `mull compare` and `mull ablate`; `other` is anything else."""
+
+    sweep = "sweep"
+    compare = "compare"
+    layers = "layers"
+    modules = "modules"
+    decoding = "decoding"
+    backbone = "backbone"
+    other = "other"
 
 
 @dataclass(frozen=True)
@@ -34,22 +47,29 @@ class SweepPlan:
     sampling: Sampling
     seed: int = 0
     engine: str = "local"
-    """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan."""
+    """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan. Sessions
+    name it (`mull.runs.sessions.loading`)."""
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
     """Further checkpoints that settings name by their role, such as a base."""
     endpoints: Endpoints | None = None
+    study: StudyKind | None = None
+    """What the settings vary; by default λ where each setting is one, else `other`."""
 
     def __post_init__(self) -> None:
         labels = [setting.label for setting in self.settings]
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise MullError(f"two settings of a run are called {twice!r}", "leave one out")
+        names = [tensor.name for tensor in self.pair.tensors] if self.pair else []
+        for setting in self.settings if self.pair else ():
+            setting.recipe.coefficients.resolve(names)  # refuses a selector that matches nothing
 
     @cached_property
     def record(self) -> dict[str, Any]:
         """The plan as JSON. Content decides, not where it lies: paths are absent, weights are hashed."""
         questions = [(q.id, q.text, q.gold) for q in self.benchmark.questions()]
         return {
+            "study": self._study().value,
             **self._sources(),
             "settings": {setting.label: setting.to_json() for setting in self.settings},
             "benchmark": self.benchmark.describe(),
@@ -59,6 +79,11 @@ class SweepPlan:
             "seed": self.seed,
             "engine": self.engine,
         }
+
+    def _study(self) -> StudyKind:
+        if self.study is not None:
+            return self.study
+        return StudyKind.sweep if all(setting.lam is not None for setting in self.settings) else StudyKind.other
 
     def _sources(self) -> dict[str, Any]:
         """What the weights are made of, or who answers in their place."""

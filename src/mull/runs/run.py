@@ -25,6 +25,12 @@ class SwitchingEngine(Engine, Protocol):
     def set_weights(self, weights: Recipe) -> None: ...
 
 
+class Renders(Protocol):
+    """An engine, or the tokenizer of one that is not loaded yet."""
+
+    def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]: ...
+
+
 Prompts = dict[str, tuple[int, ...]]
 """Question id → token ids, the template included."""
 
@@ -36,7 +42,7 @@ class Ready(NamedTuple):
     prompts: Prompts
 
 
-def render_prompts(plan: SweepPlan, engine: Engine, advance: Callable[[int], object] | None = None) -> Prompts:
+def render_prompts(plan: SweepPlan, engine: Renders, advance: Callable[[int], object] | None = None) -> Prompts:
     """The prompts of all questions; `advance` is told of each."""
     prompts = {}
     for question in plan.benchmark.questions():
@@ -117,6 +123,8 @@ def grade(
         seed=seed,
         text=completion.text,
         tokens=completion.tokens,
+        prompt_tokens=completion.prompt_tokens,
+        thought_tokens=completion.thought_tokens,
         finish=completion.finish,
         thinking=kind,
         answer=result.answer,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from mull.analysis.records import Sample
 from mull.errors import MullError
 from mull.runs.database import connect, connect_to_read, locked
-from mull.runs.growth import grow
+from mull.runs.growth import Growth, grow
 from mull.runs.plan import SweepPlan, differences
 
 DATABASE = "run.sqlite"
@@ -26,6 +26,8 @@ TYPES = {
     "index": "INTEGER",
     "seed": "INTEGER",
     "tokens": "INTEGER",
+    "prompt_tokens": "INTEGER",
+    "thought_tokens": "INTEGER",
     "correct": "INTEGER",
     "seconds": "REAL",
 }
@@ -36,6 +38,14 @@ _TABLES = {"meta", "samples", "grades"}
 
 Key = tuple[str, str, int]
 """Setting, question and index of a sample."""
+
+
+class Pace(NamedTuple):
+    """What the sessions of a run have generated so far."""
+
+    tokens: int
+    seconds: float
+    """Wall-clock seconds of sampling."""
 
 
 class Regrade(NamedTuple):
@@ -101,16 +111,21 @@ class RunStore:
             MullError: the folder holds a run of another plan that it cannot grow by (`mull.runs.growth`; the
                 differences are named) or something else, or another process is writing to it.
         """
-        if folder.exists() and not folder.is_dir():
-            raise MullError(f"the run folder {folder} is a file", "choose a folder")
-        if folder.exists() and any(folder.iterdir()) and not (folder / DATABASE).is_file():
-            raise MullError(f"the run folder {folder} holds something else", "choose a new folder")
+        cls.check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             store = cls(folder, connect(folder / DATABASE))
             with store:
                 store._begin(plan, provenance)
                 yield store
+
+    @staticmethod
+    def check_folder(folder: Path) -> None:
+        """Raise `MullError` for a folder that is a file or holds something other than a run."""
+        if folder.exists() and not folder.is_dir():
+            raise MullError(f"the run folder {folder} is a file", "choose a folder")
+        if folder.exists() and any(folder.iterdir()) and not (folder / DATABASE).is_file():
+            raise MullError(f"the run folder {folder} holds something else", "choose a new folder")
 
     def __enter__(self) -> RunStore:
         return self
@@ -153,6 +168,19 @@ class RunStore:
             else:
                 row = ("race", json.dumps(sorted(under_way)))
                 self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+
+    @property
+    def pace(self) -> Pace | None:
+        """What the sessions so far have generated and how long it took them; None before the first has ended."""
+        row = next(self._read("SELECT value FROM meta WHERE key = 'pace'"), None)
+        return None if row is None else Pace(*json.loads(row[0]))
+
+    def note_pace(self, tokens: int, seconds: float) -> None:
+        """Record that a session generated `tokens` in `seconds`."""
+        before = self.pace or Pace(0, 0.0)
+        row = ("pace", json.dumps(Pace(before.tokens + tokens, before.seconds + seconds)))
+        with self._writing():
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
 
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the samples on record."""
@@ -281,29 +309,31 @@ class RunStore:
         if self._tables() - _TABLES:
             raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
-        asked = plan.benchmark.questions()
-        questions = {q.id: {"text": q.text, "gold": q.gold, "stratum": q.stratum} for q in asked}
         with self._connection:
             self._connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
             self._connection.execute(f"CREATE TABLE IF NOT EXISTS samples ({columns}, {key})")
             for name in _LATER - self._columns():
                 self._connection.execute(f'ALTER TABLE samples ADD COLUMN "{name}" {TYPES.get(name, "TEXT")}')
             if self._connection.execute("SELECT 1 FROM meta WHERE key = 'plan'").fetchone() is None:
-                meta = {"plan": plan.record, "provenance": provenance, "questions": questions}
+                meta = {"plan": plan.record, "provenance": provenance, "questions": _questions(plan)}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
                 self._connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-        held = self.plan
-        growth = grow(held, json.loads(json.dumps(plan.record)), self.questions, questions)
+        growth = self.grown(plan, provenance)
+        if growth.record != self.plan:
+            rows = [(json.dumps(growth.record), "plan"), (json.dumps(growth.questions), "questions")]
+            with self._writing():
+                self._connection.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
+
+    def grown(self, plan: SweepPlan, provenance: dict[str, Any]) -> Growth:
+        """This run as it would go on with `plan`; changes nothing. Raises `MullError` where it cannot."""
+        growth = grow(self.plan, json.loads(json.dumps(plan.record)), self.questions, _questions(plan))
         changed = differences(growth.before, growth.record, names=(self.provenance, provenance))
         if changed:
             raise MullError(
                 f"{self.folder} holds a run of another plan ({'; '.join(changed)})",
                 "go on with the old settings, or choose a new folder; λ, k and the number of questions may grow",
             )
-        if growth.record != held:
-            rows = [(json.dumps(growth.record), "plan"), (json.dumps(growth.questions), "questions")]
-            with self._writing():
-                self._connection.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
+        return growth
 
     @contextmanager
     def _writing(self, remedy: str = "mend that and run it again") -> Iterator[None]:
@@ -326,6 +356,10 @@ class RunStore:
         except sqlite3.DatabaseError as error:
             what = f"{self.folder / DATABASE} is damaged ({error})"
             raise MullError(what, "restore it, or sweep into a new folder") from None
+
+
+def _questions(plan: SweepPlan) -> dict[str, dict[str, str]]:
+    return {q.id: {"text": q.text, "gold": q.gold, "stratum": q.stratum} for q in plan.benchmark.questions()}
 
 
 def _key(sample: Sample) -> Key:

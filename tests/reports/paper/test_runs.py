@@ -6,7 +6,7 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.reports.paper.runs import OWN_INSTRUCT, open_runs
 from mull.runs.paper import studies
-from mull.runs.paper.kinds import StudyKind
+from mull.runs.plan import StudyKind
 from mull.runs.settings import Setting
 
 

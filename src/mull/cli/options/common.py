@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from mull.errors import MullError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,25 +34,17 @@ AllowOption = Annotated[
     list[str] | None,
     typer.Option(help="Mix in spite of a refusal: rope, config, tokens or vocabulary. Repeatable.", metavar="CODE"),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow λ outside [0, 1].")]
-DataOption = Annotated[
-    Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
-]
-GraderOption = Annotated[
-    str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
-]
-QuestionsOption = Annotated[int | None, typer.Option(help="Only so many questions.", min=1)]
-QuestionSeedOption = Annotated[int, typer.Option(help="Which questions, for benchmarks that make them.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of the sampling.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 = greedy.")]
-TopPOption = Annotated[float, typer.Option("--top-p")]
-TopKOption = Annotated[int, typer.Option("--top-k", help="0 = no limit.")]
-MaxTokensOption = Annotated[
-    int | None, typer.Option(help="Tokens per response; the benchmark's limit by default.", min=1)
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Responses generated at once; fitted by default.", min=1)]
-TrustOption = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")]
+
+
+def refuse_unwritable(option: str, path: Path) -> None:
+    """Raise `MullError` where `path`, given by `option`, could not be written: before the work, not after it."""
+    there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    if there != path and not there.is_dir():
+        raise MullError(f"{option} {path} cannot be written: {there} is not a folder", "choose another place")
+    if not os.access(there, os.W_OK):
+        raise MullError(f"{option} {path} cannot be written: no permission in {there}", "choose another place")
 
 
 def given_options(context: typer.Context) -> dict[str, str]:

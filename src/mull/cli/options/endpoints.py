@@ -2,90 +2,65 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
+from mull.engines.remote.endpoints import Endpoints
 from mull.errors import MullError
+from mull.merging.coefficients import parse_lambdas
+from mull.runs.sessions.loading import RemoteLoader
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from mull.engines.remote.endpoints import Endpoints
-    from mull.engines.remote.engine import RemoteEngine
-
-_PANEL = "Responses from servers, instead of checkpoints"
 GRID = "0:1:0.1"
 """The λ of a sweep where nothing else is said."""
 
-EndpointOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Base URL of a server that speaks OpenAI's API; {lambda} in it stands for the λ.",
-        metavar="URL",
-        rich_help_panel=_PANEL,
-    ),
-]
-ModelMapOption = Annotated[
-    str | None,
-    typer.Option(help="Model to ask for, as in 'name@{lambda}'.", metavar="NAME", rich_help_panel=_PANEL),
-]
-EndpointMapOption = Annotated[
-    Path | None,
-    typer.Option(help="TOML file with the URL and model of each λ.", metavar="FILE", rich_help_panel=_PANEL),
-]
-KeyVariableOption = Annotated[
-    str | None,
-    typer.Option(
-        "--api-key-env",
-        help="Environment variable that holds the API key (default: MULL_API_KEY, where it is set).",
-        metavar="VARIABLE",
-        rich_help_panel=_PANEL,
-    ),
-]
-ConcurrencyOption = Annotated[int, typer.Option(help="Requests under way at once.", min=1, rich_help_panel=_PANEL)]
-PerMinuteOption = Annotated[
-    float | None,
-    typer.Option(
-        "--requests-per-minute", help="Begin no more than so many per server.", min=0.001, rich_help_panel=_PANEL
-    ),
-]
-RetriesOption = Annotated[
-    int,
-    typer.Option(
-        help="Repetitions after errors that may pass: 429, 5xx, timeouts, broken connections.",
-        min=0,
-        rich_help_panel=_PANEL,
-    ),
-]
-TimeoutOption = Annotated[
-    float, typer.Option(help="Seconds to wait for one response.", min=0.001, rich_help_panel=_PANEL)
-]
-OmitOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Do not send this field, which the server refuses: seed, temperature, top_k or top_p. Repeatable.",
-        metavar="FIELD",
-        rich_help_panel=_PANEL,
-    ),
-]
 
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Servers that answer, and how they are asked."""
 
-@dataclass(frozen=True)
-class Servers:
-    """Those options, as given."""
+    PANEL: ClassVar[str] = "Responses from servers, instead of checkpoints"
 
-    endpoint: str | None
-    model_map: str | None
-    endpoint_map: Path | None
-    key_variable: str | None
-    concurrency: int
-    per_minute: float | None
-    retries: int
-    timeout: float
-    omit: Sequence[str] | None
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Base URL of a server that speaks OpenAI's API; {lambda} in it stands for the λ.", metavar="URL"
+        ),
+    ] = None
+    model_map: Annotated[str | None, typer.Option(help="Model to ask for, as in 'name@{lambda}'.", metavar="NAME")] = (
+        None
+    )
+    endpoint_map: Annotated[
+        Path | None, typer.Option(help="TOML file with the URL and model of each λ.", metavar="FILE")
+    ] = None
+    key_variable: Annotated[
+        str | None,
+        typer.Option(
+            "--api-key-env",
+            help="Environment variable that holds the API key (default: MULL_API_KEY, where it is set).",
+            metavar="VARIABLE",
+        ),
+    ] = None
+    concurrency: Annotated[int, typer.Option(help="Requests under way at once.", min=1)] = 16
+    per_minute: Annotated[
+        float | None,
+        typer.Option("--requests-per-minute", help="Begin no more than so many per server.", min=0.001),
+    ] = None
+    retries: Annotated[
+        int,
+        typer.Option(help="Repetitions after errors that may pass: 429, 5xx, timeouts, broken connections.", min=0),
+    ] = 6
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for one response.", min=0.001)] = 3600.0
+    omit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Do not send this field, which the server refuses: seed, temperature, top_k or top_p. Repeatable.",
+            metavar="FIELD",
+        ),
+    ] = None
 
     @property
     def given(self) -> bool:
@@ -97,9 +72,6 @@ class Servers:
 
         Raises `MullError` where the options do not fit together.
         """
-        from mull.engines.remote.endpoints import Endpoints
-        from mull.merging.coefficients import parse_lambdas
-
         omit = self.omit or ()
         if self.endpoint_map is None:
             if self.endpoint is None or self.model_map is None:
@@ -112,15 +84,13 @@ class Servers:
         found = Endpoints.read(self.endpoint_map, extrapolate=extrapolate, omit=omit)
         return found if lambdas is None else found.only(parse_lambdas(lambdas, extrapolate=extrapolate))
 
-    def engine(self, endpoints: Endpoints) -> RemoteEngine:
+    def loader(self, endpoints: Endpoints) -> RemoteLoader:
         """Raises `MullError` where the variable that should hold the key is not set."""
-        import os
-
-        from mull.engines.remote.engine import KEY_VARIABLE, RemoteEngine
+        from mull.engines.remote.engine import KEY_VARIABLE, RemoteEngine  # httpx: only where servers are asked
 
         if self.key_variable and not os.environ.get(self.key_variable):
             raise MullError(f"the environment variable {self.key_variable} is not set", "put the API key into it")
-        return RemoteEngine(
+        engine = RemoteEngine(
             endpoints,
             concurrency=self.concurrency,
             retries=self.retries,
@@ -128,22 +98,4 @@ class Servers:
             per_minute=self.per_minute,
             key_variable=self.key_variable or KEY_VARIABLE,
         )
-
-
-_REQUESTS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
-
-
-def refuse_requests(given: Mapping[str, str]) -> None:
-    """Raise `MullError` for options (parameter → option) of requests, where no server is asked."""
-    named = ", ".join(option for name, option in given.items() if name in _REQUESTS)
-    if named:
-        raise MullError(
-            f"{named} is for servers, and none is named", "give --endpoint and --model-map, or leave it out"
-        )
-
-
-def refuse_local(given: Mapping[str, object]) -> None:
-    """Raise `MullError` for options (name → whether it is set) that only checkpoints can obey."""
-    named = ", ".join(option for option, is_set in given.items() if is_set)
-    if named:
-        raise MullError(f"{named} cannot be had from servers", "leave it out, or the endpoints")
+        return RemoteLoader(engine)

@@ -16,7 +16,7 @@ from mull.cli import interrupt
 from mull.cli.rendering.live import LiveSweep, clock
 from mull.cli.rendering.progress import item_progress
 from mull.runs.plan import SweepPlan
-from mull.runs.session import Observer, RaceWatch
+from mull.runs.sessions.observer import Observer, RaceWatch
 
 REFRESH = 0.25
 """Seconds between two drawings of the live table."""

@@ -15,6 +15,7 @@ def print_summary(
     samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
 ) -> None:
     """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
+    from mull.analysis.comparable import coverage
     from mull.analysis.frontier import non_dominated, points_of
     from mull.analysis.metrics import metrics
     from mull.analysis.stages import stages_of_samples
@@ -24,6 +25,9 @@ def print_summary(
 
     found = metrics(samples, k)
     stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
+    uneven = coverage(samples)
+    if uneven:
+        stdout.print(uneven, highlight=False, markup=False)
     further = scores_table(samples)
     if further is not None:
         stdout.print()

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mull.cli.options.common import (
-    DataOption,
-    DeviceOption,
-    Donor,
-    DonorOption,
-    GraderOption,
-    InstructOption,
-    MaxTokensOption,
-    QuestionsOption,
-    SeedOption,
-    ThinkingOption,
-)
-from mull.cli.options.studies import (
-    BenchmarkOption,
-    LambdaOption,
+from mull.checkpoints.pair import Pair
+from mull.cli.options.common import JsonOption, given_options
+from mull.cli.options.groups import grouped
+from mull.cli.options.plans import (
+    BenchmarkOptions,
+    ComputingOptions,
+    DryRunOption,
+    PairOptions,
+    PlanOptions,
     RunOption,
-    SamplesOption,
+    SamplingOptions,
 )
-from mull.cli.study import Study, run_study
+from mull.cli.running import sample_and_show
+from mull.engines.base import Sampling
 from mull.errors import MullError
-
-if TYPE_CHECKING:
-    from mull.checkpoints.pair import Pair
-    from mull.engines.base import Sampling
-    from mull.runs.settings import Setting
+from mull.merging.coefficients import check_lambda
+from mull.runs.paper import studies
+from mull.runs.plan import StudyKind
+from mull.runs.settings import Setting
 
 
 class Ablation(StrEnum):
@@ -43,12 +38,12 @@ class Ablation(StrEnum):
     backbone = "backbone"
 
 
+@grouped
 def ablate(
+    context: typer.Context,
     what: Annotated[Ablation, typer.Argument(help="What to vary: layers, modules, decoding or backbone.")],
-    instruct: InstructOption,
-    thinking: ThinkingOption,
     run: RunOption,
-    lam: LambdaOption = 0.8,
+    lam: Annotated[float, typer.Option("--lambda", help="λ of the study.", metavar="λ")] = 0.8,
     ranges: Annotated[
         str | None,
         typer.Option(help="layers: ranges, as in 0-11,12-23; thirds and two thirds by default.", metavar="RANGES"),
@@ -63,15 +58,13 @@ def ablate(
         list[str] | None,
         typer.Option(help="backbone: a checkpoint for the Instruct's place. Repeatable.", metavar="NAME=MODEL"),
     ] = None,
-    benchmark: BenchmarkOption = "tiny",
-    data: DataOption = None,
-    grader: GraderOption = None,
-    k: SamplesOption = 8,
-    questions: QuestionsOption = None,
-    seed: SeedOption = 0,
-    max_tokens: MaxTokensOption = None,
-    donor: DonorOption = Donor.thinking,
-    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    *,
+    pair: PairOptions,
+    questions: BenchmarkOptions,
+    sampling: SamplingOptions,
+    computing: ComputingOptions,
 ) -> None:
     """Sample with λ in only a part of the model, under other decoding, or from another backbone.
 
@@ -89,17 +82,18 @@ def ablate(
     `mull ablate backbone --instruct A --thinking B --backbone base=C --backbone hybrid=D --run backbones`
     """
     others = read_backbones(backbone or [])
-    for given, needed in ((ranges, Ablation.layers), (backbone, Ablation.backbone)):
-        if given and what != needed:
-            raise MullError(f"--{'ranges' if needed == 'layers' else 'backbone'} belongs to mull ablate {needed}")
+    given = given_options(context)
+    for name, needed in _BELONGS.items():
+        if name in given and what != needed:
+            raise MullError(f"{given[name]} belongs to mull ablate {needed}", "leave it out")
+    for name in ("temperature", "top_p"):
+        if name in given and what == Ablation.decoding:
+            raise MullError(f"mull ablate decoding varies {given[name]}", "give --temperatures and --top-ps")
     if what == Ablation.backbone and not others:
         raise MullError("no other backbone is named", "pass --backbone NAME=MODEL")
+    check_lambda(lam)
 
     def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
-        from mull.merging.coefficients import check_lambda
-        from mull.runs.paper import studies
-
-        check_lambda(lam)
         names = [tensor.name for tensor in pair.tensors]
         if what == Ablation.layers:
             return studies.layer_settings(lam, names, read_ranges(ranges) if ranges else None)
@@ -109,8 +103,17 @@ def ablate(
             return studies.decoding_settings(lam, sampling, read_numbers(temperatures), read_numbers(top_ps))
         return studies.backbone_settings(lam, others)
 
-    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
-    run_study(study, settings, others)
+    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
+    plan, loader = options.local(settings, study=StudyKind(what.value), others=others)
+    sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=plan.settings[0].label)
+
+
+_BELONGS = {
+    "ranges": Ablation.layers,
+    "backbone": Ablation.backbone,
+    "temperatures": Ablation.decoding,
+    "top_ps": Ablation.decoding,
+}
 
 
 def read_backbones(texts: list[str]) -> dict[str, str]:
@@ -128,8 +131,6 @@ def read_backbones(texts: list[str]) -> dict[str, str]:
 
 def read_ranges(text: str) -> list[tuple[int, int]]:
     """Each of "0-11,12-23" as an inclusive pair."""
-    import re
-
     found = [re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part) for part in text.split(",")]
     if not all(found):
         raise MullError(f"cannot read the ranges {text!r}", "write them as in 0-11,12-23 (both ends included, from 0)")

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mull.cli.options.common import (
-    DataOption,
-    DeviceOption,
-    Donor,
-    DonorOption,
-    GraderOption,
-    InstructOption,
-    MaxTokensOption,
-    QuestionsOption,
-    SeedOption,
-    ThinkingOption,
-)
-from mull.cli.options.studies import (
-    BenchmarkOption,
+from mull.checkpoints.pair import Pair
+from mull.cli.options.common import JsonOption
+from mull.cli.options.groups import grouped
+from mull.cli.options.plans import (
+    BenchmarkOptions,
+    ComputingOptions,
+    DryRunOption,
+    PairOptions,
+    PlanOptions,
     RunOption,
-    SamplesOption,
+    SamplingOptions,
 )
-from mull.cli.study import Study, run_study
+from mull.cli.running import sample_and_show
+from mull.engines.base import Sampling
+from mull.merging.coefficients import parse_lambdas
+from mull.runs.paper.studies import comparison_settings
+from mull.runs.plan import StudyKind
+from mull.runs.settings import Setting
 
-if TYPE_CHECKING:
-    from mull.checkpoints.pair import Pair
-    from mull.engines.base import Sampling
-    from mull.runs.settings import Setting
 
-
+@grouped
 def compare(
-    instruct: InstructOption,
-    thinking: ThinkingOption,
     run: RunOption,
     base: Annotated[
         str | None, typer.Option(help="The pretrained model: adds ta-base, ties-base and dare-base.", metavar="MODEL")
@@ -44,15 +38,13 @@ def compare(
     lambdas: Annotated[
         str, typer.Option(help="λ of the interpolation, as in `mull sweep`.", metavar="GRID")
     ] = "0,0.2,0.4,0.5,0.6,0.8,1",
-    benchmark: BenchmarkOption = "tiny",
-    data: DataOption = None,
-    grader: GraderOption = None,
-    k: SamplesOption = 8,
-    questions: QuestionsOption = None,
-    seed: SeedOption = 0,
-    max_tokens: MaxTokensOption = None,
-    donor: DonorOption = Donor.thinking,
-    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    json: JsonOption = False,
+    *,
+    pair: PairOptions,
+    questions: BenchmarkOptions,
+    sampling: SamplingOptions,
+    computing: ComputingOptions,
 ) -> None:
     """Sample interpolation at several λ, both ends, SLERP, and Task Arithmetic, TIES and DARE from their bases.
 
@@ -63,16 +55,13 @@ def compare(
 
     `mull compare --instruct A --thinking B --base C --benchmark tiny --run compare`
     """
-
-    from mull.merging.coefficients import parse_lambdas
-
     lams = parse_lambdas(lambdas)
 
     def settings(pair: Pair, sampling: Sampling) -> list[Setting]:
-        from mull.runs.paper.studies import comparison_settings
-
         return comparison_settings(lams, base=base is not None, hybrid=hybrid is not None)
 
     others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
-    study = Study(instruct, thinking, run, benchmark, k, questions, seed, max_tokens, donor, device, data, grader)
-    run_study(study, settings, others, reference="1" if 1 in lams else None)
+    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
+    plan, loader = options.local(settings, study=StudyKind.compare, others=others)
+    reference = "1" if 1 in lams else plan.settings[0].label
+    sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=reference)

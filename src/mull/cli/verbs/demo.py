@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
+from mull.benchmarks import load_benchmark
+from mull.checkpoints.pair import Pair
 from mull.cli.options.common import consoles
+from mull.cli.rendering.observer import Terminal
+from mull.cli.rendering.summary import print_summary
+from mull.engines.base import Sampling
+from mull.merging.coefficients import Coefficients
+from mull.runs.plan import SweepPlan
+from mull.runs.sessions import session
+from mull.runs.sessions.loading import LocalLoader
+from mull.runs.settings import Setting
+from mull.runs.store import RunStore
+from mull.tiny import checkpoint_folder
 
 _LAMBDAS = (0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1)
 
@@ -22,38 +34,22 @@ def demo(
 
     Example: `mull demo --quick`
     """
-    from mull.benchmarks import load_benchmark
-    from mull.checkpoints.pair import Pair
-    from mull.cli.rendering.observer import Terminal
-    from mull.cli.rendering.summary import print_summary
-    from mull.engines.base import Sampling
-    from mull.merging.coefficients import Coefficients
-    from mull.runs import session
-    from mull.runs.plan import SweepPlan
-    from mull.runs.settings import Setting
-    from mull.tiny import checkpoint_folder
-
     stdout, stderr = consoles()
     folder = run or Path("demo-run-quick" if quick else "demo-run")
     benchmark = load_benchmark("tiny", questions=40 if quick else 120)
     pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
     pair.check()
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in _LAMBDAS]
-    with stderr.status("starting torch"):
-        from mull.engines.local.engine import arithmetic
-
-        engine = arithmetic(pair.donor.folder)
     sampling = Sampling(max_tokens=benchmark.max_tokens)
-    plan = SweepPlan(pair, settings, benchmark, 2 if quick else 8, sampling, engine=engine)
+    plan = SweepPlan(pair, settings, benchmark, 2 if quick else 8, sampling)
     stdout.print(
         f"The built-in pair: {pair.thinking.layers} layers, {pair.thinking.parameters / 1e6:.2f} M parameters. "
         f"{len(settings)} λ × {len(benchmark.questions())} questions × {plan.k} samples = {plan.total} responses.",
         highlight=False,
     )
-    samples = session.sweep(plan, folder, session.load_local(), Terminal(stderr))
+    samples = session.sweep(plan, folder, LocalLoader(), Terminal(stderr))
     print_summary(samples, stdout)
-    from mull.reports.build import write_report
-    from mull.runs.store import RunStore
+    from mull.reports.build import write_report  # polars and altair: only once there is something to draw
 
     with stderr.status("drawing the report"), RunStore.open(folder) as store:
         paths = write_report(store, folder / "report")

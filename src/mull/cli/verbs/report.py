@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mull.cli.options.common import consoles
-
-if TYPE_CHECKING:
-    from mull.runs.store import RunStore
+from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
+from mull.cli.rendering.plain import summary, to_json
+from mull.cli.rendering.summary import print_summary
+from mull.errors import MullError
+from mull.runs.store import RunStore
 
 
 def report(
@@ -33,20 +34,21 @@ def report(
     parquet: Annotated[
         Path | None, typer.Option(help="Also export all samples to this Parquet file.", metavar="FILE")
     ] = None,
+    json: JsonOption = False,
 ) -> None:
     """Report a run, finished or not: table, stages, plain words; a page, its figures and the metrics as CSV.
 
     Example: `mull report my-run -k 4 --parquet samples.parquet`
     """
-    from mull.cli.rendering.summary import print_summary
-    from mull.reports.build import write_report
-    from mull.runs.store import RunStore
-
+    folder = out or run / (f"report-{grading}" if grading else "report")
+    refuse_unwritable("--out", folder)
+    if parquet:
+        refuse_unwritable("--parquet", parquet)
     stdout, stderr = consoles()
     with RunStore.open(run, grading=grading) as store:
         samples = store.samples(texts=False)
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
-        if samples:
+        if samples and not json:
             print_summary(samples, stdout, k)
             if len(samples) < planned:
                 stdout.print(
@@ -54,16 +56,22 @@ def report(
                 )
         if parquet:
             _export(store, parquet)
-        folder = out or run / (f"report-{grading}" if grading else "report")
         with stderr.status("drawing the report"):
+            from mull.reports.build import write_report  # polars and altair: only once there is something to draw
+
             paths = write_report(store, folder, k=k, overlay=overlay)
+    paths = [*paths, *([parquet] if parquet else [])]
+    if json:
+        state = {"run": run, "responses": len(samples), "planned": planned}
+        found = summary(samples, k) if samples else {}
+        typer.echo(to_json({**state, **found, "files": paths}))
+        return
     stdout.print()
-    for path in [*paths, *([parquet] if parquet else [])]:
+    for path in paths:
         stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)
 
 
 def _export(store: RunStore, path: Path) -> None:
-    from mull.errors import MullError
     from mull.runs.frames import write_parquet
 
     try:

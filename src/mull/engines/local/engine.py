@@ -6,25 +6,23 @@ tokens. Knows no benchmark.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from jinja2 import TemplateError
-from transformers import AutoTokenizer, GenerationConfig
 
 from mull.engines.base import Completion, Request
 from mull.engines.local.cache import ATTENTION
 from mull.engines.local.loop import RowLoop
+from mull.engines.local.prompts import Prompts
 from mull.engines.local.rows import Finished, Lookahead
 from mull.engines.local.support import bytes_per_position, check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
-from mull.engines.weights.interpolated import InterpolatedModel, loading
+from mull.engines.weights.interpolated import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
@@ -64,8 +62,10 @@ class LocalEngine:
         processes: int | None = None,
         trust_remote_code: bool = False,
         others: Mapping[str, Path] | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         """Loads both ends; the weights are the donor's until `set_weights`. `others`: further checkpoints by role.
+        `prompts`: the donor's, where a caller has read them already.
 
         `dtype` of the arithmetic: float32 on CPU unless given, elsewhere the checkpoint's. `batch_size`: most rows at
         once in each process; by default what measured best, less where the free memory does not hold its cache.
@@ -78,7 +78,9 @@ class LocalEngine:
             raise MullError(f"donor must be 'instruct' or 'thinking', got {donor!r}")
         if batch_size is not None and batch_size < 1:
             raise MullError(f"batch_size must be positive, got {batch_size}")
-        self.device = _device(device)
+        self.device = device_of(device)
+        self.prompts = prompts or Prompts(Path(instruct if donor == "instruct" else thinking), trust_remote_code)
+        self.render, self.context = self.prompts.render, self.prompts.context
         with memory_errors(f"on {self.device} with {instruct} and {thinking}", MEMORY_REMEDY):
             self._weights = InterpolatedModel(
                 Path(instruct),
@@ -92,12 +94,6 @@ class LocalEngine:
             )
             self.model = self._weights.model
             check_supported(self.model)
-        folder = Path(instruct if donor == "instruct" else thinking)
-        with loading("tokenizer", folder, trust_remote_code):
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        self.stop_ids = _stop_ids(folder, self.model.config, self.tokenizer)
-        self.context = int(self.model.config.get_text_config().max_position_embeddings)
-        """Most positions of prompt and response together, tokens."""
         self._batch_size = batch_size or BATCH_SIZE
         small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
         if threads or small:
@@ -112,18 +108,6 @@ class LocalEngine:
         recipe = weights if isinstance(weights, Recipe) else Recipe(weights)
         with memory_errors(f"on {self.device} while mixing", MEMORY_REMEDY):
             self._weights.make(recipe)
-
-    def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
-        """Token ids of a conversation under the donor's chat template, ready for an assistant's turn."""
-        if not self.tokenizer.chat_template:
-            raise MullError("the donor has no chat template", "Take the other side as donor")
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except TemplateError as error:
-            raise MullError(f"the donor's chat template fails: {error}", "mend it, or take the other side") from None
-        return tuple(rendered)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish; requests are taken as slots become free.
@@ -150,7 +134,7 @@ class LocalEngine:
                 self.model,
                 batch=self._batch_size,
                 context=self.context,
-                stop_ids=self.stop_ids,
+                stop_ids=self.prompts.stop_ids,
                 device=self.device,
                 dtype=self.model.dtype,
                 bytes_per_position=per_position,
@@ -166,14 +150,17 @@ class LocalEngine:
         for row in rows:
             if self._version != version:
                 raise MullError("the weights were changed while responses were generated", "Finish or drop them first")
-            token_ids = row.tokens.tolist()
+            token_ids = tuple(row.tokens.tolist())
+            text = self.prompts.text(token_ids)
             yield Completion(
                 id=row.request.id,
-                token_ids=tuple(token_ids),
+                token_ids=token_ids,
                 logprobs=tuple(row.logprobs.tolist()),
-                text=self.tokenizer.decode(token_ids, skip_special_tokens=True),
+                text=text,
                 finish="stop" if row.stopped else "length",
                 seconds=row.seconds,
+                prompt_tokens=len(row.request.prompt_ids),
+                thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
             )
 
     def _check(self, request: Request) -> Request:
@@ -195,29 +182,8 @@ def _weight_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
 
-def arithmetic(folder: Path, device: str = "auto", dtype: torch.dtype | None = None) -> str:
-    """How an engine with the donor `folder` computes, without loading it: "local/<dtype>/<device type>".
-
-    Two runs with different arithmetic do not give the same text. Raises `MullError` for an unknown or unavailable
-    device and for a folder without a readable config.json.
-    """
-    kind = _device(device).type
-    if dtype is not None:
-        name = str(dtype)
-    elif kind == "cpu":
-        name = "float32"
-    else:
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise MullError(
-                f"{folder / 'config.json'} cannot be read: {error}", "Give a checkpoint's folder"
-            ) from error
-        name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    return f"local/{name.removeprefix('torch.')}/{kind}"
-
-
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device called `name` (auto: a GPU where there is one). Raises `MullError` where there is none such."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -243,18 +209,6 @@ def _reported(rows: Iterable[Finished], device: torch.device) -> Iterator[Finish
     """`rows`, a failed allocation on the way as `MullError`."""
     with memory_errors(f"on {device} while generating", "Lower --batch-size or --max-tokens, or free memory"):
         yield from rows
-
-
-def _stop_ids(folder: Path, config: Any, tokenizer: Any) -> frozenset[int]:
-    """End-of-text ids from the generation config, else the config, else the tokenizer."""
-    try:
-        found = GenerationConfig.from_pretrained(folder).eos_token_id
-    except OSError:
-        found = None
-    for candidate in (found, config.get_text_config().eos_token_id, tokenizer.eos_token_id):
-        if candidate is not None:
-            return frozenset([candidate] if isinstance(candidate, int) else candidate)
-    return frozenset()
 
 
 def _free_memory(device: torch.device) -> int:

@@ -45,6 +45,10 @@ class Reply(NamedTuple):
     finish: Literal["stop", "length"]
     seconds: float
     """Wall-clock seconds of the try that succeeded."""
+    prompt_tokens: int | None = None
+    """By the server's count, where it gives one."""
+    thought_tokens: int | None = None
+    """Those of `tokens` that the server calls reasoning, where it does."""
 
 
 class Key(NamedTuple):
@@ -103,7 +107,15 @@ def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
     finish = "length" if reason in ("length", "max_tokens") else "stop"
     if finish == "stop":
         reasoning, content = (_END.sub("", text) for text in (reasoning, content))
-    return Reply(joined(reasoning, content, finish), tokens, finish, seconds)
+    details = usage.get("completion_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else None
+    text = joined(reasoning, content, finish)
+    return Reply(text, tokens, finish, seconds, _count(usage.get("prompt_tokens")), _count(thought))
+
+
+def _count(value: object) -> int | None:
+    """A number of tokens, where a server gave one."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 _END = re.compile(r"(?:(?:<\|(?:im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<｜end▁of▁sentence｜>)\s*)+\Z")

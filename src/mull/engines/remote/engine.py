@@ -206,6 +206,8 @@ class _Background:
                     finish=reply.finish,
                     seconds=reply.seconds,
                     counted=reply.tokens,
+                    prompt_tokens=reply.prompt_tokens,
+                    thought_tokens=reply.thought_tokens,
                 )
             )
 

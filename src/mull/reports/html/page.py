@@ -26,8 +26,8 @@ from mull.reports.html.tables import (
     strata_table,
 )
 from mull.reports.results import Results
-from mull.runs.paper.kinds import StudyKind, kind_of
 from mull.runs.paper.published import LAYERS, PUBLISHED, benchmark_title, layer_count
+from mull.runs.plan import StudyKind
 
 _PHONE = (330, 330)
 """Size of the frontier in pixels where the page is narrow."""
@@ -218,7 +218,7 @@ def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, 
     if not rows:
         return None
     where = ", ".join(dict.fromkeys(benchmark_title(row.benchmark) for row in rows.values()))
-    layers = kind_of(results.plan) == StudyKind.layers and layer_count(results.plan) != LAYERS
+    layers = StudyKind(results.plan["study"]) == StudyKind.layers and layer_count(results.plan) != LAYERS
     share = f"; the same share of its {LAYERS} layers" if layers else ""
     note = escape(f"Published: {PUBLISHED}, on {where}, at this λ{share}.")
     return ("published", "Beside the published ablation", f'{published_table(results)}<p class="note">{note}</p>')

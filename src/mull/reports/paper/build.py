@@ -23,8 +23,9 @@ from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
 from mull.reports.paper.table import Table
 from mull.reports.paper.tables import paper_tables, scope, spread_words
 from mull.reports.slugs import slugs
-from mull.runs.paper.kinds import StudyKind, lambda_of
+from mull.runs.paper.kinds import lambda_of
 from mull.runs.paper.published import PUBLISHED, benchmark_title, published_sweep
+from mull.runs.plan import StudyKind
 
 SUFFIXES = {"figures": (".svg", ".pdf"), "tables": (".tex", ".csv", ".parquet", ".md")}
 _FRONTIER = (460, 300)

@@ -15,8 +15,8 @@ from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
 from mull.reports.paper.tables import ERRORS, measured, scope
-from mull.runs.paper.kinds import StudyKind
 from mull.runs.paper.published import SOURCE, benchmark_title
+from mull.runs.plan import StudyKind
 
 
 class Section(NamedTuple):

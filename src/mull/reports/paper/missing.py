@@ -9,8 +9,8 @@ from typing import NamedTuple
 from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.reports.paper.runs import BENCHMARKS, Run, Studies
 from mull.reports.slugs import slugs
-from mull.runs.paper.kinds import StudyKind
 from mull.runs.paper.published import benchmark_title
+from mull.runs.plan import StudyKind
 
 GRID = "0,0.2,0.4,0.45,0.5,0.55,0.6,0.8,1"
 _ON = {StudyKind.decoding: "ifeval"}

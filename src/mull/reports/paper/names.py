@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from mull.analysis.by_question import Metric
 from mull.analysis.metrics import SettingMetrics
 from mull.reports.paper.runs import OWN_INSTRUCT, Run
-from mull.runs.paper.kinds import StudyKind
+from mull.runs.plan import StudyKind
 
 _ORDER = (
     *("Instruct", "Instruct, sampled as MI", "Thinking", "TA", "TA-Base", "TIES", "TIES-Base", "DARE", "DARE-Base"),

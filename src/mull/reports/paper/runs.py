@@ -13,8 +13,8 @@ from mull.analysis.by_question import Scored, by_question, fewest_samples
 from mull.analysis.metrics import SettingMetrics, metrics
 from mull.analysis.records import Sample
 from mull.errors import MullError
-from mull.runs.paper.kinds import StudyKind, kind_of, lambda_of
-from mull.runs.plan import differences
+from mull.runs.paper.kinds import lambda_of
+from mull.runs.plan import StudyKind, differences
 from mull.runs.store import RunStore
 
 OWN_INSTRUCT = "instruct, own sampling"
@@ -163,7 +163,7 @@ def _read(folder: Path) -> Run:
         samples = store.samples(texts=False)
     if not samples:
         raise MullError(f"the run in {folder} holds no response yet", "finish it with the command that began it")
-    kind = kind_of(plan)
+    kind = StudyKind(plan["study"])
     if kind == StudyKind.other or (kind not in _COMPARED and lambda_of(plan) is None):
         labels = ", ".join(list(plan["settings"])[:4])
         raise MullError(

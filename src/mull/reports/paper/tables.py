@@ -16,7 +16,7 @@ from mull.reports.format import at, common_k, per_question
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.table import Cell, Column, Row, Table
-from mull.runs.paper.kinds import StudyKind, lambda_of
+from mull.runs.paper.kinds import lambda_of
 from mull.runs.paper.published import (
     LAYERS,
     PUBLISHED,
@@ -26,6 +26,7 @@ from mull.runs.paper.published import (
     published_spread,
     published_sweep,
 )
+from mull.runs.plan import StudyKind
 
 ERRORS = "± one standard error, clustered by question."
 UNITS = f"Accuracies and Think #R in %, Token #N in tokens per response, {ERRORS}"

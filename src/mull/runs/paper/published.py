@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mull.analysis.tables import PublishedRow, published, published_ablations
-from mull.runs.paper.kinds import StudyKind, kind_of, lambda_of
+from mull.runs.paper.kinds import lambda_of
+from mull.runs.plan import StudyKind
 
 SOURCE = "Wu et al. 2025"
 PUBLISHED = f"Qwen3-4B, {SOURCE}"
@@ -42,7 +43,7 @@ def published_setting(plan: Mapping[str, Any], setting: str) -> PublishedRow | N
     It has the same λ. Ranges of layers count as shares: the first third stands beside the first third, in a study that
     has all of the published ranges (a plan does not say how many layers there are).
     """
-    kind, lam = kind_of(plan), lambda_of(plan)
+    kind, lam = StudyKind(plan["study"]), lambda_of(plan)
     rows = [row for row in published_ablations() if row.study == kind and row.lam == lam]
     if kind != StudyKind.layers:
         return next((row for row in rows if row.method == setting), None)

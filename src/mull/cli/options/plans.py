@@ -1,0 +1,215 @@
+"""The options of a plan: what is asked how often, which weights answer, and where they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import typer
+
+from mull.benchmarks import Benchmark, load_benchmark
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.pair import Pair
+from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options.endpoints import ServerOptions
+from mull.cli.rendering.warnings import print_warnings
+from mull.engines.base import Sampling
+from mull.errors import MullError
+from mull.merging.coefficients import Coefficients
+from mull.runs.plan import StudyKind, SweepPlan
+from mull.runs.sessions.loading import Loader, LocalLoader
+from mull.runs.settings import Setting
+
+RunOption = Annotated[Path, typer.Option("--run", help="Run folder: made, or continued.", metavar="DIR")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say how many responses are missing and what they may cost; sample nothing.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """The checkpoints, and the side that gives everything but weights."""
+
+    PANEL: ClassVar[str] = "Checkpoints"
+
+    instruct: Annotated[
+        str | None, typer.Option(help="Instruct checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None
+    thinking: Annotated[
+        str | None, typer.Option(help="Thinking checkpoint: a folder or a hub id.", metavar="MODEL")
+    ] = None
+    donor: DonorOption = Donor.thinking
+    allow: AllowOption = None
+
+    def open(self, remedy: str = "give both checkpoints") -> Pair:
+        """The pair, checked; its warnings go to the terminal. Raises `MullError` where it cannot be mixed."""
+        if self.instruct is None or self.thinking is None:
+            raise MullError(f"{'--instruct' if self.instruct is None else '--thinking'} is missing", remedy)
+        pair = Pair.open(self.instruct, self.thinking, donor=self.donor.value)
+        warnings = pair.check(self.allow or ())
+        _, stderr = consoles()
+        print_warnings(warnings, stderr)
+        stderr.print(f"donor of template, tokenizer and generation config: {pair.donor_side}", highlight=False)
+        return pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """The questions, and how answers are graded."""
+
+    PANEL: ClassVar[str] = "Questions"
+
+    benchmark: Annotated[
+        str, typer.Option(help="Benchmark (see `mull benchmarks`), or a file of your own.", metavar="NAME")
+    ] = "tiny"
+    data: Annotated[
+        Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
+    ] = None
+    grader: Annotated[
+        str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
+    ] = None
+    questions: Annotated[int | None, typer.Option(help="Only so many questions.", min=1)] = None
+    question_seed: Annotated[int, typer.Option(help="Which questions, for benchmarks that make them.")] = 0
+
+    def load(self) -> Benchmark:
+        """Raises `MullError` for an unknown benchmark or grader, or data that cannot be read."""
+        return load_benchmark(
+            self.benchmark, questions=self.questions, seed=self.question_seed, data=self.data, grader=self.grader
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions:
+    """How responses are drawn."""
+
+    PANEL: ClassVar[str] = "Sampling"
+
+    k: Annotated[int, typer.Option("-k", help="Samples per question and setting.", min=1)] = 8
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
+    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6
+    top_p: Annotated[float, typer.Option("--top-p", help="Least share of probability to draw from.")] = 0.95
+    top_k: Annotated[int, typer.Option("--top-k", help="0 = no limit.")] = 20
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Where a response is cut off, tokens; the benchmark's limit by default.", min=1),
+    ] = None
+
+    def sampling(self, benchmark: Benchmark) -> Sampling:
+        """Raises `MullError` for values that make no sense."""
+        limit = self.max_tokens or benchmark.max_tokens
+        try:
+            return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=limit)
+        except ValueError as error:
+            raise MullError(str(error)) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputingOptions:
+    """Where the weights are computed."""
+
+    PANEL: ClassVar[str] = "Computing"
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto"
+    batch_size: Annotated[int | None, typer.Option(help="Responses generated at once; fitted by default.", min=1)] = (
+        None
+    )
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions:
+    """Everything that a plan is made of, but for its weights."""
+
+    pair: PairOptions
+    questions: BenchmarkOptions
+    sampling: SamplingOptions
+    computing: ComputingOptions
+
+    def local(
+        self,
+        settings_of: Callable[[Pair, Sampling], Sequence[Setting]],
+        *,
+        study: StudyKind | None = None,
+        others: Mapping[str, str] | None = None,
+        remedy: str = "give both checkpoints",
+    ) -> tuple[SweepPlan, Loader]:
+        """A plan whose settings, made by `settings_of`, are computed in this process; `others`: checkpoints by role.
+
+        Raises:
+            MullError: the checkpoints cannot be mixed, or a setting does not fit them.
+        """
+        benchmark = self.questions.load()
+        sampling = self.sampling.sampling(benchmark)
+        pair = self.pair.open(remedy)
+        for role in others or {}:
+            if role in ("instruct", "thinking"):
+                raise MullError(f"a further checkpoint cannot be called {role!r}", "give it another name")
+        held = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
+        for checkpoint in held.values():
+            Pair(checkpoint, pair.thinking).check(("config", "tokens", "rope", "vocabulary"))
+        plan = SweepPlan(
+            pair,
+            settings_of(pair, sampling),
+            benchmark,
+            self.sampling.k,
+            sampling,
+            self.sampling.seed,
+            others=held,
+            study=study,
+        )
+        computing = self.computing
+        loader = LocalLoader(
+            device=computing.device,
+            batch_size=computing.batch_size,
+            trust_remote_code=computing.trust_remote_code,
+            strict=self.sampling.max_tokens is not None,
+        )
+        return plan, loader
+
+    def along_lambda(
+        self,
+        lambdas: str | None,
+        grid: str,
+        weights_of: Callable[[str], list[Coefficients]],
+        servers: ServerOptions,
+        given: Mapping[str, str],
+        *,
+        extrapolate: bool = False,
+    ) -> tuple[SweepPlan, Loader]:
+        """A plan for λ, `grid` unless `lambdas` or a file names them, answered by servers where any are named.
+
+        `given`: parameter → option of what the command line says, to refuse what would do nothing.
+
+        Raises:
+            MullError: options that do not go together, or as `local`.
+        """
+        if not servers.given:
+            named = [given[name] for name in _OF_REQUESTS if name in given]
+            if named:
+                raise MullError(
+                    f"{', '.join(named)} is for servers, and none is named",
+                    "give --endpoint and --model-map, or leave it out",
+                )
+            weights = weights_of(lambdas or grid)
+            remedy = "give both checkpoints, or --endpoint and --model-map"
+            return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
+        named = [given[name] for name in _OF_CHECKPOINTS if name in given]
+        if named:
+            raise MullError(f"{', '.join(named)} cannot be had from servers", "leave it out, or the endpoints")
+        endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
+        benchmark = self.questions.load()
+        settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]
+        sampling = self.sampling.sampling(benchmark)
+        loader = servers.loader(endpoints)
+        drawn = (self.sampling.k, sampling, self.sampling.seed, "remote")
+        return SweepPlan(None, settings, benchmark, *drawn, endpoints=endpoints), loader
+
+
+_OF_REQUESTS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
+_OF_CHECKPOINTS = (
+    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "trust_remote_code",
+)  # fmt: skip

@@ -1,0 +1,58 @@
+"""A plan from the command line: sampled before the user's eyes, or only estimated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from mull.analysis.records import Sample
+from mull.cli.options.common import consoles
+from mull.cli.rendering.live import clock
+from mull.cli.rendering.observer import Terminal
+from mull.cli.rendering.plain import summary, to_json
+from mull.cli.rendering.summary import print_summary
+from mull.runs.plan import SweepPlan
+from mull.runs.sessions import session
+from mull.runs.sessions.loading import Loader
+from mull.runs.sessions.pace import Expected
+
+
+def sample_and_show(
+    plan: SweepPlan, loader: Loader, run: Path, *, dry_run: bool, json: bool, reference: str | None = None
+) -> None:
+    """Sample what is missing of `plan` and print its table, or with `dry_run` what that would take.
+
+    `reference`: the setting that the others are compared with; None for a sweep along λ.
+
+    Raises:
+        MullError: as `mull.runs.sessions.session.sweep`.
+    """
+    stdout, stderr = consoles()
+    observer = Terminal(stderr)
+    if dry_run:
+        _show_expected(session.expect(plan, run, loader, observer), json=json)
+        return
+    samples: list[Sample] = session.sweep(plan, run, loader, observer)
+    if json:
+        typer.echo(to_json(summary(samples, reference=reference)))
+        return
+    print_summary(samples, stdout, reference=reference)
+    stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _show_expected(expected: Expected, *, json: bool) -> None:
+    if json:
+        typer.echo(to_json(expected))
+        return
+    on_record = expected.responses - expected.missing
+    lines = [f"{expected.responses:,} responses, {on_record:,} of them on record, {expected.missing:,} to be sampled"]
+    if expected.missing:
+        known = f"{expected.tokens:,.0f} expected, " if expected.tokens is not None else ""
+        lines.append(f"tokens: {known}{expected.most_tokens:,} at most")
+        if expected.seconds is not None:
+            lines.append(f"time: {clock(expected.seconds)} at the speed of the run so far")
+        else:
+            lines.append("time: unknown until some responses are on record; -k 1 --questions 4 gives an idea")
+    stdout, _ = consoles()
+    stdout.print("\n".join(lines), highlight=False, markup=False)

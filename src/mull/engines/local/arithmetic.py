@@ -1,0 +1,24 @@
+"""How a local engine computes, by name and without torch: what tells two runs apart that cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mull.errors import MullError
+
+
+def arithmetic(folder: Path, kind: str) -> str:
+    """The arithmetic of an engine with the donor `folder` on a device of `kind` (cpu, cuda): "local/<dtype>/<kind>".
+
+    Two runs with different arithmetic do not give the same text. Raises `MullError` for a folder without a readable
+    config.json.
+    """
+    if kind == "cpu":
+        return "local/float32/cpu"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise MullError(f"{folder / 'config.json'} cannot be read: {error}", "Give a checkpoint's folder") from error
+    name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
+    return f"local/{name.removeprefix('torch.')}/{kind}"

@@ -1,0 +1,139 @@
+"""Where a plan's responses come from: an engine in this process, or servers. Refuses what does not fit before weights
+are loaded, and starts torch only where something is to be computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from mull.engines.local.arithmetic import arithmetic
+from mull.errors import MullError
+from mull.runs.plan import SweepPlan
+from mull.runs.run import Ready, SwitchingEngine, render_prompts
+from mull.runs.sessions.observer import Observer
+
+if TYPE_CHECKING:
+    from mull.engines.remote.engine import RemoteEngine
+
+
+class Loader(Protocol):
+    """Makes the engine of a plan."""
+
+    def could_be(self, plan: SweepPlan, engine: str) -> bool:
+        """Whether `engine`, the name on record of another session, may be this one's; told without torch."""
+        ...
+
+    def name(self, plan: SweepPlan, observer: Observer) -> str:
+        """Which engine and arithmetic will answer: `SweepPlan.engine`."""
+        ...
+
+    def load(self, plan: SweepPlan, observer: Observer) -> Ready:
+        """The engine and the prompts. Raises `MullError` where prompts or limits do not fit, or it cannot be made."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLoader:
+    """Loads a plan's checkpoints into an engine of this process."""
+
+    device: str = "auto"
+    batch_size: int | None = None
+    """Responses generated at once; fitted by default."""
+    trust_remote_code: bool = False
+    strict: bool = False
+    """Refuse a token limit that the context cannot hold, instead of saying what holds instead."""
+
+    def could_be(self, plan: SweepPlan, engine: str) -> bool:
+        kind = engine.rpartition("/")[2]
+        same_device = self.device == "auto" or self.device.partition(":")[0] == kind
+        return plan.pair is not None and same_device and engine == arithmetic(plan.pair.donor.folder, kind)
+
+    def name(self, plan: SweepPlan, observer: Observer) -> str:
+        assert plan.pair is not None
+        kind = self.device
+        if kind != "cpu":
+            with observer.busy("starting torch"):
+                from mull.engines.local.engine import device_of
+
+                kind = device_of(kind).type
+        return arithmetic(plan.pair.donor.folder, kind)
+
+    def load(self, plan: SweepPlan, observer: Observer) -> Ready:
+        pair = plan.pair
+        assert pair is not None
+        with observer.busy("reading the tokenizer"):
+            from mull.engines.local.engine import LocalEngine
+            from mull.engines.local.prompts import Prompts
+
+            prompts = Prompts(pair.donor.folder, self.trust_remote_code)
+        with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
+            rendered = render_prompts(plan, prompts, advance)
+        longest = max(len(prompt) for prompt in rendered.values())
+        notice = limit_notice(plan.sampling.max_tokens, prompts.context, longest, strict=self.strict)
+        if notice:
+            observer.say(notice)
+        with observer.busy("loading the checkpoints"):
+            engine = LocalEngine(
+                pair.instruct.folder,
+                pair.thinking.folder,
+                donor=pair.donor_side,
+                device=self.device,
+                batch_size=self.batch_size,
+                trust_remote_code=self.trust_remote_code,
+                others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
+                prompts=prompts,
+            )
+        return Ready(engine, rendered)
+
+
+@dataclass(frozen=True)
+class RemoteLoader:
+    """Asks the servers whether they can answer, and renders the prompts as they will be sent."""
+
+    engine: RemoteEngine
+
+    def could_be(self, plan: SweepPlan, engine: str) -> bool:
+        return engine == "remote"
+
+    def name(self, plan: SweepPlan, observer: Observer) -> str:
+        return "remote"
+
+    def load(self, plan: SweepPlan, observer: Observer) -> Ready:
+        with observer.busy("asking the servers"):
+            self.engine.check(plan.sampling.max_tokens)
+        with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
+            return Ready(self.engine, render_prompts(plan, self.engine, advance))
+
+
+@dataclass(frozen=True)
+class GivenLoader:
+    """An engine that the caller has made."""
+
+    engine: SwitchingEngine
+    called: str
+    """What it is in the plan."""
+
+    def could_be(self, plan: SweepPlan, engine: str) -> bool:
+        return engine == self.called
+
+    def name(self, plan: SweepPlan, observer: Observer) -> str:
+        return self.called
+
+    def load(self, plan: SweepPlan, observer: Observer) -> Ready:
+        return Ready(self.engine, render_prompts(plan, self.engine))
+
+
+def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:
+    """What to say of a limit of `limit` tokens per response when the longest prompt takes `longest` of the context.
+
+    Nothing where it fits. Raises `MullError` where it does not and `strict`, and where no room is left at all.
+    """
+    room = context - longest
+    if limit <= room:
+        return ""
+    why = f"the model's context is {context:,} tokens, of which the longest prompt takes {longest:,}"
+    if room < 1:
+        raise MullError(f"a question leaves no room for an answer: {why}", "choose a model with a longer context")
+    if strict:
+        raise MullError(f"--max-tokens {limit} does not fit: {why}", f"give --max-tokens {room} or less")
+    return f"limit per response: {room:,} tokens, not the benchmark's {limit:,}: {why}"

@@ -56,7 +56,7 @@ def test_one_that_hangs_or_dies_is_replaced(worker, what, why):
     began = time.monotonic()
     with pytest.raises(Unanswered, match=why):
         worker.ask({"what": what})
-    assert time.monotonic() - began < 10
+    assert what == "die" or time.monotonic() - began >= 2
     assert worker.ask({"what": "b"})["pid"] != before
     with pytest.raises(ProcessLookupError):
         os.kill(before, 0)
@@ -93,11 +93,7 @@ def test_a_child_whose_parent_was_killed_ends_by_itself(worker, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     child = int(done.stdout)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
+    with pytest.raises(ProcessLookupError):
+        while True:  # or the test times out
             os.kill(child, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(0.2)
-    pytest.fail("the child still runs")
+            time.sleep(0.1)

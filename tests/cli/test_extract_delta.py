@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -70,8 +69,8 @@ def test_an_existing_folder_is_kept_unless_it_is_an_adapter_to_overwrite(tmp_pat
     assert extract(INSTRUCT, "--rank", 2, "--overwrite").returncode == 2
 
 
-@pytest.mark.parametrize("after", [0.0, 1.5])  # in the SVDs, in the KL
-def test_ctrl_c_leaves_nothing(tmp_path, after):
+@pytest.mark.parametrize("moment", ["SVD", "factors cover"])  # what is printed before the SVDs, before the KL
+def test_ctrl_c_leaves_nothing(tmp_path, moment):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Take 04 and do +6 -5. Give the last two digits.\n" * 500)
     command = [*BASE, "-o", str(tmp_path / "out"), "--prompts", str(prompts), "--positions", "16"]
@@ -80,11 +79,9 @@ def test_ctrl_c_leaves_nothing(tmp_path, after):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, bufsize=1
     )
     assert process.stdout
-    while "SVD" not in process.stdout.readline():
-        pass
-    time.sleep(after)
+    assert any(moment in line for line in iter(process.stdout.readline, ""))
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors and "interrupted" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]

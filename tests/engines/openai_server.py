@@ -4,12 +4,14 @@
 
 It prints its port. Options: `models` listed, with their `context`; `known` (pattern of those that answer, all by
 default); `key` asked for; `faults` (429, 429-later, 500, hang, break, garbage, abort → probability); `die_after` so
-many answers; `seconds` per answer; `poison` (seeds that never work); `split` (name of the field for the thought);
-`refused` fields; `uncounted` (no token counts); `pair` (answer with the built-in models at the λ of the model's name).
+many answers; `hang_after` so many requests; `hang`, seconds that a fault of this kind lasts; `seconds` per answer;
+`poison` (seeds that never work); `split` (name of the field for the thought); `refused` fields; `uncounted` (no token
+counts); `pair` (answer with the built-in models at the λ of the model's name).
 `log` gets a line per request.
 """
 
 import json
+import math
 import os
 import random
 import re
@@ -22,7 +24,7 @@ from queue import Empty, SimpleQueue
 OPTIONS = json.loads(sys.argv[1]) if len(sys.argv) > 1 else {}
 RANDOM = random.Random(OPTIONS.get("seed", 0))
 LOCK = threading.Lock()
-STATE = {"under_way": 0, "answered": 0}
+STATE = {"under_way": 0, "asked": 0, "answered": 0}
 STARTED = time.monotonic()
 
 
@@ -127,7 +129,8 @@ class Handler(BaseHTTPRequestHandler):
         request = json.loads(data)
         with LOCK:
             STATE["under_way"] += 1
-            fault = self.draw()
+            STATE["asked"] += 1
+            fault = "hang" if STATE["asked"] > OPTIONS.get("hang_after", math.inf) else self.draw()
             entry = {"at": time.monotonic() - STARTED, "under_way": STATE["under_way"], "fault": fault, **request}
             if "log" in OPTIONS:
                 with open(OPTIONS["log"], "a") as log:  # noqa: PTH123

@@ -1,10 +1,10 @@
 """A merge in a process of its own that is killed, or interrupted, at moments of its own choosing."""
 
+import math
 import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,18 +18,26 @@ from mull.merging.streaming.plan import plan_merge
 from mull.merging.streaming.stream import merge
 
 CODE = """
-import sys
+import signal, sys
 from pathlib import Path
+from threading import Event
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
 from mull.merging.streaming.plan import plan_merge
 from mull.merging.streaming.stream import merge
-first = True
+interrupted = Event()
+def note(*_):
+    interrupted.set()
+    raise KeyboardInterrupt
+signal.signal(signal.SIGINT, note)
+told, held, done = float(sys.argv[4]), float(sys.argv[5]), 0
 def progress(nbytes):
-    global first
-    if first:
-        print("writing", flush=True)
-    first = False
+    global done
+    done += nbytes
+    if done >= told > done - nbytes:
+        print("there", flush=True)
+    if done >= held:
+        interrupted.wait()
 pair = Pair.open(sys.argv[1], sys.argv[2])
 merge(plan_merge(pair, Coefficients.scalar(0.8)), Path(sys.argv[3]), progress=progress)
 """
@@ -43,14 +51,17 @@ class Sides:
         for seed, name in enumerate(("instruct", "thinking")):
             big = {f"model.layers.0.mlp.x{i}": torch.randn(1 << 22).bfloat16() for i in range(count)}
             write(folder / name, {**tensors_of(seed), **big}, shards=1 + seed * (count - 1))
+        told: list[int] = []
+        pair = Pair.open(str(folder / "instruct"), str(folder / "thinking"))
+        merge(plan_merge(pair, Coefficients.scalar(0.8)), folder / "wanted", progress=told.append)
+        self.work = sum(told)
 
-    def start(self) -> subprocess.Popen[str]:
-        """The process, once it writes its first byte."""
-        arguments = [self.folder / name for name in ("instruct", "thinking", "out")]
-        process = subprocess.Popen(
-            [sys.executable, "-c", CODE, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout and process.stdout.readline() == "writing\n"
+    def start(self, told: float = 0.0, held: float = math.inf) -> subprocess.Popen[str]:
+        """The process, once it has done the share `told` of its work; at the share `held` it waits for its end."""
+        paths = [self.folder / name for name in ("instruct", "thinking", "out")]
+        arguments = map(str, (*paths, max(1, told * self.work), held * self.work))
+        process = subprocess.Popen([sys.executable, "-c", CODE, *arguments], stdout=subprocess.PIPE, text=True)
+        assert process.stdout and process.stdout.readline() == "there\n"
         return process
 
 
@@ -59,10 +70,7 @@ def sides(
     tmp_path_factory: pytest.TempPathFactory, write_checkpoint: Callable, tensors_of: Callable
 ) -> Iterator[Sides]:
     folder = tmp_path_factory.mktemp("killed")
-    made = Sides(folder, write_checkpoint, tensors_of, count=10)
-    pair = Pair.open(str(folder / "instruct"), str(folder / "thinking"))
-    merge(plan_merge(pair, Coefficients.scalar(0.8)), folder / "wanted")
-    yield made
+    yield Sides(folder, write_checkpoint, tensors_of, count=10)
     for path in folder.rglob("*.safetensors"):
         path.unlink()
 
@@ -76,11 +84,14 @@ def check_result(sides: Sides, digests: Callable) -> None:
 
 
 def kill_until_done(sides: Sides, kills: int, generator: random.Random) -> int:
-    """Start and kill `kills` times, then let it finish; returns how many kills struck while it ran."""
+    """Start and kill `kills` times, then let it finish; returns how many kills struck while it ran.
+
+    The first one always does; the others may come after the last byte is written, and then in time or too late.
+    """
     struck = 0
-    for _ in range(kills):
-        process = sides.start()
-        time.sleep(generator.uniform(0, 0.25))
+    for i in range(kills):
+        told = generator.uniform(0, 1)
+        process = sides.start(told, min(1, told + 0.1) if i == 0 else math.inf)
         process.kill()
         struck += process.wait() == -signal.SIGKILL
         if (sides.folder / "out").exists():
@@ -104,7 +115,7 @@ def test_killed_many_times(sides: Sides, digests: Callable, seed: int) -> None:
 
 
 def test_interrupted_and_started_again(sides: Sides, digests: Callable) -> None:
-    process = sides.start()
+    process = sides.start(held=0.5)
     process.send_signal(signal.SIGINT)
     process.wait()
     assert process.returncode in (-signal.SIGINT, 1, 130)

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from typer.testing import CliRunner
 
 from mull.cli.main import app
@@ -20,11 +21,13 @@ COMMAND = (sys.executable, "-m", "mull.cli.main")
 def mull(*arguments: object, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """What `mull` answers, without the seconds that a new process takes for its imports.
 
-    What belongs to a process (signals, streams, imports, variables that are read when a library is imported) is not
-    tested this way: see `process`.
+    `env` adds to the variables of this process. What belongs to a process (signals, streams, imports, variables that
+    are read when a library is imported) is not tested this way: see `process`.
     """
     words = list(map(str, arguments))
+    threads = torch.get_num_threads()
     result = CliRunner().invoke(app, words, env=env)
+    torch.set_num_threads(threads)
     errors = result.stderr
     if result.exception and not isinstance(result.exception, SystemExit):
         errors += "".join(traceback.format_exception(result.exception))

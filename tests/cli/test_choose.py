@@ -4,32 +4,24 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
-from ..running import started, wait_for_responses
+from ..running import mull, started, wait_for_responses
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 SIZE = ["--lambdas", "0:1:0.1", "-k", "4", "--questions", "28", "--max-tokens", "600"]
 BUDGET = ["--budget", "70"]
 
 
-def mull(*options):
-    command = [sys.executable, "-m", "mull.cli.main", *map(str, options)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def said(*options, code=0):
-    process = mull(*options)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == code, errors
-    assert "Traceback" not in errors
-    return output, errors
+    done = mull(*options)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
 
 
 def texts(run):

@@ -3,19 +3,19 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
 from mull.tiny import checkpoint_folder
 
+from ..running import mull, started
+
 INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
-BASE = [sys.executable, "-m", "mull.cli.main", "extract-delta", "--instruct", INSTRUCT, "--thinking", THINKING]
+BASE = ["extract-delta", "--instruct", INSTRUCT, "--thinking", THINKING]
 
 
 def extract(out, *options):
-    return subprocess.run([*BASE, "-o", str(out), *map(str, options)], capture_output=True, text=True, timeout=300)
+    return mull(*BASE, "-o", out, *options)
 
 
 def test_it_writes_an_adapter_with_its_figures(tmp_path):
@@ -73,11 +73,8 @@ def test_an_existing_folder_is_kept_unless_it_is_an_adapter_to_overwrite(tmp_pat
 def test_ctrl_c_leaves_nothing(tmp_path, moment):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Take 04 and do +6 -5. Give the last two digits.\n" * 500)
-    command = [*BASE, "-o", str(tmp_path / "out"), "--prompts", str(prompts), "--positions", "16"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, bufsize=1
-    )
+    options = ("-o", tmp_path / "out", "--prompts", prompts, "--positions", "16")
+    process = started(*BASE, *options, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     assert process.stdout
     assert any(moment in line for line in iter(process.stdout.readline, ""))
     os.kill(process.pid, signal.SIGINT)
@@ -88,6 +85,6 @@ def test_ctrl_c_leaves_nothing(tmp_path, moment):
 
 
 def test_help_shows_examples():
-    done = subprocess.run([*BASE[:4], "--help"], capture_output=True, text=True, timeout=60)
+    done = mull("extract-delta", "--help")
     assert done.returncode == 0
     assert "--rank" in done.stdout and "mull extract-delta --instruct A" in done.stdout

@@ -10,12 +10,9 @@ import pytest
 
 from mull.tiny import checkpoint_folder
 
+from ..running import mull, process
+
 INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
-
-
-def mull(*arguments):
-    command = [sys.executable, "-m", "mull.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
 def merge(out, *options, instruct=INSTRUCT, thinking=THINKING):
@@ -23,7 +20,8 @@ def merge(out, *options, instruct=INSTRUCT, thinking=THINKING):
 
 
 def test_merge_writes_a_whole_model_folder(tmp_path):
-    done = merge(tmp_path / "out", "--lambda", "0.8")
+    ends = ("--instruct", INSTRUCT, "--thinking", THINKING)
+    done = process("merge", *ends, "-o", tmp_path / "out", "--lambda", "0.8")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "model.safetensors", "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
@@ -106,8 +104,7 @@ def test_nan_in_the_weights_is_said(tmp_path):
 
 def test_output_in_another_encoding(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "mull.cli.main", "inspect", INSTRUCT, THINKING, "--no-sigma"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = process("inspect", INSTRUCT, THINKING, "--no-sigma", env=environment)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -203,5 +200,5 @@ def test_help_starts_fast_and_shows_examples():
     assert "--lambda" in done.stdout and "mull merge --instruct A" in done.stdout
     heavy = ("torch", "transformers", "numpy", "polars", "altair")
     probe = f"import sys, mull.cli.main; print([m for m in {heavy} if m in sys.modules])"
-    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    loaded = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
     assert loaded.stdout.strip() == "[]", loaded.stderr

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mull.tiny import checkpoint_folder
 
-from .test_merge import mull
+from ..running import mull, process
 
 INSTRUCT, THINKING, BASE = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking", "base"))
 PAIR = ("--instruct", INSTRUCT, "--thinking", THINKING)
@@ -37,7 +37,7 @@ def test_the_place_of_lambda_in_the_name(tmp_path):
 def test_a_hub_that_cannot_be_reached_leaves_complete_folders_and_is_told_of_all_of_them(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("HF_TOKEN", "hf_none")
-    done = mull("merge", *PAIR, "--lambda", "0,1", "-o", tmp_path / "mixed", "--push", "me/mixed")
+    done = process("merge", *PAIR, "--lambda", "0,1", "-o", tmp_path / "mixed", "--push", "me/mixed")
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert f"{tmp_path}/mixed-0 is complete, but the hub did not take it as me/mixed-0" in done.stderr
     assert f"not tried: {tmp_path}/mixed-1 as me/mixed-1" in done.stderr

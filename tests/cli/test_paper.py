@@ -8,7 +8,7 @@ import pytest
 from mull.merging.coefficients import Coefficients
 from mull.runs.settings import Setting
 
-from .test_merge import mull
+from ..running import mull
 
 _spec = importlib.util.spec_from_file_location(
     "paper_runs", Path(__file__).parent.parent / "reports" / "paper" / "conftest.py"

@@ -1,19 +1,14 @@
 """`mull benchmarks`, a file of one's own in `mull sweep`, `mull regrade`, and `mull report --grading`."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from mull.tiny import checkpoint_folder
 
+from ..running import mull, process
+
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
-
-
-def mull(*arguments, **options):
-    command = [sys.executable, "-m", "mull.cli.main", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,8 @@ def test_without_network_the_hub_is_one_line(tmp_path):
     import os
 
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-    done = mull("sweep", *ENDS, "--benchmark", "amc23", "--grader", "integer", "--run", tmp_path / "r", env=environment)
+    sweep = ("sweep", *ENDS, "--benchmark", "amc23", "--grader", "integer", "--run", tmp_path / "r")
+    done = process(*sweep, env=environment)  # the hub's client reads its variables when it is imported
     assert done.returncode == 2 and "could not be loaded from the hub" in done.stderr and "--data FILE" in done.stderr
     assert done.stderr.count("\n") == 1
 

@@ -1,10 +1,7 @@
 """`mull sweep` from servers: curves, going on after a death or Ctrl-C, and what may not go on."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -13,7 +10,7 @@ from mull.cli.main import app
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
-from ..running import wait_for_responses
+from ..running import mull, started, wait_for_responses
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 SIZE = ("--lambdas", "0,1", "--questions", "14", "-k", "2", "--max-tokens", "600")
@@ -21,12 +18,11 @@ SIZE = ("--lambdas", "0,1", "--questions", "14", "-k", "2", "--max-tokens", "600
 
 def command(run, url, *options):
     where = ["--endpoint", url, "--model-map", "name@{lambda}"] if url else []
-    return [sys.executable, "-m", "mull.cli.main", "sweep", *where, "--run", str(run), *options]
+    return ["sweep", *where, "--run", run, *options]
 
 
 def sweep(run, url, *options, **environment):
-    given = {**os.environ, **environment}
-    return subprocess.run(command(run, url, *options), capture_output=True, text=True, timeout=200, env=given)
+    return mull(*command(run, url, *options), env=environment)
 
 
 def texts(run):
@@ -51,8 +47,7 @@ def test_a_remote_sweep_of_the_built_in_pair_is_the_local_one(serve, tmp_path):
         assert (a.text, a.tokens, a.finish, a.thinking, a.answer, a.correct) == (
             b.text, b.tokens, b.finish, b.thinking, b.answer, b.correct,
         )  # fmt: skip
-    report = [sys.executable, "-m", "mull.cli.main", "report", str(tmp_path / "remote")]
-    assert subprocess.run(report, capture_output=True, timeout=200).returncode == 0
+    assert mull("report", tmp_path / "remote").returncode == 0
     assert "name@0 → name@1" in (tmp_path / "remote" / "report" / "report.html").read_text()
 
 
@@ -79,7 +74,7 @@ def test_ctrl_c_leaves_what_came(serve, tmp_path):
     """It does not wait for what is under way, which would take an hour."""
     run, url = tmp_path / "run", serve(hang_after=12, hang=3600)
     options = ("--concurrency", "2", "--timeout", "3600")
-    process = subprocess.Popen(command(run, url, *SIZE, *options), stderr=subprocess.PIPE, text=True)
+    process = started(*command(run, url, *SIZE, *options))
     wait_for_responses(run, 6, process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
@@ -170,8 +165,7 @@ def test_a_race_among_models_on_a_server_is_the_local_one(serve, tmp_path):
     where = ("--endpoint", url, "--model-map", "name@{lambda}", "--concurrency", "28")
 
     def choose(*options):
-        command = [sys.executable, "-m", "mull.cli.main", "choose", *options, "--json"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=200)
+        return mull("choose", *options, "--json")
 
     remote = choose(*where, *asked, "--max-tokens", "600", "--run", str(tmp_path / "remote"))
     assert remote.returncode == 0, remote.stderr
@@ -200,8 +194,7 @@ def test_choosing_from_servers_with_options_that_do_not_fit(options, said, tmp_p
 
 
 def test_a_race_that_never_began_leaves_no_folder(tmp_path):
-    command = [sys.executable, "-m", "mull.cli.main", "choose", "--budget", "90", "--questions", "14"]
-    command += ["--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}", "--run", str(tmp_path / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    server = ("--endpoint", "http://127.0.0.1:9/v1", "--model-map", "m@{lambda}")
+    done = mull("choose", "--budget", "90", "--questions", "14", *server, "--run", tmp_path / "run")
     assert done.returncode == 2 and "no server answers" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -28,14 +26,13 @@ from mull.runs.settings import Setting
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
-from ..running import wait_for_responses
+from ..running import mull, process, started, wait_for_responses
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 
 
-def sweep(run, *options, **kwargs):
-    command = [sys.executable, "-m", "mull.cli.main", "sweep", *ENDS, "--run", str(run), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kwargs)
+def sweep(run, *options):
+    return mull("sweep", *ENDS, "--run", run, *options)
 
 
 def texts(run):
@@ -46,10 +43,9 @@ def texts(run):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     run = tmp_path_factory.mktemp("whole") / "run"
-    process = sweep(run, *SIZE)
-    output, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return run, output
+    done = process("sweep", *ENDS, "--run", run, *SIZE)
+    assert done.returncode == 0, done.stderr
+    return run, done.stdout
 
 
 SIZE = ("--lambdas", "0,0.5,1", "--questions", "14", "-k", "4", "--max-tokens", "600")
@@ -79,29 +75,27 @@ def test_the_ends_think_and_do_not_think(whole):
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_sweep_goes_on_and_ends_as_if_unbroken(whole, tmp_path, stop):
     run = tmp_path / "run"
-    process = sweep(run, *SIZE)
-    wait_for_responses(run, 20, process)
-    os.kill(process.pid, stop)
-    _, errors = process.communicate()
+    under_way = started("sweep", *ENDS, "--run", run, *SIZE)
+    wait_for_responses(run, 20, under_way)
+    os.kill(under_way.pid, stop)
+    _, errors = under_way.communicate()
     kept = texts(run)
     assert 20 <= len(kept) < 168
     if stop == signal.SIGINT:
-        assert process.returncode == 130
+        assert under_way.returncode == 130
         assert "Traceback" not in errors
-    process = sweep(run, *SIZE)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    assert f"going on from {len(kept)} of 168" in errors
+    done = sweep(run, *SIZE)
+    assert done.returncode == 0, done.stderr
+    assert f"going on from {len(kept)} of 168" in done.stderr
     assert texts(run) == texts(whole[0])
 
 
 def test_a_complete_run_is_not_sampled_again(whole):
     run, _ = whole
     before = texts(run)
-    process = sweep(run, *SIZE)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0
-    assert "is complete" in errors
+    done = sweep(run, *SIZE)
+    assert done.returncode == 0
+    assert "is complete" in done.stderr
     assert texts(run) == before
 
 
@@ -124,11 +118,10 @@ def test_a_complete_run_is_not_sampled_again(whole):
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(tmp_path, options, message):
-    process = sweep(tmp_path / "run", *options)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert message in errors
-    assert "Traceback" not in errors
+    done = sweep(tmp_path / "run", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -139,11 +132,10 @@ def test_a_benchmarks_own_limit_that_does_not_fit_is_said_to_be_lower(tmp_path):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 128}))
         ends += [f"--{side}", str(folder)]
-    process = sweep(tmp_path / "run", *ends, "--lambdas", "1", "--questions", "7", "-k", "1")
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors
+    done = sweep(tmp_path / "run", *ends, "--lambdas", "1", "--questions", "7", "-k", "1")
+    assert done.returncode == 0, done.stderr
     said = re.search(
-        r"limit per response: (\d+) tokens, not the benchmark's 768: .* 128 tokens, .* takes (\d+)", errors
+        r"limit per response: (\d+) tokens, not the benchmark's 768: .* 128 tokens, .* takes (\d+)", done.stderr
     )
     assert said and int(said[1]) + int(said[2]) == 128
     with RunStore.open(tmp_path / "run") as store:
@@ -180,9 +172,8 @@ def test_ctrl_c_ends_the_rendering_of_prompts(monkeypatch):
 
 def test_a_run_of_another_plan_is_refused_with_the_difference(whole):
     run, _ = whole
-    process = sweep(run, *SIZE[:-2], "--max-tokens", "500")
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 2
-    assert "sampling.max_tokens: 600 → 500" in errors
+    done = sweep(run, *SIZE[:-2], "--max-tokens", "500")
+    assert done.returncode == 2
+    assert "sampling.max_tokens: 600 → 500" in done.stderr
     with RunStore.open(run) as store:
         assert json.dumps(store.plan["sampling"]).count("600") == 1

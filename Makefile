@@ -1,6 +1,7 @@
 # Two commands on a fresh machine: make demo, make test. Both set up .venv by themselves; Python >= 3.11 is all they need.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-slow lint docs clean
 
@@ -8,10 +9,10 @@ demo: .venv/.ready
 	$(BIN)/mull demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-slow: .venv/.ready
-	$(BIN)/python -m pytest -q -m "not mergekit"
+	$(PYTEST) -m "not mergekit"
 
 lint: .venv/.ready
 	$(BIN)/ruff check src tests perf training

@@ -21,6 +21,9 @@ from mull.checkpoints.headers import TensorInfo
 
 settings.register_profile("patient", deadline=None)  # a busy machine is no reason to fail
 settings.load_profile("patient")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several processes share the cores already
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 
 WIDTH, ROWS = 16, 24
 CONFIG: dict[str, Any] = {
@@ -94,6 +97,14 @@ def write_checkpoint_folder(
     index = {"metadata": {}, "weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """What one test sets is not the next one's."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -113,7 +113,8 @@ def test_several_threads_switch_to_the_same_bytes(pairs, monkeypatch: pytest.Mon
     monkeypatch.setattr("mull.engines.weights.interpolated.WORTH_WORKERS", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     several = load(*pairs("qwen3"))
-    threads = torch.get_num_threads()
+    threads = 3
+    torch.set_num_threads(threads)
     for model in (one, several):
         model.set(Coefficients.scalar(0.3))
     assert torch.get_num_threads() == threads

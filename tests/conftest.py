@@ -169,11 +169,12 @@ def cut_when_seen(mapped: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[Pa
 
 @pytest.fixture
 def serve() -> Iterator[Callable[..., str]]:
-    """Starts servers of engines/openai_server.py with the given options; gives their base URLs."""
+    """Starts servers of engines/remote/openai_server.py with the given options; gives their base URLs."""
     processes: list[subprocess.Popen[str]] = []
 
     def start(**options: Any) -> str:
-        command = [sys.executable, str(Path(__file__).parent / "engines" / "openai_server.py"), json.dumps(options)]
+        program = Path(__file__).parent / "engines" / "remote" / "openai_server.py"
+        command = [sys.executable, str(program), json.dumps(options)]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert processes[-1].stdout
         return f"http://127.0.0.1:{int(processes[-1].stdout.readline())}/v1"

@@ -23,7 +23,7 @@ from mull.engines.local.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
-from .conftest import COMMON, CONFIGS, STOP, VOCABULARY, save_model
+from ..conftest import COMMON, CONFIGS, STOP, VOCABULARY, save_model
 
 Pairs = Callable[[str], tuple[Path, Path]]
 Sizes = list[tuple[int, int]]

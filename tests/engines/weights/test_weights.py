@@ -18,7 +18,7 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.tiny import checkpoint_folder
 
-from .conftest import CONFIGS, save_model
+from ..conftest import CONFIGS, save_model
 
 
 def load(

@@ -1,6 +1,6 @@
 """A small server of OpenAI's chat API, run as a process of its own, with the faults that real ones have.
 
-    python tests/engines/openai_server.py '{"models": ["name@0"], "faults": {"500": 0.2}, "log": "requests.jsonl"}'
+    python tests/engines/remote/openai_server.py '{"models": ["name@0"], "faults": {"500": 0.2}, "log": "log.jsonl"}'
 
 It prints its port. Options: `models` listed, with their `context`; `known` (pattern of those that answer, all by
 default); `key` asked for; `faults` (429, 429-later, 500, hang, break, garbage, abort → probability); `die_after` so

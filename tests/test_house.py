@@ -84,3 +84,9 @@ def test_analysis_and_merging_know_no_engine_and_checkpoints_no_model_library():
 def test_every_floor_is_known():
     folders = {path.parent.relative_to(SOURCE).parts[0] for path in SOURCE.rglob("*.py") if path.parent != SOURCE}
     assert folders <= set(FLOORS)
+
+
+def test_tests_stand_in_the_rooms_of_what_they_test():
+    tests = Path(__file__).parent
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")} - {Path("training")}
+    assert [str(folder) for folder in folders if not (SOURCE / folder).is_dir()] == []

@@ -1,4 +1,4 @@
-"""Types of kernels/."""
+"""Types of the compiled functions in kernels/."""
 
 from typing_extensions import Buffer
 

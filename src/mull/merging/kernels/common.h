@@ -1,5 +1,16 @@
-/* What the kernels share. Each does in one pass over memory what torch needs several for. They are optional: without
- * a compiler, or on a processor without fused multiply-add, torch takes the same steps to the same bytes. */
+/* Definitions shared by all kernels.
+ *
+ * A kernel does in one pass over memory what torch needs several passes for. The kernels are optional: without a
+ * compiler, or on a processor without fused multiply-add, torch does the same steps and gives the same bytes (except
+ * for the bits of NaN).
+ *
+ * What every kernel may assume, because the Python function in the same file (`interpolate`, `combine`, ...) checks its
+ * arguments before it calls the kernel:
+ *   - inputs and output are contiguous arrays of bfloat16 bit patterns, and their lengths fit together;
+ *   - buffers are aligned for their element type only, so vector loads and stores must be the unaligned ones;
+ *   - inputs may contain NaN and infinity.
+ * The caller in Python makes sure that no other thread writes to these buffers. The output must not overlap an input,
+ * except in `interpolate`, where it may be one of the inputs. The GIL is released while a kernel runs. */
 
 #ifndef MULL_KERNELS
 #define MULL_KERNELS
@@ -12,48 +23,48 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__x86_64__) && defined(__GNUC__)
-#define AVX2 __attribute__((target("avx2,fma")))
-#define AVX512 __attribute__((target("avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")))
+#define FMA_CODE __attribute__((target("avx2,fma")))
+#define AVX512_CODE __attribute__((target("avx2,fma,popcnt,avx512f,avx512bw,avx512vl,avx512dq")))
 #define HAS(feature) (__builtin_cpu_supports(feature) != 0)
-#define FAST (HAS("avx2") && HAS("fma"))
-#define FASTER (FAST && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq"))
-#define FASTEST (FASTER && HAS("avx512vbmi2") && HAS("bmi2"))
+#define HAS_FMA (HAS("avx2") && HAS("fma"))
+#define HAS_AVX512 (HAS_FMA && HAS("avx512bw") && HAS("avx512vl") && HAS("avx512dq"))
+#define HAS_VBMI2 (HAS_AVX512 && HAS("avx512vbmi2") && HAS("bmi2"))
 #elif defined(__aarch64__) && defined(__GNUC__)
-#define AVX2
-#define AVX512
-#define FAST 1
-#define FASTER 0
-#define FASTEST 0
+#define FMA_CODE
+#define AVX512_CODE
+#define HAS_FMA 1
+#define HAS_AVX512 0
+#define HAS_VBMI2 0
 #else
 #error "no fused multiply-add to count on: mull uses torch instead"
 #endif
 
-/* name_fast and name_faster, from name_any, which is inlined into both. */
+/* Defines name_fma and name_avx512. Both have the body of name_any, compiled for other instructions. */
 #define VARIANTS(name, parameters, arguments) \
-    AVX2 static void name##_fast parameters { name##_any arguments; } \
-    AVX512 static void name##_faster parameters { name##_any arguments; }
-#define BEST(name) (level > 0 ? name##_faster : name##_fast)
+    FMA_CODE static void name##_fma parameters { name##_any arguments; } \
+    AVX512_CODE static void name##_avx512 parameters { name##_any arguments; }
+#define DISPATCH(name) (simd_level > 0 ? name##_avx512 : name##_fma)
 
-/* What of the processor is used: 0 AVX2 (or any 64-bit Arm), 1 AVX-512, 2 its VBMI2 too. */
-extern int level;
+/* The instructions in use: 0 AVX2 with FMA (or any 64-bit Arm), 1 AVX-512 too, 2 AVX-512 VBMI2 too. */
+extern int simd_level;
 
-#define MODELS 16
-#define LANES 256 /* elements at a time: what waits between two steps stays in the first-level cache */
+#define MAX_MODELS 16
+#define CHUNK 256 /* elements handled at a time: intermediate results stay in the first-level cache */
 
-/* Corresponding ranges of the models' tensors, and of the base's where there is one. */
+/* The same range of one tensor in all models, and in the base model if there is one (else `base` is NULL). */
 typedef struct {
-    int models, held;
-    Py_ssize_t count; /* elements */
-    const uint16_t *model[MODELS], *base;
-    Py_buffer views[MODELS + 1];
+    int model_count, view_count; /* view_count: how many `views` must be released */
+    Py_ssize_t count;            /* elements of each tensor */
+    const uint16_t *models[MAX_MODELS], *base;
+    Py_buffer views[MAX_MODELS + 1];
 } Inputs;
 
-/* Holds the buffers of a tuple of models and of a base or None; 0 with a Python error if they do not fit together. To
- * be closed in either case. */
-int open_inputs(Inputs *in, PyObject *models, PyObject *base);
-void close_inputs(Inputs *in);
-/* Fills `values` from a tuple of exactly `count` numbers; 0 with a Python error. */
-int numbers(PyObject *tuple, Py_ssize_t count, double *values);
+/* Gets the buffers of a tuple of models and of `base`, which may be None. Returns 0 and sets a Python error if their
+ * lengths differ or are not multiples of 2 bytes. Call close_inputs in either case. */
+int open_inputs(Inputs *inputs, PyObject *models, PyObject *base);
+void close_inputs(Inputs *inputs);
+/* Fills `values` from a tuple of exactly `count` numbers. Returns 0 and sets a Python error if it is anything else. */
+int read_numbers(PyObject *tuple, Py_ssize_t count, double *values);
 
 PyObject *interpolate(PyObject *self, PyObject *args);
 PyObject *combine(PyObject *self, PyObject *args);
@@ -65,36 +76,37 @@ PyObject *sizes(PyObject *self, PyObject *args);
 PyObject *spreads(PyObject *self, PyObject *args);
 PyObject *squares(PyObject *self, PyObject *args);
 
-INLINE float from_bits(uint32_t bits) {
+INLINE float float_from_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
 }
 
-INLINE uint32_t to_bits(float value) {
+INLINE uint32_t bits_of_float(float value) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     return bits;
 }
 
-/* bfloat16 is the upper half of a float. */
-INLINE float widen(uint16_t half) { return from_bits((uint32_t)half << 16); }
+/* Exact: a bfloat16 number is the upper half of a float. */
+INLINE float from_bfloat16(uint16_t bits) { return float_from_bits((uint32_t)bits << 16); }
 
-/* To nearest, ties to even. */
-INLINE uint16_t narrow(float value) {
-    uint32_t bits = to_bits(value);
+/* Rounds to nearest, ties to even. Every NaN becomes the same NaN. */
+INLINE uint16_t to_bfloat16(float value) {
+    uint32_t bits = bits_of_float(value);
     uint16_t rounded = (uint16_t)((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16);
     return value != value ? 0x7FC0 : rounded;
 }
 
-/* LANES elements from `from` on, of which `length` exist; zeros stand for the others, in `spare`. */
-INLINE const uint16_t *whole(const uint16_t *from, Py_ssize_t length, uint16_t *spare) {
-    if (length >= LANES) return from;
-    memset(spare, 0, LANES * sizeof(uint16_t));
+/* CHUNK readable elements that begin with the `length` elements at `from`: `from` itself if there are enough, else
+ * `spare`, filled with a copy of them and zeros. */
+INLINE const uint16_t *padded_chunk(const uint16_t *from, Py_ssize_t length, uint16_t *spare) {
+    if (length >= CHUNK) return from;
+    memset(spare, 0, CHUNK * sizeof(uint16_t));
     memcpy(spare, from, (size_t)length * sizeof(uint16_t));
     return spare;
 }
 
-INLINE Py_ssize_t shorter(Py_ssize_t left, Py_ssize_t right) { return left < right ? left : right; }
+INLINE Py_ssize_t min_length(Py_ssize_t left, Py_ssize_t right) { return left < right ? left : right; }
 
 #endif

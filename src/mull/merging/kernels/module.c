@@ -1,40 +1,41 @@
-/* The Python module, and what its functions do with their arguments. */
+/* The Python module, and how the functions in all files read their arguments. */
 
 #include "common.h"
 
-int level;
+int simd_level;
 
-/* The highest there is here. */
-static int best(void) { return FASTEST ? 2 : FASTER ? 1 : 0; }
+/* The highest level that this processor has. */
+static int best_level(void) { return HAS_VBMI2 ? 2 : HAS_AVX512 ? 1 : 0; }
 
-int open_inputs(Inputs *in, PyObject *models, PyObject *base) {
-    memset(in, 0, sizeof *in);
-    Py_ssize_t many = PyTuple_Check(models) ? PyTuple_Size(models) : 0;
-    if (many < 1 || many > MODELS) {
+int open_inputs(Inputs *inputs, PyObject *models, PyObject *base) {
+    memset(inputs, 0, sizeof *inputs);
+    Py_ssize_t model_count = PyTuple_Check(models) ? PyTuple_Size(models) : 0;
+    if (model_count < 1 || model_count > MAX_MODELS) {
         PyErr_SetString(PyExc_ValueError, "a tuple of 1 to 16 models is needed");
         return 0;
     }
-    in->models = (int)many;
-    for (Py_ssize_t m = 0; m < many + (base != Py_None); m++) {
-        Py_buffer *view = &in->views[m];
-        if (PyObject_GetBuffer(m < many ? PyTuple_GetItem(models, m) : base, view, PyBUF_SIMPLE) < 0) return 0;
-        in->held++;
-        if (view->len != in->views[0].len || view->len % 2) {
+    inputs->model_count = (int)model_count;
+    for (Py_ssize_t model = 0; model < model_count + (base != Py_None); model++) {
+        Py_buffer *view = &inputs->views[model];
+        PyObject *tensor = model < model_count ? PyTuple_GetItem(models, model) : base;
+        if (PyObject_GetBuffer(tensor, view, PyBUF_SIMPLE) < 0) return 0;
+        inputs->view_count++;
+        if (view->len != inputs->views[0].len || view->len % 2) {
             PyErr_SetString(PyExc_ValueError, "models and base differ in length");
             return 0;
         }
-        if (m < many) in->model[m] = view->buf;
-        else in->base = view->buf;
+        if (model < model_count) inputs->models[model] = view->buf;
+        else inputs->base = view->buf;
     }
-    in->count = in->views[0].len / 2;
+    inputs->count = inputs->views[0].len / 2;
     return 1;
 }
 
-void close_inputs(Inputs *in) {
-    for (int i = 0; i < in->held; i++) PyBuffer_Release(&in->views[i]);
+void close_inputs(Inputs *inputs) {
+    for (int i = 0; i < inputs->view_count; i++) PyBuffer_Release(&inputs->views[i]);
 }
 
-int numbers(PyObject *tuple, Py_ssize_t count, double *values) {
+int read_numbers(PyObject *tuple, Py_ssize_t count, double *values) {
     if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != count) {
         PyErr_SetString(PyExc_ValueError, "one number for each model is needed");
         return 0;
@@ -54,49 +55,51 @@ static PyObject *use(PyObject *self, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "a level is 0 or more");
         return NULL;
     }
-    level = at_most < best() ? at_most : best();
-    return PyLong_FromLong(level);
+    simd_level = at_most < best_level() ? at_most : best_level();
+    return PyLong_FromLong(simd_level);
 }
 
 static PyMethodDef methods[] = {
     {"use", use, METH_VARARGS,
-     "use(at_most): which of the processor's instructions are used from now on, for tests: 0 AVX2 (or any 64-bit Arm),\n"
-     "1 AVX-512, 2 its VBMI2 too. Returns what that comes to on this processor. The results are the same."},
+     "use(at_most): limit the processor instructions in use from now on, for tests: 0 AVX2 (or any 64-bit Arm),\n"
+     "1 AVX-512, 2 AVX-512 VBMI2. Returns the level now in use: the highest of these that the processor has. The\n"
+     "results are the same at every level."},
     {"interpolate", interpolate, METH_VARARGS,
-     "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, rounded to\n"
-     "bfloat16 once. Writes bfloat16, or float32 where `out` has twice the bytes. Several threads may call it at once."},
+     "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, computed in\n"
+     "float32 and then rounded to bfloat16. Writes bfloat16, or the same values as float32 if `out` has twice the\n"
+     "bytes."},
     {"combine", combine, METH_VARARGS,
      "combine(models, base, out, factors, weights, lows, highs, scale, total, keep, key, first, elect, mean): the\n"
      "steps of operations.Combination on buffers of bfloat16."},
     {"mix_rows", mix_rows, METH_VARARGS,
-     "mix_rows(models, base, length, factors, out): each row of `length` elements of two models, less the base, times\n"
-     "its factors (float64 [rows, 2]), summed and added to the base."},
+     "mix_rows(models, base, length, factors, out): for each row of `length` elements the sum of two models'\n"
+     "differences from the base, times the row's factors (float64 [rows, 2]), added to the base."},
     {"products", products, METH_VARARGS,
-     "products(models, base, length, out): of each row of `length` elements the inner products of all pairs of\n"
-     "models, less the base, to the float64 buffer `out` [rows, pairs]; the order of the sums is that of angles.py."},
+     "products(models, base, length, out): for each row of `length` elements, write the inner products of all pairs\n"
+     "of models' differences from the base to the float64 buffer `out` [rows, pairs], in the order of angles.py."},
     {"prune", prune, METH_VARARGS,
      "prune(models, base, out, length, key, first, lowest, epsilon, weights, scale, mean): DELLA's merge of rows of\n"
      "`length` elements, as in methods/della.py."},
     {"sizes", sizes, METH_VARARGS,
-     "sizes(models, base, places, lows, highs, outs): for each bracket writes the |models[place] - base| within\n"
-     "[low, high] to its float32 buffer as far as there is room; returns how many lie within and how many above."},
+     "sizes(models, base, places, lows, highs, outs): for each bracket, write the sizes |models[place] - base| within\n"
+     "[low, high] to its float32 buffer while there is room. Returns how many lie within and how many above."},
     {"spreads", spreads, METH_VARARGS,
-     "spreads(models, base, places, lows, highs, outs): the same of the standard deviations over the models."},
+     "spreads(models, base, places, lows, highs, outs): the same for the standard deviations over the models."},
     {"squares", squares, METH_VARARGS,
-     "squares(models, base, least, out): of each model the sum of the squared differences from the base where the\n"
-     "standard deviation is not below `least`, to the float64 buffer `out` [models]."},
+     "squares(models, base, least, out): for each model, write the sum of the squared differences from the base,\n"
+     "where the standard deviation is at least `least`, to the float64 buffer `out` [models]."},
     {"fuse", fuse, METH_VARARGS,
-     "fuse(models, base, out, least, weights, scale): SCE's merge of what is selected, as in methods/sce.py."},
+     "fuse(models, base, out, least, weights, scale): SCE's merge of the selected elements, as in methods/sce.py."},
     {NULL, NULL, 0, NULL},
 };
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernels", NULL, -1, methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernels(void) {
-    if (!FAST) {
+    if (!HAS_FMA) {
         PyErr_SetString(PyExc_ImportError, "this processor has no fused multiply-add");
         return NULL;
     }
-    level = best();
+    simd_level = best_level();
     return PyModule_Create(&module);
 }

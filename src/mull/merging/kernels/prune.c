@@ -1,4 +1,5 @@
-/* DELLA: ranks in each row, drops by rank, election; methods/della.py explains the steps. */
+/* DELLA: ranks the elements of each row by size, drops them at random by their rank, then elects signs.
+ * methods/della.py explains the steps and has the same in torch. */
 
 #include "election.h"
 #include "random.h"
@@ -6,122 +7,136 @@
 #include <stdlib.h>
 
 typedef struct {
-    Inputs in;
+    Inputs inputs;
     Py_ssize_t length; /* of a row */
-    double weight[MODELS], lowest, epsilon, scale;
+    double weight[MAX_MODELS];
+    double lowest, epsilon; /* an element of rank r is kept with probability lowest + epsilon (r + 1/2) / length */
+    double scale;
     uint32_t key[2];
     int mean;
 } Task;
 
-/* The bits of a size in three digits; the highest bit is never set. */
+/* The sort below reads an entry's lower 32 bits, which are those of a float, as three digits of 11, 10 and 10 bits. The
+ * sign bit is never set. */
 #define BUCKETS 1024
-#define LOWS 2048
-#define LOW(entry) ((uint32_t)(entry) & 0x7FF)
-#define MIDDLE(entry) ((uint32_t)(entry) >> 11 & 0x3FF)
-#define HIGH(entry) ((uint32_t)(entry) >> 21)
+#define LOW_BUCKETS 2048
+#define LOW_DIGIT(entry) ((uint32_t)(entry) & 0x7FF)
+#define MIDDLE_DIGIT(entry) ((uint32_t)(entry) >> 11 & 0x3FF)
+#define HIGH_DIGIT(entry) ((uint32_t)(entry) >> 21)
 
-/* Numbers of entries to where their buckets begin. */
-INLINE void begin(uint32_t *count, int buckets) {
-    uint32_t before = 0;
-    for (int value = 0; value < buckets; value++) {
-        uint32_t own = count[value];
-        count[value] = before;
-        before += own;
+/* Turns the number of entries in each bucket into the position where the bucket begins. */
+INLINE void counts_to_offsets(uint32_t *count, int buckets) {
+    uint32_t offset = 0;
+    for (int bucket = 0; bucket < buckets; bucket++) {
+        uint32_t own = count[bucket];
+        count[bucket] = offset;
+        offset += own;
     }
 }
 
-/* Ranks `length` elements by |model − base| in float, 0 the smallest; of equals the first comes first, NaN last. A
- * radix sort of the bits, whose order is that of the sizes, with room for 2 · length entries: (place, size). Nearly all
- * differences of bfloat16 numbers have no low digit: those are merely moved to the front. */
-INLINE void rank_row(const uint16_t *model, const uint16_t *base, Py_ssize_t length, uint64_t *room, uint32_t *rank) {
+/* Ranks the `length` elements of a row (at most 2^32 - 1) by |model - base| in float: 0 is the smallest, equal sizes
+ * keep their order, NaN comes last. This is a radix sort of the sizes' bits, which have the same order as the sizes. An
+ * entry is (position, size); `scratch` has room for 2 * length entries. The low digit of nearly all differences of
+ * bfloat16 numbers is 0: these entries only move to the front. */
+INLINE void rank_row(const uint16_t *model, const uint16_t *base, Py_ssize_t length, uint64_t *scratch,
+                     uint32_t *rank) {
     uint32_t middle[BUCKETS] = {0}, high[BUCKETS] = {0};
-    uint64_t *first = room, *second = room + length;
-    Py_ssize_t front = 0, others = 0;
+    uint64_t *entries = scratch, *swapped = scratch + length;
+    Py_ssize_t low_zero = 0, low_nonzero = 0;
     for (Py_ssize_t i = 0; i < length; i++) {
-        float size = fabsf(widen(model[i]) - widen(base[i]));
-        uint64_t entry = (uint64_t)i << 32 | (size == size ? to_bits(size) : 0x7FC00000u);
-        middle[MIDDLE(entry)]++;
-        high[HIGH(entry)]++;
-        first[front] = second[others] = entry;
-        front += LOW(entry) == 0;
-        others += LOW(entry) != 0;
+        float size = fabsf(from_bfloat16(model[i]) - from_bfloat16(base[i]));
+        uint64_t entry = (uint64_t)i << 32 | (size == size ? bits_of_float(size) : 0x7FC00000u);
+        middle[MIDDLE_DIGIT(entry)]++;
+        high[HIGH_DIGIT(entry)]++;
+        entries[low_zero] = swapped[low_nonzero] = entry;
+        low_zero += LOW_DIGIT(entry) == 0;
+        low_nonzero += LOW_DIGIT(entry) != 0;
     }
-    if (others) {
-        uint32_t low[LOWS] = {0};
-        for (Py_ssize_t i = 0; i < others; i++) low[LOW(second[i])]++;
-        begin(low, LOWS);
-        for (Py_ssize_t i = 0; i < others; i++) first[front + low[LOW(second[i])]++] = second[i];
+    if (low_nonzero) {
+        uint32_t low[LOW_BUCKETS] = {0};
+        for (Py_ssize_t i = 0; i < low_nonzero; i++) low[LOW_DIGIT(swapped[i])]++;
+        counts_to_offsets(low, LOW_BUCKETS);
+        for (Py_ssize_t i = 0; i < low_nonzero; i++) entries[low_zero + low[LOW_DIGIT(swapped[i])]++] = swapped[i];
     }
-    begin(middle, BUCKETS);
-    begin(high, BUCKETS);
-    for (Py_ssize_t i = 0; i < length; i++) second[middle[MIDDLE(first[i])]++] = first[i];
-    for (Py_ssize_t i = 0; i < length; i++) rank[second[i] >> 32] = high[HIGH(second[i])]++;
+    counts_to_offsets(middle, BUCKETS);
+    counts_to_offsets(high, BUCKETS);
+    for (Py_ssize_t i = 0; i < length; i++) swapped[middle[MIDDLE_DIGIT(entries[i])]++] = entries[i];
+    for (Py_ssize_t i = 0; i < length; i++) rank[swapped[i] >> 32] = high[HIGH_DIGIT(swapped[i])]++;
 }
 
-INLINE void prune_any(const Task *t, uint16_t *out, uint64_t first, uint64_t *room, Philox *philox) {
-    double base[LANES], delta[MODELS][LANES], sum[LANES];
-    uint32_t random[LANES], rank[LANES], *ranks = (uint32_t *)(room + 2 * t->length);
-    uint16_t spare[LANES];
-    for (Py_ssize_t row = 0; row < t->in.count; row += t->length) {
-        for (int m = 0; m < t->in.models; m++)
-            rank_row(t->in.model[m] + row, t->in.base + row, t->length, room, ranks + m * t->length);
-        for (Py_ssize_t start = row, length; start < row + t->length; start += length) {
-            uint64_t skip = (first + (uint64_t)start) % 4; /* of the four numbers that a counter gives */
-            length = shorter(row + t->length - start, LANES - (Py_ssize_t)skip);
-            const uint16_t *from = whole(t->in.base + start, length, spare);
-            for (int i = 0; i < LANES; i++) base[i] = (double)widen(from[i]);
+/* Merges all rows: the number of elements is a multiple of task->length, and there is a base. `out` must not overlap
+ * an input. `first` is the position of element 0 in its tensor; it decides the random numbers and need not be a
+ * multiple of 4. `scratch` has room for 2 * length entries of 64 bits and a rank of 32 bits for each element of a row
+ * in each model. */
+INLINE void prune_any(const Task *task, uint16_t *out, uint64_t first, uint64_t *scratch, Philox *philox) {
+    double base[CHUNK], delta[MAX_MODELS][CHUNK], sum[CHUNK];
+    uint32_t random[CHUNK], rank[CHUNK], *ranks = (uint32_t *)(scratch + 2 * task->length);
+    uint16_t spare[CHUNK];
+    for (Py_ssize_t row = 0; row < task->inputs.count; row += task->length) {
+        for (int model = 0; model < task->inputs.model_count; model++)
+            rank_row(task->inputs.models[model] + row, task->inputs.base + row, task->length, scratch,
+                     ranks + model * task->length);
+        for (Py_ssize_t start = row, length; start < row + task->length; start += length) {
+            uint64_t skip = (first + (uint64_t)start) % 4; /* a counter gives four numbers: begin at the right one */
+            length = min_length(row + task->length - start, CHUNK - (Py_ssize_t)skip);
+            const uint16_t *from = padded_chunk(task->inputs.base + start, length, spare);
+            for (int i = 0; i < CHUNK; i++) base[i] = (double)from_bfloat16(from[i]);
             memset(rank, 0, sizeof rank);
-            for (int m = 0; m < t->in.models; m++) {
-                double *d = delta[m];
-                from = whole(t->in.model[m] + start, length, spare);
-                memcpy(rank, ranks + m * t->length + (start - row), (size_t)length * sizeof(uint32_t));
-                philox(random, (first + (uint64_t)start) / 4, (uint32_t)m, t->key);
-                memmove(random, random + skip, (LANES - skip) * sizeof(uint32_t));
-                for (int i = 0; i < LANES; i++) {
-                    double share = t->lowest + t->epsilon * ((double)rank[i] + 0.5) / (double)t->length;
-                    double own = ((double)widen(from[i]) - base[i]) / share;
-                    d[i] = ((double)random[i] * 0x1p-32 < share ? own : 0.0) * t->weight[m];
+            for (int model = 0; model < task->inputs.model_count; model++) {
+                double *delta_of_model = delta[model];
+                from = padded_chunk(task->inputs.models[model] + start, length, spare);
+                memcpy(rank, ranks + model * task->length + (start - row), (size_t)length * sizeof(uint32_t));
+                philox(random, (first + (uint64_t)start) / 4, (uint32_t)model, task->key);
+                memmove(random, random + skip, (CHUNK - skip) * sizeof(uint32_t));
+                for (int i = 0; i < CHUNK; i++) {
+                    double rise = task->epsilon * ((double)rank[i] + 0.5) / (double)task->length;
+                    double probability = task->lowest + rise;
+                    double rescaled = ((double)from_bfloat16(from[i]) - base[i]) / probability;
+                    double kept = (double)random[i] * 0x1p-32 < probability ? rescaled : 0.0;
+                    delta_of_model[i] = kept * task->weight[model];
                 }
             }
-            for (int i = 0; i < LANES; i++) sum[i] = delta[0][i];
-            for (int m = 1; m < t->in.models; m++)
-                for (int i = 0; i < LANES; i++) sum[i] += delta[m][i];
-            elect(sum, delta, t->in.models, t->weight, t->mean);
-            for (int i = 0; i < LANES; i++) spare[i] = narrow((float)(base[i] + t->scale * sum[i]));
+            for (int i = 0; i < CHUNK; i++) sum[i] = delta[0][i];
+            for (int model = 1; model < task->inputs.model_count; model++)
+                for (int i = 0; i < CHUNK; i++) sum[i] += delta[model][i];
+            elect(sum, delta, task->inputs.model_count, task->weight, task->mean);
+            for (int i = 0; i < CHUNK; i++) spare[i] = to_bfloat16((float)(base[i] + task->scale * sum[i]));
             memcpy(out + start, spare, (size_t)length * sizeof(uint16_t));
         }
     }
 }
 
-AVX2 static void prune_fast(const Task *t, uint16_t *out, uint64_t first, uint64_t *room) {
-    prune_any(t, out, first, room, philox_fast);
+FMA_CODE static void prune_fma(const Task *task, uint16_t *out, uint64_t first, uint64_t *scratch) {
+    prune_any(task, out, first, scratch, philox_fma);
 }
-AVX512 static void prune_faster(const Task *t, uint16_t *out, uint64_t first, uint64_t *room) {
-    prune_any(t, out, first, room, philox_faster);
+AVX512_CODE static void prune_avx512(const Task *task, uint16_t *out, uint64_t first, uint64_t *scratch) {
+    prune_any(task, out, first, scratch, philox_avx512);
 }
 
 PyObject *prune(PyObject *self, PyObject *args) {
     PyObject *models, *base, *weights, *result = NULL;
     unsigned long long first, key;
     Py_buffer out;
-    Task t;
+    Task task;
     (void)self;
-    memset(&t, 0, sizeof t);
-    if (!PyArg_ParseTuple(args, "OOw*nKKddOdp", &models, &base, &out, &t.length, &key, &first, &t.lowest, &t.epsilon,
-                          &weights, &t.scale, &t.mean))
+    memset(&task, 0, sizeof task);
+    if (!PyArg_ParseTuple(args, "OOw*nKKddOdp", &models, &base, &out, &task.length, &key, &first, &task.lowest,
+                          &task.epsilon, &weights, &task.scale, &task.mean))
         return NULL;
-    t.key[0] = (uint32_t)key;
-    t.key[1] = (uint32_t)(key >> 32);
-    if (open_inputs(&t.in, models, base) && numbers(weights, t.in.models, t.weight)) {
-        if (!t.in.base || out.len != 2 * t.in.count || t.length < 1 || t.length > UINT32_MAX || t.in.count % t.length) {
+    task.key[0] = (uint32_t)key;
+    task.key[1] = (uint32_t)(key >> 32);
+    if (open_inputs(&task.inputs, models, base) && read_numbers(weights, task.inputs.model_count, task.weight)) {
+        if (!task.inputs.base || out.len != 2 * task.inputs.count || task.length < 1 || task.length > UINT32_MAX ||
+            task.inputs.count % task.length) {
             PyErr_SetString(PyExc_ValueError, "there is no base, or rows and out differ in number");
         } else {
-            uint64_t *room = malloc((size_t)t.length * (2 * sizeof(uint64_t) + (size_t)t.in.models * sizeof(uint32_t)));
-            if (room) {
+            size_t bytes_per_element = 2 * sizeof(uint64_t) + (size_t)task.inputs.model_count * sizeof(uint32_t);
+            uint64_t *scratch = malloc((size_t)task.length * bytes_per_element);
+            if (scratch) {
                 Py_BEGIN_ALLOW_THREADS;
-                BEST(prune)(&t, out.buf, first, room);
+                DISPATCH(prune)(&task, out.buf, first, scratch);
                 Py_END_ALLOW_THREADS;
-                free(room);
+                free(scratch);
                 Py_INCREF(Py_None);
                 result = Py_None;
             } else {
@@ -129,7 +144,7 @@ PyObject *prune(PyObject *self, PyObject *args) {
             }
         }
     }
-    close_inputs(&t.in);
+    close_inputs(&task.inputs);
     PyBuffer_Release(&out);
     return result;
 }

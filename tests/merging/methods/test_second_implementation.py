@@ -1,7 +1,7 @@
 """Every method written a second time, in plain numpy float64, from the definitions alone.
 
 The references hold whole tensors and take the roundabout way: sorted copies, full unit vectors, one row after another.
-Nothing of mull is used in them. A method's result must be the reference's, rounded once.
+Nothing of mull is used in them. A method's result must be the reference's, rounded.
 """
 
 from __future__ import annotations
@@ -338,7 +338,7 @@ def test_every_method_has_a_reference_and_cases() -> None:
 
 @EACH
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-def test_rounded_once(name: str, parameters: dict, many: int, at: float, dtype: torch.dtype) -> None:
+def test_rounded_at_the_end_only(name: str, parameters: dict, many: int, at: float, dtype: torch.dtype) -> None:
     elements = others = 0
     for shape in SHAPES:
         for make_models in (finetunes, strangers):

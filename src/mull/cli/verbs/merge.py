@@ -108,8 +108,9 @@ def merge(
 ) -> None:
     """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct, or what another method makes of two or more models.
 
-    Every element is rounded once; at λ = 0 and λ = 1 the weights are those of the ends byte for byte. A merge that was
-    killed goes on where it was when the same command is given again.
+    Elements are rounded to their dtype at the end only (error at most 0.5001 units in the last place); at λ = 0 and
+    λ = 1 the weights are those of the ends byte for byte. A merge that was killed goes on where it was when the same
+    command is given again.
 
     Examples:
 

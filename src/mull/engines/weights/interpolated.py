@@ -92,8 +92,8 @@ class InterpolatedModel:
     def set(self, coefficients: Coefficients) -> None:
         """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
 
-        Each element is rounded once, to the checkpoint's dtype, and then cast: the live weights are those of the
-        merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
+        Each element is rounded to the checkpoint's dtype as `mull merge` rounds it, and then cast: the live weights are
+        those of the merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
         """
         lams = coefficients.resolve([slot.name for slot in self.slots])
         pieces = ((slot, first) for slot in self.slots for first in range(0, slot.live.numel(), self._piece))

@@ -1,1 +1,1 @@
-"""What is computed on tensors, rounded once: products, sums, angles, thresholds, random numbers, compiled or not."""
+"""Arithmetic on tensors: interpolation, weighted sums, angles, thresholds, random numbers; compiled or in torch."""

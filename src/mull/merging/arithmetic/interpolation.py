@@ -1,4 +1,4 @@
-"""Θ(λ) = λ·Thinking + (1−λ)·Instruct on tensors, rounded once.
+"""Θ(λ) = λ·Thinking + (1−λ)·Instruct on tensors, rounded at the end only.
 
 Pure arithmetic: knows nothing of files, names or models.
 """
@@ -32,12 +32,14 @@ def interpolate(
     """Write λ·thinking + (1−λ)·instruct into `out` (Wu et al. 2025, arXiv 2510.10977, eq. 6).
 
     All three are contiguous, of one shape and on one device, of any floating dtype; `out` may be one of the inputs.
-    Each element is rounded once: to `rounded`, the dtype of the merged checkpoint (`out`'s own unless given), and
-    only then cast to that of `out`. λ = 0 and λ = 1 copy that end untouched where its dtype is `rounded`.
+    Each result is rounded to `rounded`, the dtype of the merged checkpoint (the dtype of `out` unless given), and then
+    cast to the dtype of `out`. No intermediate value has that dtype. λ = 0 and λ = 1 copy that end unchanged if its
+    dtype is `rounded`.
 
-    bfloat16 is computed in float32, every other dtype in float64. float32 has 16 spare bits, so that a result is
-    within 0.5001 units in the last place of exact arithmetic, or 2^-40 of the terms' size where they cancel to less
-    than that. Sums must not overflow float32 on the way: elements below 1.7e38.
+    bfloat16 is computed in float32, every other dtype in float64. torch converts float64 to bfloat16 and float16 by way
+    of float32, which rounds a second time. float32 has 16 more bits than bfloat16 and 13 more than float16, so that a
+    result is within 0.5001 units in the last place of exact arithmetic, or within 2^-40 of the size of the terms where
+    they cancel to less than that. Sums must not overflow float32: elements must be below 1.7e38.
 
     The sum is near + w·(far − near) with the end that weighs more as `near`: |w| ≤ 1/2 between the ends, 1 − λ is exact
     where it is needed, and a rounded difference never outweighs the result. In float32 w itself would be rounded,

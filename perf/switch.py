@@ -45,14 +45,14 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(model: InterpolatedModel, rounds: int) -> dict[str, float]:
-    outs = [torch.empty_like(slot.instruct) for slot in model.slots]
-    spare = [torch.empty_like(slot.live) for slot in model.slots]
+    outs = [torch.empty_like(parameter.instruct) for parameter in model.parameters]
+    spare = [torch.empty_like(parameter.live) for parameter in model.parameters]
     pool = ThreadPoolExecutor(os.cpu_count())
     lams = iter([0.3, 0.8, 0.45, 0.62, 0.1, 0.9] * rounds)
 
     def lerp() -> None:
-        for slot, out in zip(model.slots, outs, strict=True):
-            torch.lerp(slot.instruct, slot.thinking, 0.3, out=out)
+        for parameter, out in zip(model.parameters, outs, strict=True):
+            torch.lerp(parameter.instruct, parameter.thinking, 0.3, out=out)
 
     def move_piece(piece: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
         live, source, other = piece
@@ -60,9 +60,9 @@ def measure(model: InterpolatedModel, rounds: int) -> dict[str, float]:
         other.view(torch.int16).max()  # reads the other end
 
     pieces = [
-        tuple(tensor.view(-1)[first : first + PIECE] for tensor in (live, slot.instruct, slot.thinking))
-        for slot, live in zip(model.slots, spare, strict=True)
-        for first in range(0, slot.live.numel(), PIECE)
+        tuple(tensor.view(-1)[first : first + PIECE] for tensor in (live, parameter.instruct, parameter.thinking))
+        for parameter, live in zip(model.parameters, spare, strict=True)
+        for first in range(0, parameter.live.numel(), PIECE)
     ]
 
     def move() -> None:
@@ -88,7 +88,7 @@ def main() -> None:
         for dtype in (torch.float32, torch.bfloat16):
             device = torch.device("cpu")
             model = InterpolatedModel(*sides, donor="thinking", device=device, dtype=dtype, trust_remote_code=False)
-            elements = sum(slot.live.numel() for slot in model.slots)
+            elements = sum(parameter.live.numel() for parameter in model.parameters)
             best = measure(model, arguments.rounds)
             print(f"{elements / 1e6:.0f} M parameters, live weights in {str(dtype).removeprefix('torch.')}")
             for name, taken in best.items():

@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from mull.analysis.by_question import Scored, bootstrapped, by_question, differences, fewest_samples, leaders
+from mull.analysis.by_question import (
+    Scored,
+    bootstrapped,
+    by_question,
+    differences_by_question,
+    fewest_samples,
+    leaders,
+)
 from mull.analysis.paired import paired_mean
 
 
@@ -25,8 +32,8 @@ def test_values_per_question_by_hand(sample):
     assert found["0.5"]["q2"] == (0, 0, 0, 30, 0)
     assert by_question(rows, k=1)["0.5"]["q1"].pass_at_k == pytest.approx(0.5)
     # Only q1 was answered by both.
-    assert differences(found, "1", "0.5", "mean_at_k").tolist() == [0.5]
-    assert differences(found, "1", "0.5", "tokens").tolist() == [30]
+    assert differences_by_question(found, "1", "0.5", "mean_at_k").tolist() == [0.5]
+    assert differences_by_question(found, "1", "0.5", "tokens").tolist() == [30]
 
 
 def test_bootstrap_agrees_with_the_t_test_on_many_questions():

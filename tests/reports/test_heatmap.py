@@ -5,7 +5,7 @@ import re
 import pytest
 
 from mull.errors import MullError
-from mull.geometry.similarity import Similarity
+from mull.geometry.relative_difference import RelativeDifference
 from mull.reports.figures.heatmap import OUTSIDE, heatmap, write_heatmap
 from mull.reports.figures.render import inline_svg
 from mull.reports.files import write_atomically
@@ -14,7 +14,7 @@ from mull.reports.files import write_atomically
 @pytest.fixture
 def small():
     cells = {(layer, kind): 0.01 * (layer + 1) for layer in range(3) for kind in ("attention", "ffn")}
-    return Similarity(0.0269, {**cells, (None, "embedding"): 0.02})
+    return RelativeDifference(0.0269, {**cells, (None, "embedding"): 0.02})
 
 
 def test_every_cell_stands_once(small):
@@ -29,7 +29,7 @@ def test_every_cell_stands_once(small):
 
 
 def test_values_stand_in_cells_that_have_room(small):
-    many = Similarity(0.1, {(layer, "ffn"): 0.1 for layer in range(64)})
+    many = RelativeDifference(0.1, {(layer, "ffn"): 0.1 for layer in range(64)})
     assert [layer["mark"]["type"] for layer in heatmap(small).to_dict()["layer"]] == ["rect", "text"]
     assert [layer["mark"]["type"] for layer in heatmap(many).to_dict()["layer"]] == ["rect"]
 
@@ -48,7 +48,7 @@ def test_files(small, tmp_path):
 
 @pytest.mark.parametrize("cells", [{}, {(None, "other"): 0.0}, {(0, "ffn"): 0.0}])
 def test_equal_or_empty_checkpoints_draw(cells, tmp_path):
-    write_heatmap(Similarity(0.0, cells), tmp_path / "sigma.svg")
+    write_heatmap(RelativeDifference(0.0, cells), tmp_path / "sigma.svg")
     assert "NaN" not in (tmp_path / "sigma.svg").read_text()
 
 

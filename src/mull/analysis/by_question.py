@@ -66,7 +66,7 @@ def _scored(rows: Sequence[Sample], k: int, equivalent: Equivalence | None) -> S
     )
 
 
-def differences(found: Mapping[str, Mapping[str, Scored]], a: str, b: str, metric: Metric) -> np.ndarray:
+def differences_by_question(found: Mapping[str, Mapping[str, Scored]], a: str, b: str, metric: Metric) -> np.ndarray:
     """Value of setting `a` − that of `b` on each question both answered, [Q], in the questions' order."""
     shared = sorted(found[a].keys() & found[b].keys())
     return np.array([getattr(found[a][q], metric) - getattr(found[b][q], metric) for q in shared], dtype=float)
@@ -121,7 +121,7 @@ def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[s
         left = [setting for setting in ranked if not marks[setting]]
         if not left:
             break
-        tied = [other for other in left[1:] if not _clearly(differences(found, left[0], other, metric))]
+        tied = [other for other in left[1:] if not _clearly(differences_by_question(found, left[0], other, metric))]
         for setting in [left[0], *tied]:
             marks[setting] = near if tied else mark
         if tied:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from mull.benchmarks.base import Question
 from mull.benchmarks.graders.boxed import integer
-from mull.benchmarks.hub import Source
-from mull.benchmarks.rows import Row
+from mull.benchmarks.hub import DatasetFiles
+from mull.benchmarks.rows import DataRow
 
 BOXED = "{question}\nPlease reason step by step, and put your final answer within \\boxed{}."
 CHOICE = (
@@ -36,7 +36,7 @@ class BadRow(ValueError):
     """A row lacks something; the message names the column, never the content."""
 
 
-ReadRow = Callable[[Row, int], Question]
+ReadRow = Callable[[DataRow, int], Question]
 """A row and its number, from 0, as a question."""
 
 
@@ -53,12 +53,12 @@ class Spec:
     system: str | None = None
     grader: str = "math"
     max_tokens: int = MATH_LIMIT
-    source: Source
+    source: DatasetFiles
     order: str = ""
     """How options are arranged, where there are any."""
 
 
-def column(row: Row, *names: str) -> str:
+def column(row: DataRow, *names: str) -> str:
     """The first of the columns `names` that `row` has, as text; whole floats without their fraction."""
     for name in names:
         value = row.get(name)
@@ -73,14 +73,14 @@ _QUESTION = ("question", "problem", "Question", "Problem", "prompt")
 _ANSWER = ("expected_answer", "answer", "Answer", "gold")
 
 
-def _name(row: Row, prefix: str, number: int, *names: str) -> str:
+def _name(row: DataRow, prefix: str, number: int, *names: str) -> str:
     for name in names:
         if isinstance(row.get(name), str) and row[name].strip():
             return row[name].strip()
     return f"{prefix}-{number:04d}"
 
 
-def own_row(row: Row, number: int) -> Question:
+def own_row(row: DataRow, number: int) -> Question:
     """A row of a user's file: question and answer, if there are any also id and stratum."""
     text, gold = column(row, *_QUESTION), column(row, *_ANSWER)
     return Question(id=_name(row, "q", number, "id"), text=text, gold=gold, stratum=str(row.get("stratum") or ""))
@@ -89,7 +89,7 @@ def own_row(row: Row, number: int) -> Question:
 def _contest(prefix: str) -> ReadRow:
     """Contests whose answers are integers; a degree sign behind one is dropped."""
 
-    def read(row: Row, number: int) -> Question:
+    def read(row: DataRow, number: int) -> Question:
         gold = re.sub(r"\^?\{?\\circ\}?$|°$", "", column(row, *_ANSWER).strip("$ "))
         value = integer(gold)
         if value is None:
@@ -99,7 +99,7 @@ def _contest(prefix: str) -> ReadRow:
     return read
 
 
-def _math500(row: Row, number: int) -> Question:
+def _math500(row: DataRow, number: int) -> Question:
     level = row.get("level")
     return Question(
         id=_name(row, "math500", number, "unique_id"),
@@ -109,12 +109,12 @@ def _math500(row: Row, number: int) -> Question:
     )
 
 
-def _gsm8k(row: Row, number: int) -> Question:
+def _gsm8k(row: DataRow, number: int) -> Question:
     gold = column(row, "answer").rpartition("####")[2].strip().replace(",", "")
     return Question(id=f"gsm8k-{number:04d}", text=column(row, "question"), gold=gold)
 
 
-def _ifeval(row: Row, number: int) -> Question:
+def _ifeval(row: DataRow, number: int) -> Question:
     try:
         kwargs = [{k: v for k, v in each.items() if v is not None} for each in row["kwargs"]]
         gold = {"key": int(row["key"]), "instruction_id_list": list(row["instruction_id_list"]), "kwargs": kwargs}
@@ -127,7 +127,7 @@ def _ifeval(row: Row, number: int) -> Question:
     return Question(id=f"ifeval-{gold['key']}", text=row["prompt"], gold=json.dumps(gold))
 
 
-def _gpqa(row: Row, number: int) -> Question:
+def _gpqa(row: DataRow, number: int) -> Question:
     options = [column(row, name) for name in ("Correct Answer", *(f"Incorrect Answer {i}" for i in (1, 2, 3)))]
     order = CYCLE[(number + 1) % 4]
     lines = [f"{letter}) {options['ABCD'.index(which)]}" for letter, which in zip("ABCD", order, strict=True)]
@@ -142,7 +142,7 @@ SPECS: dict[str, Spec] = {
         questions=30,
         read=_contest("aime24"),
         max_tokens=PAPER_LIMIT,
-        source=Source(
+        source=DatasetFiles(
             repo="HuggingFaceH4/aime_2024",
             revision="2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
             files=("data/train-00000-of-00001.parquet",),
@@ -153,7 +153,7 @@ SPECS: dict[str, Spec] = {
         questions=30,
         read=_contest("aime25"),
         max_tokens=PAPER_LIMIT,
-        source=Source(
+        source=DatasetFiles(
             repo="opencompass/AIME2025",
             revision="a6ad95f611d72cf628a80b58bd0432ef6638f958",
             files=("aime2025-I.jsonl", "aime2025-II.jsonl"),
@@ -163,7 +163,7 @@ SPECS: dict[str, Spec] = {
         title="AMC 2023",
         questions=40,
         read=_contest("amc23"),
-        source=Source(
+        source=DatasetFiles(
             repo="math-ai/amc23",
             revision="80815d37005feb82cd7f8fbc6901d5d3eff43057",
             files=("test-00000-of-00001.parquet",),
@@ -173,7 +173,7 @@ SPECS: dict[str, Spec] = {
         title="MATH-500",
         questions=500,
         read=_math500,
-        source=Source(
+        source=DatasetFiles(
             repo="HuggingFaceH4/MATH-500",
             revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
             files=("test.jsonl",),
@@ -183,7 +183,7 @@ SPECS: dict[str, Spec] = {
         title="GSM8K, test split",
         questions=1319,
         read=_gsm8k,
-        source=Source(
+        source=DatasetFiles(
             repo="openai/gsm8k",
             revision="740312add88f781978c0658806c59bc2815b9866",
             files=("main/test-00000-of-00001.parquet",),
@@ -196,7 +196,7 @@ SPECS: dict[str, Spec] = {
         prompt=PLAIN,
         grader="ifeval",
         max_tokens=PAPER_LIMIT,
-        source=Source(
+        source=DatasetFiles(
             repo="google/IFEval",
             revision="966cd89545d6b6acfd7638bc708b98261ca58e84",
             files=("ifeval_input_data.jsonl",),
@@ -210,7 +210,7 @@ SPECS: dict[str, Spec] = {
         grader="letter",
         max_tokens=PAPER_LIMIT,
         order="cyclic from BCDA: " + ", ".join(CYCLE),
-        source=Source(
+        source=DatasetFiles(
             repo="Idavidrein/gpqa",
             revision="633f5ee89ab8ad4522a9f850766b73f62147ffdd",
             files=("gpqa_diamond.csv",),

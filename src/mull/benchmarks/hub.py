@@ -13,7 +13,7 @@ from mull.errors import MullError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class DatasetFiles:
     """Files of one commit of a dataset repository."""
 
     repo: str
@@ -25,7 +25,7 @@ class Source:
 
 
 @contextmanager
-def fetched(source: Source, *, advice: str) -> Iterator[list[Path]]:
+def fetched(source: DatasetFiles, *, advice: str) -> Iterator[list[Path]]:
     """Local paths of the source's files, of private ones for the length of the context only.
 
     Raises:
@@ -35,7 +35,7 @@ def fetched(source: Source, *, advice: str) -> Iterator[list[Path]]:
         yield [_fetch(source, file, folder if source.private else None, advice) for file in source.files]
 
 
-def _fetch(source: Source, file: str, folder: str | None, advice: str) -> Path:
+def _fetch(source: DatasetFiles, file: str, folder: str | None, advice: str) -> Path:
     from huggingface_hub import hf_hub_download
 
     try:

@@ -14,13 +14,13 @@ from mull.errors import MullError
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
-Row = dict[str, Any]
+DataRow = dict[str, Any]
 
 
 class Data(NamedTuple):
     """The rows of one or more files, and the SHA-256 of their bytes."""
 
-    rows: list[Row]
+    rows: list[DataRow]
     digest: str
 
 
@@ -31,7 +31,7 @@ def read(paths: Sequence[Path]) -> Data:
         MullError: a file is missing, empty, of another kind, or a line of it cannot be read. Content is never quoted.
     """
     digest = hashlib.sha256()
-    rows: list[Row] = []
+    rows: list[DataRow] = []
     for path in paths:
         if path.suffix.lower() not in SUFFIXES:
             raise MullError(f"{path} is no data file", f"give one of {', '.join(SUFFIXES)}")
@@ -47,7 +47,7 @@ def read(paths: Sequence[Path]) -> Data:
     return Data(rows, digest.hexdigest())
 
 
-def _jsonl(path: Path, content: bytes) -> list[Row]:
+def _jsonl(path: Path, content: bytes) -> list[DataRow]:
     rows = []
     for number, line in enumerate(content.split(b"\n"), 1):
         if not line.strip():
@@ -62,7 +62,7 @@ def _jsonl(path: Path, content: bytes) -> list[Row]:
     return rows
 
 
-def _csv(path: Path, content: bytes) -> list[Row]:
+def _csv(path: Path, content: bytes) -> list[DataRow]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -78,7 +78,7 @@ def _csv(path: Path, content: bytes) -> list[Row]:
     return rows
 
 
-def _parquet(path: Path, content: bytes) -> list[Row]:
+def _parquet(path: Path, content: bytes) -> list[DataRow]:
     import polars
 
     try:

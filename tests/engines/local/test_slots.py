@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mull.engines.base import Request, Sampling
-from mull.engines.local.rows import Row
+from mull.engines.local.rows import LiveRow
 from mull.engines.local.slots import Slots
 
 
@@ -14,7 +14,7 @@ def slots():
     made = Slots(4)
     for slot, prompt in ((0, (7, 8, 9)), (1, (1, 2, 3, 4, 5)), (3, (6, 7))):
         request = Request(id=f"r{slot}", prompt_ids=prompt, seed=0, sampling=Sampling())
-        made.fill(slot, Row(request, 0.0), limit=10 * (slot + 1))
+        made.fill(slot, LiveRow(request, 0.0), limit=10 * (slot + 1))
     return made
 
 

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import pytest
 
 from mull.engines.base import Sampling
-from mull.engines.remote.chat import Key, Unanswered, _retry_after, joined, read_reply, request_body
+from mull.engines.remote.chat import ApiKey, Unanswered, _retry_after, joined, read_reply, request_body
 from mull.engines.remote.endpoints import Target
 from mull.errors import MullError
 from mull.thinking import split_thinking
@@ -88,9 +88,9 @@ def test_without_a_token_count_nothing_can_be_compared(tokens):
 
 
 def test_a_key_is_not_shown():
-    key = Key("K", "sk-secret")
+    key = ApiKey("K", "sk-secret")
     assert "secret" not in repr(key) and key.hide("bad key sk-secret!") == "bad key …!"
-    assert key.headers() == {"Authorization": "Bearer sk-secret"} and Key("K", None).headers() == {}
+    assert key.headers() == {"Authorization": "Bearer sk-secret"} and ApiKey("K", None).headers() == {}
 
 
 def test_retry_after_in_seconds_or_as_a_date():

@@ -45,9 +45,9 @@ def test_the_live_weights_are_those_of_the_merge(model: InterpolatedModel, name:
     sides = [Checkpoint(FOLDERS[role]) for role in ROLES]
     plan = plan_merge(Pair(*sides[: 3 if based else 2]), coefficients, method=method)
     merged = load_file(merge(plan, tmp_path / "out") / "model.safetensors")
-    assert {slot.name for slot in model.slots} == merged.keys()
-    for slot in model.slots:
-        assert torch.equal(slot.live, merged[slot.name].to(slot.live.dtype)), slot.name
+    assert {parameter.name for parameter in model.parameters} == merged.keys()
+    for parameter in model.parameters:
+        assert torch.equal(parameter.live, merged[parameter.name].to(parameter.live.dtype)), parameter.name
 
 
 def test_three_models(model: InterpolatedModel, tmp_path: Path) -> None:
@@ -55,16 +55,22 @@ def test_three_models(model: InterpolatedModel, tmp_path: Path) -> None:
     model.make(Recipe(Coefficients.scalar(1.0), method, models=ROLES))
     plan = plan_merge(Group([Checkpoint(FOLDERS[role]) for role in ROLES]), Coefficients.scalar(1.0), method=method)
     merged = load_file(merge(plan, tmp_path / "out") / "model.safetensors")
-    assert all(torch.equal(slot.live, merged[slot.name].to(slot.live.dtype)) for slot in model.slots)
+    assert all(
+        torch.equal(parameter.live, merged[parameter.name].to(parameter.live.dtype)) for parameter in model.parameters
+    )
 
 
 def test_another_model_in_the_place_of_instruct(model: InterpolatedModel) -> None:
     model.make(Recipe(Coefficients.scalar(0.0), models=("base", "thinking")))
     base = load_file(FOLDERS["base"] / "model.safetensors")
-    assert all(torch.equal(slot.live, base[slot.name].to(slot.live.dtype)) for slot in model.slots)
+    assert all(
+        torch.equal(parameter.live, base[parameter.name].to(parameter.live.dtype)) for parameter in model.parameters
+    )
     model.make(Recipe(Coefficients.scalar(1.0)))
     thinking = load_file(FOLDERS["thinking"] / "model.safetensors")
-    assert all(torch.equal(slot.live, thinking[slot.name].to(slot.live.dtype)) for slot in model.slots)
+    assert all(
+        torch.equal(parameter.live, thinking[parameter.name].to(parameter.live.dtype)) for parameter in model.parameters
+    )
 
 
 def test_a_role_that_is_not_held(model: InterpolatedModel) -> None:

@@ -56,7 +56,7 @@ def test_weights_are_the_exact_mixture_rounded_once(pairs, kind: str, dtype: tor
             differing += int((tensor != mixed.to(dtype)).sum())
             torch.testing.assert_close(tensor, mixed.to(dtype), rtol=2**-7, atol=1e-8)
         # float32 arithmetic lands on the other side of a rounding boundary now and then.
-        assert differing < 1e-3 * sum(slot.live.numel() for slot in model.slots)
+        assert differing < 1e-3 * sum(parameter.live.numel() for parameter in model.parameters)
 
 
 def test_ends_are_exact_and_nothing_drifts(pairs) -> None:
@@ -99,7 +99,7 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
         model = load(*pairs("qwen3"), dtype=dtype, device=device)
         calls.clear()
         model.set(Coefficients.scalar(0.5))
-        parameters = [slot.live.numel() for slot in model.slots]
+        parameters = [parameter.live.numel() for parameter in model.parameters]
         if device == "meta":
             assert calls == [(count, 1 << 24) for count in parameters]
         else:
@@ -119,7 +119,7 @@ def test_several_threads_switch_to_the_same_bytes(pairs, monkeypatch: pytest.Mon
         model.set(Coefficients.scalar(0.3))
     assert torch.get_num_threads() == threads
     assert (one._workers, several._workers) == (1, 3)
-    assert all(a.live.equal(b.live) for a, b in zip(one.slots, several.slots, strict=True))
+    assert all(a.live.equal(b.live) for a, b in zip(one.parameters, several.parameters, strict=True))
 
 
 def test_coefficients_reach_the_layers_they_name(pairs) -> None:
@@ -150,7 +150,7 @@ def test_a_tied_sides_head_is_its_embedding(tmp_path: Path, tied: tuple[bool, bo
     embedding = model.model.get_input_embeddings().weight
     torch.testing.assert_close(head, torch.lerp(heads[0], heads[1], 0.25))
     assert (head.data_ptr() == embedding.data_ptr()) == all(tied)
-    assert ("lm_head.weight" in [slot.name for slot in model.slots]) == (not all(tied))
+    assert ("lm_head.weight" in [parameter.name for parameter in model.parameters]) == (not all(tied))
 
 
 @pytest.mark.parametrize("donor", ["instruct", "thinking"])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
-from mull.merging.coefficients.explain import Row, explain, shadowed
+from mull.merging.coefficients.explain import Assignment, explain, shadowed
 from mull.merging.coefficients.rules import Gradient, Rule
 
 PARTS = {
@@ -106,11 +106,11 @@ def test_an_explanation_row_by_row() -> None:
     coefficients = Coefficients(0.0, (*rules, Rule(Gradient(0.2, 0.4), (3, 5), name="*.input_layernorm.*")))
     rows = explain(coefficients, NAMES)
     assert rows == [
-        Row(0.0, None, 17, "0-5", 2, ("attention", "norm", "embedding", "linear_attention")),
-        Row(0.7, 2, 19, "0-5", 1, ("ffn", "experts", "shared_experts", "router", "mtp")),
-        Row(0.2, 3, 1, "3", 0, ("norm",)),
-        Row(0.3, 3, 1, "4", 0, ("norm",)),
-        Row(0.4, 3, 1, "5", 0, ("norm",)),
+        Assignment(0.0, None, 17, "0-5", 2, ("attention", "norm", "embedding", "linear_attention")),
+        Assignment(0.7, 2, 19, "0-5", 1, ("ffn", "experts", "shared_experts", "router", "mtp")),
+        Assignment(0.2, 3, 1, "3", 0, ("norm",)),
+        Assignment(0.3, 3, 1, "4", 0, ("norm",)),
+        Assignment(0.4, 3, 1, "5", 0, ("norm",)),
     ]
     assert shadowed(coefficients, rows) == [0, 1]
 

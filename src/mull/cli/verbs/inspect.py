@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from mull.checkpoints.names import ModuleKind
     from mull.checkpoints.pair import Pair
-    from mull.geometry.similarity import Similarity
+    from mull.geometry.relative_difference import RelativeDifference
 
 _MARK = {"refuse": "[bold red]refused[/]", "warn": "[yellow]differs[/]", "same": "[green]agrees[/]"}
 
@@ -30,7 +30,7 @@ def inspect(
     base: Annotated[str | None, typer.Option(help="Pretrained checkpoint of the same model.", metavar="MODEL")] = None,
     donor: DonorOption = Donor.thinking,
     allow: AllowOption = None,
-    sigma: Annotated[bool, typer.Option(help="Read the weights and compute their similarity σ.")] = True,
+    sigma: Annotated[bool, typer.Option(help="Read the weights and compute their relative difference σ.")] = True,
     png: Annotated[Path | None, typer.Option(help="Write the σ heat map to this PNG file.", metavar="FILE")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> int:
@@ -66,7 +66,7 @@ def inspect(
             stderr.print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
         return 1
     refused = any(finding.severity == "refuse" for finding in findings)
-    measured = {} if refused or not sigma else _similarities(pair, stderr)
+    measured = {} if refused or not sigma else _relative_differences(pair, stderr)
     if png and measured:
         from mull.reports.figures.heatmap import write_heatmap
 
@@ -81,22 +81,25 @@ def inspect(
         print(json_module.dumps(report, indent=2))
         return int(refused)
     _print_findings(pair, findings, stdout)
-    for i, (title, similarity) in enumerate(measured.items()):
-        if similarity.overall != similarity.overall:
+    for i, (title, difference) in enumerate(measured.items()):
+        if difference.overall != difference.overall:
             stderr.print("[yellow]warning[/] the weights hold NaN or infinity")
-        stdout.print(f"\nσ({title}) = [bold]{similarity.overall:.4f}[/]  (0 = equal weights)", highlight=False)
+        stdout.print(
+            f"\nrelative difference σ({title}) = [bold]{difference.overall:.4f}[/]  (0 = equal weights)",
+            highlight=False,
+        )
         if i == 0:
-            _print_heatmap(similarity, stdout)
+            _print_heatmap(difference, stdout)
     if png and measured:
         stdout.print(f"heat map: {png}", highlight=False, markup=False)
     stdout.print("\n[bold red]These two cannot be mixed.[/]" if refused else "\n[bold green]These two can be mixed.[/]")
     return int(refused)
 
 
-def _similarities(pair: Pair, stderr: Console) -> dict[str, Similarity]:
+def _relative_differences(pair: Pair, stderr: Console) -> dict[str, RelativeDifference]:
     from mull.checkpoints.pair import Pair as PairClass
     from mull.cli.rendering.progress import byte_progress
-    from mull.geometry.similarity import similarity
+    from mull.geometry.relative_difference import relative_difference
 
     pairs = {"Instruct, Thinking": pair}
     if pair.base is not None:
@@ -106,7 +109,7 @@ def _similarities(pair: Pair, stderr: Console) -> dict[str, Similarity]:
     for title, each in pairs.items():
         total = sum(t.instruct.nbytes + t.thinking.nbytes for t in each.tensors)
         with byte_progress(f"σ({title})", total, stderr) as advance:
-            results[title] = similarity(each, progress=advance)
+            results[title] = relative_difference(each, progress=advance)
     return results
 
 
@@ -125,24 +128,24 @@ def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
     stdout.print(table, highlight=False)
 
 
-def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
+def _print_heatmap(difference: RelativeDifference, stdout: Console) -> None:
     """Layers down, module kinds across; the redder the cell, the further apart."""
     from rich.table import Table
     from rich.text import Text
 
     from mull.checkpoints.names import MODULE_KINDS
 
-    kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in similarity.cells)]
-    top = max((value for value in similarity.cells.values() if value == value), default=0) or 1
+    kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in difference.cells)]
+    top = max((value for value in difference.cells.values() if value == value), default=0) or 1
     table = Table(box=None, padding=(0, 0), show_header=True)
     table.add_column("layer ", justify="right")
     for kind in kinds:
         table.add_column(kind, justify="center", min_width=11)
-    layers = sorted({layer for layer, _ in similarity.cells}, key=lambda layer: (layer is None, layer or 0))
+    layers = sorted({layer for layer, _ in difference.cells}, key=lambda layer: (layer is None, layer or 0))
     for layer in layers:
         row: list[Text | str] = [f"{'–' if layer is None else layer} "]
         for kind in kinds:
-            value = similarity.cells.get((layer, kind))
+            value = difference.cells.get((layer, kind))
             if value is None:
                 row.append("")
                 continue
@@ -156,9 +159,9 @@ def _print_heatmap(similarity: Similarity, stdout: Console) -> None:
     stdout.print(table)
 
 
-def _cells(similarity: Similarity) -> dict[str, object]:
-    cells = [{"layer": layer, "module": kind, "sigma": value} for (layer, kind), value in similarity.cells.items()]
-    return {"overall": similarity.overall, "cells": cells}
+def _cells(difference: RelativeDifference) -> dict[str, object]:
+    cells = [{"layer": layer, "module": kind, "sigma": value} for (layer, kind), value in difference.cells.items()]
+    return {"overall": difference.overall, "cells": cells}
 
 
 def _refusal(error: Refused) -> dict[str, str]:

@@ -16,7 +16,7 @@ import torch
 
 from mull.engines.base import Request
 from mull.engines.local.cache import WIDTH_STEP, RowCache, Span, StepMask
-from mull.engines.local.rows import Finished, Lookahead, Row
+from mull.engines.local.rows import Finished, LiveRow, Lookahead
 from mull.engines.local.sampler import RowSampler
 from mull.engines.local.slots import Slots
 from mull.errors import MullError
@@ -111,7 +111,7 @@ class RowLoop:
         donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
         fresh = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(fresh, chosen, strict=True):
-            self._slots.fill(slot, Row(request, started), limit)
+            self._slots.fill(slot, LiveRow(request, started), limit)
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(fresh, donors)
 

@@ -25,7 +25,7 @@ class Finished:
 
 
 @dataclass
-class Row:
+class LiveRow:
     """A live row."""
 
     request: Request

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from mull.engines.local.rows import Row
+from mull.engines.local.rows import LiveRow
 
 
 class Slots:
     """`size` places for rows, their state in arrays `[size]` that a decode step takes as a whole; 0 where empty."""
 
     def __init__(self, size: int) -> None:
-        self.rows: list[Row | None] = [None] * size
+        self.rows: list[LiveRow | None] = [None] * size
         self.live = np.zeros(size, bool)
         self.next_tokens = np.zeros(size, np.int64)
         """The token that each row's next step takes in."""
@@ -47,7 +47,7 @@ class Slots:
         """Positions that the neediest live row takes if it gets as long as it may."""
         return int((self.positions - self.counts + self.limits).max()) + 1
 
-    def row(self, slot: int) -> Row:
+    def row(self, slot: int) -> LiveRow:
         """The row of `slot`, which must be live."""
         row = self.rows[slot]
         assert row is not None
@@ -66,7 +66,7 @@ class Slots:
         """The first `used` slots, longest row first, empty ones last: int64 `[used]`."""
         return np.argsort(np.where(self.live[:used], -self.positions[:used], 1), kind="stable")
 
-    def fill(self, slot: int, row: Row, limit: int) -> None:
+    def fill(self, slot: int, row: LiveRow, limit: int) -> None:
         """`row` begins in `slot`: its first step takes the last token of its prompt."""
         prompt = row.request.prompt_ids
         self.rows[slot] = row

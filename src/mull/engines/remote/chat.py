@@ -51,7 +51,7 @@ class Reply(NamedTuple):
     """Those of `tokens` that the server calls reasoning, where it does."""
 
 
-class Key(NamedTuple):
+class ApiKey(NamedTuple):
     """An API key and the environment variable it is from."""
 
     variable: str
@@ -61,7 +61,7 @@ class Key(NamedTuple):
         return {"Authorization": f"Bearer {self.value}"} if self.value else {}
 
     def __repr__(self) -> str:
-        return f"Key({self.variable!r})"  # never the value
+        return f"ApiKey({self.variable!r})"  # never the value
 
     def hide(self, text: str) -> str:
         """`text` without the key, which some servers repeat."""
@@ -139,7 +139,7 @@ class ChatClient:
     """Sends requests, again where that can help. Use as an async context manager, in one event loop."""
 
     def __init__(
-        self, key: Key, *, concurrency: int, retries: int, timeout: float, per_minute: float | None, backoff: float
+        self, key: ApiKey, *, concurrency: int, retries: int, timeout: float, per_minute: float | None, backoff: float
     ) -> None:
         """`timeout` and `backoff` (the wait before the first repetition) in seconds; see `RemoteEngine`."""
         self._key, self._retries, self._backoff = key, retries, backoff
@@ -185,7 +185,7 @@ class ChatClient:
             if not response.is_success:
                 refuse(response, target, self._key)
             return read_reply(response.json(), time.perf_counter() - start)
-        except Refused:
+        except RequestRefused:
             raise
         except Unanswered as error:
             raise Again(str(error)) from None
@@ -219,11 +219,11 @@ class Again(Exception):
         self.wait = wait
 
 
-class Refused(Unanswered):
+class RequestRefused(Unanswered):
     """This request will not be answered however often it is sent."""
 
 
-def refuse(response: httpx2.Response, target: Target, key: Key, models: Collection[str] = ()) -> None:
+def refuse(response: httpx2.Response, target: Target, key: ApiKey, models: Collection[str] = ()) -> None:
     """Raise what a reply with an error code means.
 
     `MullError` where no request can succeed: key, address or model are wrong. `Unanswered` for this request only.
@@ -243,7 +243,7 @@ def refuse(response: httpx2.Response, target: Target, key: Key, models: Collecti
         raise MullError(what, "give the base URL of the API, as in http://host:8000/v1")
     named = [name for name in OMITTABLE if re.search(rf"\b{name}\b", said)]
     hint = f" (--omit {' --omit '.join(named)} leaves it out)" if named else ""
-    raise Refused(f"{target.url} refuses a request (HTTP {code}{said}){hint}")
+    raise RequestRefused(f"{target.url} refuses a request (HTTP {code}{said}){hint}")
 
 
 def _said(response: httpx2.Response) -> str:

@@ -19,7 +19,16 @@ from typing import Any, Self
 import httpx2
 
 from mull.engines.base import Completion, Request
-from mull.engines.remote.chat import CONNECT_SECONDS, Again, ChatClient, Key, Refused, Unanswered, refuse, request_body
+from mull.engines.remote.chat import (
+    CONNECT_SECONDS,
+    Again,
+    ApiKey,
+    ChatClient,
+    RequestRefused,
+    Unanswered,
+    refuse,
+    request_body,
+)
 from mull.engines.remote.endpoints import Endpoints, Target
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -55,7 +64,7 @@ class RemoteEngine:
         """
         self._endpoints = endpoints
         self._concurrency = concurrency
-        self._key = Key(key_variable, _key(key_variable))
+        self._key = ApiKey(key_variable, _key(key_variable))
         self._options = {"retries": retries, "timeout": timeout, "per_minute": per_minute, "backoff": backoff}
         self._target: Target | None = None
 
@@ -88,7 +97,7 @@ class RemoteEngine:
                         self._check_server(http, url, targets, limit)
                 except Again:
                     continue  # busy, not wrong
-                except Refused as error:
+                except RequestRefused as error:
                     raise MullError(str(error), "mend that, then run the same command") from None
                 except httpx2.ConnectError as error:
                     raise MullError(f"no server answers at {url} ({error})", "start it, or correct the URL") from None
@@ -154,7 +163,7 @@ class _Background:
     """An event loop in a thread that sends requests of one target and hands over what becomes of them."""
 
     def __init__(
-        self, target: Target, omit: tuple[str, ...], concurrency: int, key: Key, options: dict[str, Any]
+        self, target: Target, omit: tuple[str, ...], concurrency: int, key: ApiKey, options: dict[str, Any]
     ) -> None:
         self.results: SimpleQueue[Completion | BaseException] = SimpleQueue()
         self._target, self._omit = target, omit

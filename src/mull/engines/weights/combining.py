@@ -14,7 +14,7 @@ from mull.merging.arithmetic.source import InMemory, Source
 from mull.merging.coefficients.recipe import Recipe
 
 
-class Slot(NamedTuple):
+class LiveParameter(NamedTuple):
     """One live parameter (its rows that all checkpoints have) with what it is made of."""
 
     name: str
@@ -33,20 +33,22 @@ class Slot(NamedTuple):
         return self.ends["thinking"]
 
 
-def combine(slots: list[Slot], recipe: Recipe, workers: int) -> None:
+def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> None:
     """Write what `recipe` makes of the checkpoints into the live parameters, on so many threads.
 
     Raises `MullError` where a role is not held, or a coefficient names no parameter.
     """
     for role in (*recipe.models, *([recipe.base] if recipe.base else [])):
-        if role not in slots[0].ends:
-            raise MullError(f"no checkpoint is called {role!r}", nearest(role, slots[0].ends))
-    coefficients = recipe.coefficients.resolve([slot.name for slot in slots])
+        if role not in parameters[0].ends:
+            raise MullError(f"no checkpoint is called {role!r}", nearest(role, parameters[0].ends))
+    coefficients = recipe.coefficients.resolve([parameter.name for parameter in parameters])
     sources = [
         InMemory(
-            slot.name, [slot.ends[role] for role in recipe.models], slot.ends[recipe.base] if recipe.base else None
+            parameter.name,
+            [parameter.ends[role] for role in recipe.models],
+            parameter.ends[recipe.base] if recipe.base else None,
         )
-        for slot in slots
+        for parameter in parameters
     ]
     threads = torch.get_num_threads()
     try:
@@ -58,24 +60,24 @@ def combine(slots: list[Slot], recipe: Recipe, workers: int) -> None:
             mixed = [s for s in sources if recipe.method.copies(coefficients[s.name]) is None]
             survey = recipe.method.survey(list(mixed), each) if mixed else None
 
-            def make(slot: Slot, source: InMemory) -> None:
-                _make(slot, source, recipe, coefficients[slot.name], survey)
+            def make(parameter: LiveParameter, source: InMemory) -> None:
+                _make(parameter, source, recipe, coefficients[parameter.name], survey)
 
-            list(pool.map(make, slots, sources))
+            list(pool.map(make, parameters, sources))
     finally:
         torch.set_num_threads(threads)
 
 
 @torch.no_grad()
-def _make(slot: Slot, source: InMemory, recipe: Recipe, coefficient: float, survey: Any) -> None:
+def _make(parameter: LiveParameter, source: InMemory, recipe: Recipe, coefficient: float, survey: Any) -> None:
     copied = recipe.method.copies(coefficient)
     if copied is not None:
-        slot.live.copy_(source.models[copied].to(slot.rounded))
+        parameter.live.copy_(source.models[copied].to(parameter.rounded))
         return
     operation = recipe.method.operation(source, coefficient, recipe.method.measure(source, survey))
-    direct = slot.live.dtype == slot.rounded
-    out = slot.live if direct else torch.empty(source.shape, dtype=slot.rounded, device=slot.live.device)
+    direct = parameter.live.dtype == parameter.rounded
+    out = parameter.live if direct else torch.empty(source.shape, dtype=parameter.rounded, device=parameter.live.device)
     base = None if source.base is None else source.base.view(-1)
     operation.into([model.view(-1) for model in source.models], base, out.view(-1), 0)
     if not direct:
-        slot.live.copy_(out)
+        parameter.live.copy_(out)

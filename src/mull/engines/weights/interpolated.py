@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
-from mull.engines.weights.combining import Slot, combine
+from mull.engines.weights.combining import LiveParameter, combine
 from mull.errors import MullError
 from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
@@ -82,11 +82,11 @@ class InterpolatedModel:
             head = _head(self.model)
             name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
             head.data.copy_(ends[donor][name])
-        self.slots = _slots(self.model, ends, donor, folders)
+        self.parameters = _live_parameters(self.model, ends, donor, folders)
         """The live parameters, each once, with their ends."""
         on_cpu = device.type == "cpu"
         self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
-        elements = sum(slot.live.numel() for slot in self.slots)
+        elements = sum(parameter.live.numel() for parameter in self.parameters)
         self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and elements > WORTH_WORKERS else 1
 
     def set(self, coefficients: Coefficients) -> None:
@@ -95,10 +95,14 @@ class InterpolatedModel:
         Each element is rounded to the checkpoint's dtype as `mull merge` rounds it, and then cast: the live weights are
         those of the merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
         """
-        lams = coefficients.resolve([slot.name for slot in self.slots])
-        pieces = ((slot, first) for slot in self.slots for first in range(0, slot.live.numel(), self._piece))
+        lams = coefficients.resolve([parameter.name for parameter in self.parameters])
+        pieces = (
+            (parameter, first)
+            for parameter in self.parameters
+            for first in range(0, parameter.live.numel(), self._piece)
+        )
         threads = torch.get_num_threads()
-        if self.slots[0].live.device.type != "cpu":
+        if self.parameters[0].live.device.type != "cpu":
             self._mix(pieces, lams)
             return
         try:  # pieces are the parallelism: torch's own threads would split blocks at places that can show in the bits
@@ -122,17 +126,17 @@ class InterpolatedModel:
         if recipe.is_interpolation:
             self.set(recipe.coefficients)
         else:
-            combine(self.slots, recipe, self._workers)
+            combine(self.parameters, recipe, self._workers)
 
     @torch.no_grad()
-    def _mix(self, pieces: Iterator[tuple[Slot, int]], lams: Mapping[str, float]) -> None:
-        for slot, first in pieces:
+    def _mix(self, pieces: Iterator[tuple[LiveParameter, int]], lams: Mapping[str, float]) -> None:
+        for parameter, first in pieces:
             piece = slice(first, first + self._piece)
-            i, t, live = (tensor.view(-1)[piece] for tensor in (slot.instruct, slot.thinking, slot.live))
-            interpolate(i, t, lams[slot.name], live, rounded=slot.rounded, block=self._block)
+            i, t, live = (tensor.view(-1)[piece] for tensor in (parameter.instruct, parameter.thinking, parameter.live))
+            interpolate(i, t, lams[parameter.name], live, rounded=parameter.rounded, block=self._block)
 
 
-def _shared(pieces: Iterator[tuple[Slot, int]], taking: threading.Lock) -> Iterator[tuple[Slot, int]]:
+def _shared(pieces: Iterator[tuple[LiveParameter, int]], taking: threading.Lock) -> Iterator[tuple[LiveParameter, int]]:
     """The pieces that nobody else has taken."""
     while True:
         with taking:
@@ -191,12 +195,12 @@ def _head(model: PreTrainedModel) -> Tensor:
     return next(iter(head.parameters()))
 
 
-def _slots(
+def _live_parameters(
     model: PreTrainedModel,
     ends: Mapping[str, Mapping[str, Tensor]],
     donor: Literal["instruct", "thinking"],
     folders: dict[str, Path],
-) -> list[Slot]:
+) -> list[LiveParameter]:
     """Pairs the parameters by name; a live parameter that is tied to another appears once."""
     live = dict(model.named_parameters())
     names = dict(model.named_parameters(remove_duplicate=False)).keys()
@@ -208,7 +212,7 @@ def _slots(
                 "All must be checkpoints of one architecture",
             )
     vocabulary = {id(_head(model)), *map(id, model.get_input_embeddings().parameters())}
-    slots = []
+    parameters = []
     for name, parameter in live.items():
         own = {role: parameters[name].detach() for role, parameters in ends.items()}
         shapes = {tensor.shape for tensor in own.values()}
@@ -221,8 +225,10 @@ def _slots(
         rounded = ends[donor][name].dtype
         data = parameter.detach()
         shape = own[donor].shape
-        slots.append(Slot(name, data if data.shape == shape else data[: shape[0]], _contiguous(own), rounded))
-    return slots
+        parameters.append(
+            LiveParameter(name, data if data.shape == shape else data[: shape[0]], _contiguous(own), rounded)
+        )
+    return parameters
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

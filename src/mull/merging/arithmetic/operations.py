@@ -1,8 +1,8 @@
 """Operations: what a merge computes for each element of a tensor.
 
 A method (methods/) makes an operation for each tensor, from its parameters and from what it measured on the tensor. The
-operation can then be applied to any range of the tensor, in any order. It computes in float64 (bfloat16 interpolation in
-float32) and rounds to the output's dtype at the end only. The way from float64 to bfloat16 or float16 leads through
+operation can then be applied to any range of the tensor, in any order. It computes in float64 (bfloat16 interpolation
+in float32) and rounds to the output's dtype at the end only. The way from float64 to bfloat16 or float16 leads through
 float32, here and in the kernels: results are within 0.5001 units in the last place. Knows nothing of files or names.
 torch is imported inside functions, because planning a merge does not need it.
 """
@@ -23,16 +23,16 @@ class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
     anywhere: ClassVar[bool]
-    """Whether every device gives the same bits; sums over many elements do not."""
+    """Whether every device gives the same bits. Operations that sum over many elements do not."""
 
     @property
     def align(self) -> int:
-        """A range must begin at a multiple of this, and be that long unless it ends the tensor."""
+        """A range must begin at a multiple of this, and its length must be one too unless it ends the tensor."""
         ...
 
     @property
     def placed(self) -> bool:
-        """Whether an element's result depends on where in the tensor it lies (on `first`)."""
+        """Whether an element's result depends on its position in the tensor (on `first`)."""
         ...
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
@@ -76,7 +76,7 @@ class Combination:
     highs: tuple[float, ...] = ()
     scale: float = 1.0
     keep: int = 0
-    """Of 2^32; 0 keeps all."""
+    """An element is kept if its random 32-bit number is below this; 0 keeps all elements."""
     key: int = 0
     """64 bits that choose the random numbers."""
     elect: bool = False
@@ -149,7 +149,7 @@ class Combination:
 
 
 def block_of(out: Tensor) -> int:
-    """Elements to take at a time: what the CPU's cache holds, but all at once on a device."""
+    """How many elements to compute at a time: what fits in the CPU's cache, or all of them on another device."""
     return 1 << 16 if out.device.type == "cpu" else max(out.numel(), 1)
 
 

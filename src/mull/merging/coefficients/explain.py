@@ -11,7 +11,7 @@ from mull.merging.coefficients.rules import SELECTORS, as_ranges, format_ranges
 
 
 @dataclass(frozen=True)
-class Row:
+class Assignment:
     """The parameters that get one λ from one rule."""
 
     lam: float
@@ -26,7 +26,7 @@ class Row:
     """Kinds of module and their parts, in the order of `SELECTORS`."""
 
 
-def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Row]:
+def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Assignment]:
     """One row for each rule and λ, the default first, rules in order, their λ by first layer.
 
     Raises:
@@ -39,7 +39,7 @@ def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Row]:
     for decision, members in groups.items():
         layers = [layer for layer in map(layer_of, members) if layer is not None]
         kinds = {kind for name in members for kind in module_kinds(name)}
-        row = Row(
+        row = Assignment(
             decision.lam,
             decision.rule,
             len(members),
@@ -51,7 +51,7 @@ def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Row]:
     return [row for *_, row in sorted(rows, key=lambda item: item[:2])]
 
 
-def shadowed(coefficients: Coefficients, rows: Iterable[Row]) -> list[int]:
+def shadowed(coefficients: Coefficients, rows: Iterable[Assignment]) -> list[int]:
     """Indices of the rules that decide nothing, because later rules match all their parameters."""
     deciding = {row.rule for row in rows}
     return [i for i in range(len(coefficients.rules)) if i not in deciding]

@@ -12,7 +12,7 @@ from mull.errors import MullError
 from mull.reports.figures.theme import THEMES, Variant
 
 if TYPE_CHECKING:
-    from mull.geometry.similarity import Similarity
+    from mull.geometry.relative_difference import RelativeDifference
 
 OUTSIDE = "–"
 """The column of what belongs to no layer."""
@@ -21,15 +21,15 @@ _SHOWN_FROM = 44
 """Cells at least this wide, in pixels, carry their value."""
 
 
-def heatmap(similarity: Similarity, variant: Variant = "light") -> alt.LayerChart:
+def heatmap(difference: RelativeDifference, variant: Variant = "light") -> alt.LayerChart:
     """One cell per (layer, module kind), σ by colour from 0; cells wide enough also say it."""
     theme = THEMES[variant]
-    layers = sorted({layer for layer, _ in similarity.cells if layer is not None})
+    layers = sorted({layer for layer, _ in difference.cells if layer is not None})
     columns = [str(layer) for layer in layers]
-    if any(layer is None for layer, _ in similarity.cells):
+    if any(layer is None for layer, _ in difference.cells):
         columns.append(OUTSIDE)
-    kinds = [kind for kind in MODULE_KINDS if any(found == kind for _, found in similarity.cells)]
-    top = max(similarity.cells.values(), default=0.0) or 1.0
+    kinds = [kind for kind in MODULE_KINDS if any(found == kind for _, found in difference.cells)]
+    top = max(difference.cells.values(), default=0.0) or 1.0
     rows = [
         {
             "layer": OUTSIDE if layer is None else str(layer),
@@ -39,7 +39,7 @@ def heatmap(similarity: Similarity, variant: Variant = "light") -> alt.LayerChar
             # Black or white, whichever the cell's colour is further from.
             "ink": theme.background if value / top > 0.55 else theme.ink,
         }
-        for (layer, kind), value in similarity.cells.items()
+        for (layer, kind), value in difference.cells.items()
     ]
     cell = max(_NARROWEST, min(_WIDEST, _WIDTH / max(1, len(columns))))
     every = 1 if cell >= 22 else 2
@@ -64,15 +64,15 @@ def heatmap(similarity: Similarity, variant: Variant = "light") -> alt.LayerChar
         text = base.mark_text(fontSize=11).encode(text="label:N", color=alt.Color("ink:N", scale=None, legend=None))
         charts.append(text)
     title = alt.TitleParams(
-        f"σ(Instruct, Thinking) = {similarity.overall:.4f} over all parameters",
-        subtitle="Σ|A−B| / (Σ|A| + Σ|B|) by layer and kind of module; 0 = equal weights",
+        f"σ(Instruct, Thinking) = {difference.overall:.4f} over all parameters",
+        subtitle="Relative difference Σ|A−B| / (Σ|A| + Σ|B|) by layer and kind of module; 0 = equal weights",
         offset=12,
     )
     size = {"width": cell * max(1, len(columns)), "height": 36 * max(1, len(kinds))}
     return alt.LayerChart(layer=charts, title=title, **size).resolve_scale(color="independent")
 
 
-def write_heatmap(similarity: Similarity, path: Path, variant: Variant = "light") -> None:
+def write_heatmap(difference: RelativeDifference, path: Path, variant: Variant = "light") -> None:
     """Write the heat map to `path`: SVG if its name ends in .svg, else PNG at twice the size.
 
     Raises:
@@ -81,7 +81,7 @@ def write_heatmap(similarity: Similarity, path: Path, variant: Variant = "light"
     from mull.reports.figures.render import png, svg
     from mull.reports.files import write_atomically
 
-    figure = heatmap(similarity, variant)
+    figure = heatmap(difference, variant)
     if path.suffix.lower() == ".svg":
         write_atomically(path, svg(figure, variant, opaque=True).encode())
     elif path.suffix.lower() == ".png":

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from mull.analysis.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences
+from mull.analysis.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences_by_question
 from mull.analysis.metrics import KINDS, SettingMetrics
 from mull.analysis.paired import PairedDifference, holm
 from mull.analysis.records import Sample
@@ -161,7 +161,7 @@ def significance(found: Sequence[Section]) -> Table:
 
 
 def _bootstrap(section: Section, setting: str, metric: Metric) -> PairedDifference:
-    return bootstrapped(differences(section.scored, setting, section.reference, metric))
+    return bootstrapped(differences_by_question(section.scored, setting, section.reference, metric))
 
 
 def _difference(found: PairedDifference, scale: float) -> Cell:

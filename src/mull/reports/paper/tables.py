@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from mull.analysis.by_question import Mark, Metric, differences, leaders
+from mull.analysis.by_question import Mark, Metric, differences_by_question, leaders
 from mull.analysis.metrics import Estimate, SettingMetrics
 from mull.analysis.paired import paired_mean
 from mull.analysis.tables import PublishedRow
@@ -163,7 +163,7 @@ def spread_words(run: Run, *, overlay: bool) -> str:
     """The largest Mean@k less the smallest, beside the published one; empty where no difference can be paired, and of
     an incomplete run, whose extremes are those that met the easier questions so far."""
     ranked = sorted(run.metrics.values(), key=lambda m: m.mean_at_k.value)
-    values = differences(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k")
+    values = differences_by_question(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k")
     if not run.complete or len(ranked) < 2 or values.size < 2:
         return ""
     found = paired_mean(values)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from mull.checkpoints.pair import Pair
 from mull.errors import MullError
-from mull.geometry import similarity as module
-from mull.geometry.similarity import similarity
+from mull.geometry import relative_difference as module
+from mull.geometry.relative_difference import relative_difference
 
 
 def naive(pairs: list[tuple[Tensor, Tensor]]) -> float:
@@ -25,7 +25,7 @@ def test_against_float64(two_sides: Callable, tensors_of: Callable, kinds: tuple
     b |= {"model.steps": torch.arange(3) + 5, "model.empty": torch.zeros(0), "model.scalar": torch.tensor(-1.0)}
     pair = Pair.open(*map(str, two_sides({"tensors": a}, {"tensors": b, "shards": 2})))
     told = []
-    result = similarity(pair, threads=threads, progress=told.append)
+    result = relative_difference(pair, threads=threads, progress=told.append)
     floating = [name for name in a if name != "model.steps"]
     assert result.overall == pytest.approx(naive([(a[n], b[n]) for n in floating]), rel=1e-12)
     cell = [n for n in floating if n.startswith("model.layers.1.self_attn")]
@@ -38,14 +38,19 @@ def test_rows_of_one_side_only_do_not_count(two_sides: Callable, tensors_of: Cal
     a, b = tensors_of(0), tensors_of(1, rows=32)
     pair = Pair.open(*map(str, two_sides({"tensors": a}, {"tensors": b})))
     b["model.embed_tokens.weight"] = b["model.embed_tokens.weight"][:24]
-    assert similarity(pair).overall == pytest.approx(naive([(a[n], b[n]) for n in a]), rel=1e-12)
+    assert relative_difference(pair).overall == pytest.approx(naive([(a[n], b[n]) for n in a]), rel=1e-12)
 
 
 def test_equal_sides_and_the_threads_of_others(two_sides: Callable, tensors_of: Callable) -> None:
     side, _ = map(str, two_sides({"tensors": {"model.zero": torch.zeros(4)}}))
+<<<<<<<< HEAD:tests/geometry/test_similarity.py
     before = 3
     torch.set_num_threads(before)
     assert similarity(Pair.open(side, side)).overall == 0
+========
+    before = torch.get_num_threads()
+    assert relative_difference(Pair.open(side, side)).overall == 0
+>>>>>>>> 05c9c95 (A name means one thing: RequestRefused, ApiKey, LiveRow, DataRow, Assignment, LiveParameter, DatasetFiles, relative difference):tests/checkpoints/test_relative_difference.py
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()
@@ -57,4 +62,4 @@ def test_a_side_that_is_cut_meanwhile(two_sides: Callable, cut_when_seen: Callab
     pair = Pair.open(*map(str, two_sides()))
     cut_when_seen(pair.thinking.files[0])
     with pytest.raises(MullError, match="became shorter while it was read"):
-        similarity(pair)
+        relative_difference(pair)

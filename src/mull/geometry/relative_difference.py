@@ -1,4 +1,4 @@
-"""σ(A, B): how much two checkpoints differ, overall and by layer and module kind, in one streaming pass."""
+"""The relative difference σ(A, B) of two checkpoints, overall and by layer and module kind, in one streaming pass."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _PIECE = 1 << 19  # elements: a few MB per buffer
 
 
 @dataclass(frozen=True)
-class Similarity:
-    """σ = Σ|A−B| / (Σ|A| + Σ|B|), from 0 (equal) to 1; Shadow-FT (arXiv 2505.12716)."""
+class RelativeDifference:
+    """The relative difference σ = Σ|A−B| / (Σ|A| + Σ|B|), from 0 (equal) to 1; Shadow-FT (arXiv 2505.12716)."""
 
     overall: float
     cells: dict[tuple[int | None, ModuleKind], float]
     """σ of each (layer, module kind); layer None = outside the blocks."""
 
 
-def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object] | None = None) -> Similarity:
-    """σ between the two sides of a checked pair, over the elements that both have.
+def relative_difference(
+    pair: Pair, *, threads: int = 2, progress: Callable[[int], object] | None = None
+) -> RelativeDifference:
+    """The relative difference of the two sides of a checked pair, over the elements that both have.
 
     `progress` is told the bytes read, as increments, by one thread at a time.
     """
@@ -76,7 +78,7 @@ def similarity(pair: Pair, *, threads: int = 2, progress: Callable[[int], object
             torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
     total = [sum(cell[i] for cell in sums.values()) for i in range(2)]
     ordered = sorted(sums.items(), key=lambda item: (item[0][0] is None, item[0][0] or 0, item[0][1]))
-    return Similarity(_ratio(*total), {key: _ratio(*cell) for key, cell in ordered})
+    return RelativeDifference(_ratio(*total), {key: _ratio(*cell) for key, cell in ordered})
 
 
 def _ratio(difference: float, magnitude: float) -> float:

@@ -1,6 +1,6 @@
-"""Angles between tensors and what follows from them: factors of a weighted sum.
+"""Angles between tensors, and the factors of weighted sums that are computed from them.
 
-Everything that needs only angles works on the matrix of inner products, so that a tensor is read once.
+Everything that depends on angles alone works on the matrix of inner products, so that each tensor is read only once.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CANCELLED = 1e-12
-"""Squared length of a sum of unit vectors below which its direction is rounding error."""
+"""If a sum of unit vectors has a squared length below this, its direction is only rounding error."""
 SUMS = 32
-"""Partial sums of a sum, as many as in kernels/sums.h."""
+"""Number of partial sums; the same as PARTIAL_SUMS in kernels/sums.h."""
 _PARALLEL = 1 - 1e-14
-"""Cosine from which on two directions, or opposite directions, are one but for rounding error."""
+"""Two directions whose cosine is at least this, or at most its negative, are parallel up to rounding error."""
 
 
 def products(source: Source) -> NDArray[np.float64]:
-    """Inner products of the models' tensors, less the base where there is one: float64 `[models, models]`."""
+    """Inner products of the models' tensors, after the base (if any) is subtracted: float64 `[models, models]`."""
     many = source.number
     parts = [products_of_rows(models, base, models[0].numel())[0] for models, base in source.blocks()]
     inner = np.zeros((many, many))
@@ -40,9 +40,10 @@ def products(source: Source) -> NDArray[np.float64]:
 
 
 def products_of_rows(models: list[Tensor], base: Tensor | None, length: int) -> NDArray[np.float64]:
-    """The same for each row of `length` elements: float64 `[rows, pairs]`, the pairs (0, 0), (0, 1), … (1, 1), ….
+    """The same for each row of `length` elements: float64 `[rows, pairs]` with pairs (0, 0), (0, 1), … (1, 1), ….
 
-    The order of the sums is fixed: element i of a row goes to partial sum i mod 32, and those are added half to half.
+    The order of the sums is fixed: element i of a row is added to partial sum i mod 32, and then the second
+    half of the partial sums is added to the first half until one is left.
     """
     rows, many = models[0].numel() // length, len(models)
     inner = np.empty((rows, many * (many + 1) // 2))
@@ -50,7 +51,7 @@ def products_of_rows(models: list[Tensor], base: Tensor | None, length: int) -> 
     if inputs:
         compiled.kernels.products(*inputs, length, inner)
         return inner
-    with np.errstate(invalid="ignore", over="ignore"):  # NaN and infinity are the caller's to find
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller looks for NaN and infinity
         _add_up(models, base, length, inner)
     return inner
 
@@ -71,7 +72,7 @@ def _add_up(models: list[Tensor], base: Tensor | None, length: int, inner: NDArr
 
 
 def ordered_sums(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The sum of each row, of a multiple of 32 terms; kernels/sums.h has the same order."""
+    """The sum of each row, whose length is a multiple of 32, in the same order as kernels/sums.h."""
     sums = np.add.reduce(terms.reshape(len(terms), -1, SUMS), axis=1)
     while sums.shape[1] > 1:
         half = sums.shape[1] // 2
@@ -84,7 +85,7 @@ def _pairs(many: int) -> list[tuple[int, int]]:
 
 
 def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[float, float] | None:
-    """Factors of the two vectors for the point at λ on the arc between them; None where the chord is to be taken."""
+    """Factors of the two vectors for the point at λ on the arc between them; None for linear interpolation."""
     norms = np.sqrt(np.diag(inner))
     if not norms.all():
         return None
@@ -96,7 +97,7 @@ def arc(inner: NDArray[np.float64], lam: float, linear_above: float) -> tuple[fl
 
 
 def arc_of_rows(inner: NDArray[np.float64], lam: float, linear_above: float) -> NDArray[np.float64]:
-    """`arc` for each pair of rows with these products `[rows, 3]`: factors `[rows, 2]`, the chord's where need be."""
+    """`arc` for each pair of rows with these products `[rows, 3]`: factors `[rows, 2]`; linear ones where needed."""
     norms = np.sqrt(inner[:, 0]) * np.sqrt(inner[:, 2])
     with np.errstate(invalid="ignore"):
         cosine = np.clip(inner[:, 1] / np.where(norms > 0, norms, 1.0), -1, 1)
@@ -111,7 +112,8 @@ def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, 
 
     The mean lies in the span of the vectors, so that the iteration (gradient descent with step 1 by the exponential
     map; Karcher 1977, doi 10.1002/cpa.3160300502) runs on their factors, with lengths by the inner products. A vector
-    that is 0 has a length but no direction. Directions that cancel out have no mean: the vectors' own is taken then.
+    that is 0 has a length but no direction. Directions that cancel out have no mean direction:
+    then the weighted mean of the vectors is used.
     """
     lengths = np.sqrt(np.diag(inner))
     used = (lengths > 0) & (weights > 0)
@@ -130,7 +132,7 @@ def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, 
         angles = np.arccos(towards)
         near, far = angles < 1e-9, angles > math.pi - 1e-6
         sines = np.where(near | far, 1.0, np.sin(angles))
-        # A vector opposite to the mean draws it in no direction.
+        # A vector opposite to the mean has no definite direction to pull it in.
         step = weights * np.where(near, 1.0, np.where(far, 0.0, angles / sines))
         tangent = step - (step @ towards) * mean
         length = math.sqrt(max(tangent @ cosines @ tangent, 0))
@@ -141,7 +143,7 @@ def spherical_mean(inner: NDArray[np.float64], weights: NDArray[np.float64], *, 
 
 
 def mean_cosine(inner: NDArray[np.float64]) -> float:
-    """Mean cosine of the angles between all pairs of vectors; 0 with a vector that is 0."""
+    """Mean cosine of the angles between all pairs of vectors; the cosine with a zero vector counts as 0."""
     lengths = np.sqrt(np.diag(inner))
     unit = np.where(lengths > 0, lengths, 1)
     cosines = inner / np.outer(unit, unit)

@@ -1,7 +1,7 @@
-"""The compiled part of mull (kernels/), where there is one.
+"""Access to the compiled kernels (kernels/), if they are installed.
 
-`kernels` is None without a compiler at installation, or on a processor without fused multiply-add. Everything it does
-has an equal in torch, to the same bytes but for the bits of NaN.
+`kernels` is None if there was no compiler at installation, or if the processor has no fused multiply-add. For each
+kernel there is torch code that gives the same bytes, except for the bits of NaN.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 MODELS = 16
-"""What the kernels have room for."""
+"""The largest number of models that the kernels accept."""
 
 kernels: Any = None
 with suppress(ImportError):
@@ -28,7 +28,7 @@ def applies(*tensors: Tensor) -> bool:
 
 
 def memory(tensor: Tensor) -> Any:
-    """The tensor's memory as a buffer; numpy knows no bfloat16."""
+    """The tensor's memory as an integer array, because numpy has no bfloat16."""
     return tensor.view(torch.int16 if tensor.itemsize == 2 else torch.int32).numpy()
 
 

@@ -16,7 +16,7 @@ from mull.merging.arithmetic import compiled
 BLOCK = 32_768
 """Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
 _VECTOR = 64
-"""A multiple of what any of torch's CPU kernels handles in one step."""
+"""A multiple of the vector length of every CPU kernel of torch."""
 _FLOAT32_WEIGHT = 2.0**-12
 
 

@@ -22,33 +22,33 @@ from mull.merging.arithmetic import compiled
 from mull.merging.arithmetic.source import Each, Source, at_hand, in_turn
 
 ROOM = 1 << 22
-"""Sizes that are collected at most, 16 MB."""
+"""The largest number of sizes that are collected for one bracket (16 MB)."""
 FEW = 1 << 16
-"""Sizes that are all collected, without a sample."""
+"""Up to this many sizes, all are collected and no sample is needed."""
 _SAMPLE = 1 << 18
-"""Elements of a sample at most."""
+"""The largest number of elements in a sample."""
 _SPARSE = 1 << 9
-"""Of so many elements one is sampled, where the sample is not that large."""
+"""One of this many elements is sampled, unless the sample would exceed its limit."""
 _WIDTHS = (3, 10, 50)
-"""Half the widths of the brackets in standard errors of the sample's quantile."""
+"""Half widths of the brackets to try, in standard errors of the sample's quantile."""
 
 Found = tuple[NDArray[np.float32], int, int]
-"""Of all sizes: (those in a bracket, as far as there is room; how many lie there; how many lie above)."""
+"""(Sizes in the bracket, as many as there is room for; how many lie in it; how many lie above it)."""
 Sample = tuple[NDArray[np.float32], NDArray[np.intp] | None]
-"""(Sizes, where among them each run of neighbours begins: None where none are neighbours)."""
+"""(Sizes; the position where each run of neighbours begins, or None if there are no runs)."""
 Search = Generator[tuple[float, float], Found, float]
 """Asks for brackets, one after the other; returns the size that was wanted."""
 
 
 class Size(Protocol):
-    """What elements are selected by: a number for each, 0 or more, compared in float32."""
+    """The quantity by which elements are selected: a number ≥ 0 for each, compared in float32."""
 
     kernel: str
     """The compiled function for sizes of this kind."""
 
     @property
     def model(self) -> int:
-        """The model whose sizes they are; 0 where they are all models'."""
+        """Index of the model whose sizes these are; 0 if they are computed from all models."""
         ...
 
     def of(self, models: Sequence[Tensor], base: Tensor | None) -> Tensor:
@@ -69,18 +69,18 @@ class Change:
 
 
 def largest_kept(count: int, density: float) -> int:
-    """How many of `count` elements a share `density` of them is: rounded down, but at least one."""
+    """The share `density` of `count` elements, rounded down, but at least one."""
     return max(1, math.floor(density * count + 1e-9))
 
 
 def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each: Each = in_turn) -> list[float]:
     """For each (size, k) the k-th largest size over all elements of all sources (k counts from 1).
 
-    All are searched for together, so that the sources are read about once; their sizes are of one kind.
+    All are searched for together, so that each source is read about once. All sizes must be of one kind.
     """
     count = sum(source.count for source in sources)
     if len(sources) == 1 and count > FEW:
-        sources = [at_hand(sources[0])]  # for the sample and for all
+        sources = [at_hand(sources[0])]  # it is read for the sample and again for the search
     sizes = [size for size, _ in wanted]
     samples = _samples(sources, sizes, count, each) if count > FEW else None
     name = sources[0].name if len(sources) == 1 else "a tensor"
@@ -105,7 +105,8 @@ def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]
     total = sum(source.count for source in sources)
 
     def collect(source: Source) -> list[Found]:
-        # Each has room for four times its share, so that what is kept where there is too much comes from all of them.
+        # If there are too many sizes, those that are kept should come from all sources: each gets room for four times
+        # its share.
         return _collect(source, brackets, min(source.count, ROOM, 1024 + 4 * ROOM * source.count // max(total, 1)))
 
     parts = each(collect, sources)
@@ -120,7 +121,7 @@ def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]
 
 
 def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: int) -> list[Found]:
-    # Of equal sizes the number is enough.
+    # If all sizes in a bracket are equal, their number is enough.
     values = [_room.get(i)[: room if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
     within, above = [0] * len(brackets), [0] * len(brackets)
     for block in source.blocks():
@@ -132,7 +133,7 @@ def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: in
 
 
 class _Room(threading.local):
-    """Room for the sizes in several brackets, per thread; the system gives memory for what is used of it."""
+    """Buffers for the sizes in several brackets, per thread. The system only allocates the pages that are used."""
 
     def __init__(self) -> None:
         self.held: list[NDArray[np.float32]] = []
@@ -147,7 +148,7 @@ _room = _Room()
 
 
 def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
-    """Tries the brackets, each wider than the one before; cuts one that holds too much by what was collected of it."""
+    """Try the brackets, from narrow to wide. If one holds too many sizes, narrow it by the sizes collected from it."""
     lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
     low, high = brackets.pop(0)
     by_values = True
@@ -181,7 +182,7 @@ def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
 
 
 def _middle(low: float, high: float) -> float:
-    """A size in (low, high] that parts the numbers there are between them: halving those ends for certain."""
+    """A size in (low, high] with half of the float32 numbers between them on each side, so that the search must end."""
     ends = np.array([low, high], np.float32).view(np.int32).tolist()
     middle = float(np.array([sum(ends) // 2], np.int32).view(np.float32)[0])
     middle = middle if low < middle <= high else low
@@ -189,7 +190,7 @@ def _middle(low: float, high: float) -> float:
 
 
 def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -> dict[Size, Sample]:
-    """A sample of each size: runs of elements at even distances over all sources."""
+    """A sample of each size: runs of elements, evenly spaced over all sources."""
     together = max(source.together for source in sources)
     number = max(min(count // _SPARSE, _SAMPLE) // together, 1)
     distinct = list(dict.fromkeys(sizes))
@@ -215,7 +216,7 @@ def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -
 
 
 def _brackets(sample: Sample, share: float) -> list[tuple[float, float]]:
-    """Where the size that `share` of the elements reach may lie."""
+    """Brackets that probably contain the size that a `share` of the elements reaches."""
     sizes, starts = sample
     ordered = np.sort(sizes)  # several times faster than numpy's partition for as many places; NaN comes last
     count = len(sizes) - int(np.count_nonzero(np.isnan(sizes)))
@@ -223,8 +224,8 @@ def _brackets(sample: Sample, share: float) -> list[tuple[float, float]]:
         return [(0.0, math.inf)]
     last = count - 1
     place = count * (1 - share)
-    error = math.sqrt(max(place * (1 - place / count), 1))  # were they independent
-    if starts is not None:  # neighbours are alike, as rows of a matrix differ in scale
+    error = math.sqrt(max(place * (1 - place / count), 1))  # as if the elements were independent
+    if starts is not None:  # neighbours are similar, because rows of a matrix differ in scale
         larger = np.add.reduceat(sizes >= ordered[min(math.floor(place), last)], starts, dtype=np.int64)
         beyond = larger - larger.sum() / len(sizes) * np.diff(starts, append=len(sizes))
         error = max(error, math.sqrt(float(beyond @ beyond)))
@@ -246,7 +247,7 @@ def _pick(
     brackets: list[tuple[Size, float, float]],
     outs: list[NDArray[np.float32]],
 ) -> list[tuple[int, int]]:
-    """Writes the sizes within each bracket to its `out` while there is room; how many lie within and above."""
+    """Write the sizes within each bracket to its `out` while there is room. Returns how many lie within and above."""
     inputs = compiled.inputs(models, base)
     if inputs:
         sizes, lows, highs = zip(*brackets, strict=True)

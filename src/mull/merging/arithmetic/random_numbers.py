@@ -1,4 +1,4 @@
-"""Random numbers without state: the n-th number of a stream is a function of the key alone, whatever thread asks.
+"""Random numbers without state: the n-th number of a stream depends on the key alone, not on threads or order.
 
 Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); kernels/random.h has the same in C.
 """
@@ -52,7 +52,7 @@ def numbers_like(values: Tensor, key: int, stream: int, first: int) -> Tensor:
 
 
 def _computed_on(device: torch.device, key: int, stream: int, first: int, count: int) -> Tensor:
-    """`random_numbers` in torch's int64, whose products wrap to the right bits."""
+    """`random_numbers` in torch's int64. Its products overflow, but their lower 64 bits are right."""
     import torch
 
     start, stop = first // 4, -(-(first + count) // 4)
@@ -70,5 +70,5 @@ def _computed_on(device: torch.device, key: int, stream: int, first: int, count:
 
 
 def threshold(probability: float) -> int:
-    """A number of 32 random bits is below this with that probability (0 stands for always)."""
+    """The number that 32 random bits are below with this probability; 0 means always."""
     return 0 if probability == 1 else max(1, min(round(probability * 2**32), _LOW))

@@ -1,4 +1,4 @@
-"""What a method may look at before it decides what to do with a tensor: its values in all models, block by block."""
+"""Gives a method the values of one tensor in all models, block by block, so that it can measure them."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class Source(Protocol):
 
     @property
     def together(self) -> int:
-        """Neighbours that are read at about the cost of one."""
+        """How many neighbouring elements cost about as much to read as one."""
         ...
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """Each block's (models, base), `[≤ BLOCK]` each, in order.
+        """(models, base) of each block in order; each tensor is `[≤ BLOCK]`.
 
-        They must not be written to, and the next block may lie in their place.
+        Do not write to the tensors. They are valid until the next block is read, which may reuse their memory.
         """
         ...
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
-        """(models, base) of `length` elements from each start on, run after run; `BLOCK` elements at most."""
+        """(models, base) of `length` elements from each start on, joined; at most `BLOCK` elements together."""
         ...
 
 
@@ -62,7 +62,7 @@ def in_turn(function: Callable[[Source], Any], sources: Iterable[Source]) -> lis
 
 @dataclass(frozen=True)
 class InMemory:
-    """Tensors of one shape."""
+    """A source whose tensors are in memory; all have the same shape."""
 
     name: str
     models: list[Tensor]
@@ -100,9 +100,9 @@ class InMemory:
 
 
 def at_hand(source: Source) -> Source:
-    """A source of one block as that block, read once for all that is asked of it; any other as it is.
+    """If the tensor fits in one block, load it now, so that later passes do not read it again.
 
-    It lasts as long as no other block is read on this thread.
+    Other sources are returned unchanged. The result is valid until another block is read on this thread.
     """
     if not 0 < source.count <= BLOCK:
         return source
@@ -111,5 +111,5 @@ def at_hand(source: Source) -> Source:
 
 
 def row_length(shape: tuple[int, ...]) -> int:
-    """Elements of a row: the last dimension of a matrix, all of a vector."""
+    """How many elements a row has: the last dimension of a matrix, or all elements of a vector."""
     return max(shape[-1], 1) if len(shape) > 1 else max(shape[0] if shape else 1, 1)

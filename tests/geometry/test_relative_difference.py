@@ -43,14 +43,9 @@ def test_rows_of_one_side_only_do_not_count(two_sides: Callable, tensors_of: Cal
 
 def test_equal_sides_and_the_threads_of_others(two_sides: Callable, tensors_of: Callable) -> None:
     side, _ = map(str, two_sides({"tensors": {"model.zero": torch.zeros(4)}}))
-<<<<<<<< HEAD:tests/geometry/test_similarity.py
     before = 3
     torch.set_num_threads(before)
-    assert similarity(Pair.open(side, side)).overall == 0
-========
-    before = torch.get_num_threads()
     assert relative_difference(Pair.open(side, side)).overall == 0
->>>>>>>> 05c9c95 (A name means one thing: RequestRefused, ApiKey, LiveRow, DataRow, Assignment, LiveParameter, DatasetFiles, relative difference):tests/checkpoints/test_relative_difference.py
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
     thread.start()

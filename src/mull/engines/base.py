@@ -1,4 +1,4 @@
-"""What every engine takes and gives: requests in, completions out. Knows no benchmark and no λ."""
+"""The interface of every engine: it takes requests and returns completions. Knows no benchmark and no λ."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One response that is wanted."""
+    """A request for one response."""
 
     id: str
     """Returned with the completion; unique within one call of `generate`."""
     prompt_ids: tuple[int, ...]
     """The rendered prompt, template included."""
     seed: int
-    """The randomness of this response alone, whatever shares its batch."""
+    """Seed of this response alone: other responses in the batch do not affect it."""
     sampling: Sampling
 
 
@@ -58,7 +58,7 @@ class Completion:
     seconds: float
     """Wall-clock seconds from this request's prefill to its last token."""
     counted: int | None = None
-    """Generated tokens as a server counted them, where it gives no ids."""
+    """Number of generated tokens as the server counted them, if it returns no token ids."""
     prompt_tokens: int | None = None
     """Tokens of the prompt, template included; None where a server does not say."""
     thought_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""What the loop keeps of a response: its request while it waits and lives, its tokens when it has finished."""
+"""What the loop stores for a response: its request until it has finished, then its tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mull.engines.base import Request
 
 @dataclass(frozen=True)
 class Finished:
-    """A row that has left: its request, its tokens int64 `[T]`, their logprobs float32 `[T]` and its seconds."""
+    """A row that has finished: its request, its tokens int64 `[T]`, their logprobs float32 `[T]` and its seconds."""
 
     request: Request
     tokens: np.ndarray
@@ -26,14 +26,14 @@ class Finished:
 
 @dataclass
 class LiveRow:
-    """A live row."""
+    """A row that is being decoded, and when it began."""
 
     request: Request
     started: float
 
 
 class Lookahead:
-    """Requests in order, with a look at whether there are more."""
+    """Requests in order. It can tell how many more there are without taking them."""
 
     def __init__(self, items: Iterable[Request]) -> None:
         self._items = iter(items)
@@ -48,13 +48,13 @@ class Lookahead:
         return self.at_least(1)
 
     def first(self) -> Request:
-        """The next one, which stays; there must be one."""
+        """The next request, not taken; there must be one."""
         return self._ahead[0]
 
     def pop(self) -> Request:
-        """The next one, which is taken; there must be one."""
+        """Take the next request; there must be one."""
         return self._ahead.popleft()
 
     def put_back(self, request: Request) -> None:
-        """`request` is the next one again."""
+        """Make `request` the next one again."""
         self._ahead.appendleft(request)

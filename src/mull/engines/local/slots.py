@@ -19,11 +19,11 @@ class Slots:
         self.next_tokens = np.zeros(size, np.int64)
         """The token that each row's next step takes in."""
         self.positions = np.zeros(size, np.int64)
-        """Where that token stands, prompt included."""
+        """The position of that token in the whole text, prompt included."""
         self.counts = np.zeros(size, np.int64)
-        """Generated tokens."""
+        """Number of tokens generated so far."""
         self.limits = np.zeros(size, np.int64)
-        """Most tokens that may be generated."""
+        """The largest number of tokens that may be generated."""
         self._tokens = np.zeros((size, 64), np.int64)
         self._logprobs = np.zeros((size, 64), np.float32)
 
@@ -34,17 +34,17 @@ class Slots:
 
     @property
     def used(self) -> int:
-        """Slots up to the last live one."""
+        """Number of slots up to and including the last live one."""
         return int(np.flatnonzero(self.live)[-1]) + 1 if self.live.any() else 0
 
     @property
     def longest(self) -> int:
-        """Positions that the longest row takes."""
+        """Number of positions that the longest row takes now."""
         return int(self.positions.max()) + 1
 
     @property
     def need(self) -> int:
-        """Positions that the neediest live row takes if it gets as long as it may."""
+        """Number of positions that any live row can need: its prompt and all tokens it may generate."""
         return int((self.positions - self.counts + self.limits).max()) + 1
 
     def row(self, slot: int) -> LiveRow:
@@ -67,14 +67,14 @@ class Slots:
         return np.argsort(np.where(self.live[:used], -self.positions[:used], 1), kind="stable")
 
     def fill(self, slot: int, row: LiveRow, limit: int) -> None:
-        """`row` begins in `slot`: its first step takes the last token of its prompt."""
+        """Put `row` in `slot`. Its first step takes the last token of its prompt."""
         prompt = row.request.prompt_ids
         self.rows[slot] = row
         self.next_tokens[slot], self.positions[slot] = prompt[-1], len(prompt) - 1
         self.counts[slot], self.limits[slot], self.live[slot] = 0, limit, True
 
     def clear(self, slot: int) -> None:
-        """The row of `slot` is gone."""
+        """Mark `slot` as empty."""
         self.rows[slot] = None
         self.live[slot] = False
         for array in (self.next_tokens, self.positions, self.counts, self.limits):
@@ -89,7 +89,7 @@ class Slots:
         self.rows[:used] = [self.rows[slot] for slot in order]
 
     def push(self, tokens: np.ndarray, logprobs: np.ndarray) -> None:
-        """Each live row of the first `len(tokens)` slots gets one token further."""
+        """Add one token to each live row in the first `len(tokens)` slots."""
         count = len(tokens)
         live, counts = self.live[:count], self.counts[:count]
         if counts.max() >= self._tokens.shape[1]:

@@ -15,7 +15,7 @@ from mull.merging.coefficients.recipe import Recipe
 
 
 class LiveParameter(NamedTuple):
-    """One live parameter (its rows that all checkpoints have) with what it is made of."""
+    """One live parameter with the checkpoints' parameters that it is computed from; only rows that all of them have."""
 
     name: str
     live: Tensor
@@ -34,7 +34,7 @@ class LiveParameter(NamedTuple):
 
 
 def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> None:
-    """Write what `recipe` makes of the checkpoints into the live parameters, on so many threads.
+    """Write what `recipe` makes of the checkpoints into the live parameters, on `workers` threads.
 
     Raises `MullError` where a role is not held, or a coefficient names no parameter.
     """

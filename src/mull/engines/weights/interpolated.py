@@ -27,15 +27,15 @@ from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 
 PIECE = 1 << 22
-"""Elements of a parameter that one thread takes at a time."""
+"""How many elements of a parameter one thread takes at a time."""
 DEVICE_BLOCK = 1 << 24
-"""Elements computed at a time where each operation is a kernel launch: away from the CPU."""
+"""How many elements to compute at a time on other devices than the CPU, where each operation is a kernel launch."""
 CPU_BLOCK = 1 << 18
 """The same for torch's operations on CPU, where a block should stay in the cache but be worth its six operations."""
 MOST_WORKERS = 8
-"""Threads of a switch at most: it is bound by memory."""
+"""The largest number of threads that set weights: memory speed is the limit."""
 WORTH_WORKERS = 1 << 22
-"""Elements from which on a switch is worth several threads."""
+"""Several threads are used from this number of elements on."""
 
 
 class InterpolatedModel:
@@ -83,7 +83,7 @@ class InterpolatedModel:
             name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
             head.data.copy_(ends[donor][name])
         self.parameters = _live_parameters(self.model, ends, donor, folders)
-        """The live parameters, each once, with their ends."""
+        """The live parameters with their ends; tied parameters appear once."""
         on_cpu = device.type == "cpu"
         self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
         elements = sum(parameter.live.numel() for parameter in self.parameters)
@@ -137,7 +137,7 @@ class InterpolatedModel:
 
 
 def _shared(pieces: Iterator[tuple[LiveParameter, int]], taking: threading.Lock) -> Iterator[tuple[LiveParameter, int]]:
-    """The pieces that nobody else has taken."""
+    """The pieces that no other thread has taken yet."""
     while True:
         with taking:
             piece = next(pieces, None)

@@ -1,4 +1,4 @@
-"""What every method has: parameters that check themselves, a paper, and one pure function."""
+"""The base class of merge methods: checked parameters, the paper, and one pure function on tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, type[Method]] = {}
 ALIASES = {"linear": "mi", "task_arithmetic": "ta"}
-"""What other tools call some of them."""
+"""Names that other tools use for some methods."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,10 +30,10 @@ class Method(ABC):
     coefficient: ClassVar[Literal["lambda", "alpha"] | None]
     """What the per-parameter coefficient means: a place between two models, the scale of the task vectors, nothing."""
     default: ClassVar[float | None] = None
-    """The coefficient where none is given; None = it must be given."""
+    """The coefficient if none is given; None = one must be given."""
     base: ClassVar[Literal["never", "optional", "required"]] = "never"
     most: ClassVar[int | None] = None
-    """Models at most; at least 2 always."""
+    """The largest number of models; the smallest is always 2."""
 
     def __init_subclass__(cls) -> None:
         if "name" in cls.__dict__:
@@ -41,10 +41,10 @@ class Method(ABC):
 
     @abstractmethod
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        """What is done to one tensor, from its name, shape and what `measure` returned; reads nothing."""
+        """The operation for one tensor, made from its name, its shape and the result of `measure`. Reads no data."""
 
     def measure(self, source: Source, survey: Any) -> Any:
-        """Look at one tensor; `survey` is what `survey` returned. The same for every coefficient."""
+        """Measure one tensor. `survey` is the result of the method `survey`. Does not depend on the coefficient."""
         return None
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Method(ABC):
 
     @property
     def measures(self) -> bool:
-        """Whether tensors are read before they are merged."""
+        """Whether tensors must be read once before they are merged."""
         return type(self).measure is not Method.measure
 
     @property
@@ -73,7 +73,7 @@ class Method(ABC):
         return int(coefficient) if self.takes == "lambda" and coefficient in (0, 1) else None
 
     def survey(self, sources: list[Source], each: Each) -> Any:
-        """Measure the whole model first, where the method needs that."""
+        """Measure the whole model before any tensor, if the method needs that."""
         return None
 
     def combine(self, models: list[Tensor], base: Tensor | None = None, coefficient: float | None = None) -> Tensor:

@@ -63,9 +63,9 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from mull.cli.rendering.observer import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
-    from mull.runs.sessions import session
     from mull.runs.plan import SweepPlan
     from mull.runs.run import Ready, render_prompts
+    from mull.runs.sessions import session
     from mull.runs.settings import Setting
 
     grid = [Setting.of(Coefficients.scalar(i / (options.lambdas - 1))) for i in range(options.lambdas)]

@@ -1,6 +1,7 @@
 """Tables as data: the numbers of the metrics, readable back; LaTeX that compiles where it can be checked by eye."""
 
 import io
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,7 +13,9 @@ from mull.analysis.metrics import metrics
 from mull.analysis.paired import paired_difference
 from mull.analysis.stages import stages_of_samples
 from mull.errors import MullError
+from mull.reports.build import write_report
 from mull.reports.export import encode, latex, tables
+from mull.runs.store import RunStore
 
 from .conftest import make_run
 
@@ -28,14 +31,33 @@ def test_the_numbers_are_those_of_the_metrics(samples):
     assert list(found) == ["metrics", "strata", "cost", "contrasts", "neighbours", "stages"]
     for row, m in zip(found["metrics"].iter_rows(named=True), metrics(samples), strict=True):
         assert row["setting"] == m.setting and row["lambda"] == m.lam
-        assert row["mean_at_k"] == pytest.approx(100 * m.mean_at_k.value)
+        assert row["mean_at_k"] == pytest.approx(m.mean_at_k.value)
         assert row["tokens_error"] == pytest.approx(m.tokens.error)
     first = found["contrasts"].row(0, named=True)
     difference = paired_difference(samples, first["setting"], "1")
     assert first["less"] == "1"
-    assert first["accuracy"] == pytest.approx(100 * difference.difference)
+    assert first["accuracy"] == pytest.approx(difference.difference)
     assert first["tokens_low"] == pytest.approx(paired_difference(samples, first["setting"], "1", "tokens").low)
     assert first["p_holm"] >= difference.p_value
+
+
+def test_the_report_and_the_export_write_the_same_metrics(run_folder, tmp_path):
+    with RunStore.open(run_folder) as store:
+        samples = store.samples()
+        write_report(store, tmp_path, formats=("html",))
+    exported = tables(samples)
+    for name, file in (("metrics", "metrics.csv"), ("strata", "metrics-by-stratum.csv")):
+        ours = polars.read_csv(encode(exported[name], "csv", name))
+        theirs = polars.read_csv(tmp_path / file)
+        assert ours.columns == theirs.columns
+        # The report orders strata by difficulty, the export by name.
+        keys = ["stratum", "setting"]
+        ours, theirs = ours.sort(keys), theirs.sort(keys)
+        for column in ours.columns:
+            assert ours[column].equals(theirs[column]), column
+        shares = [c for c in ours.columns[7:] if not c.startswith("tokens")]
+        assert all(0 <= v <= 1 for c in shares for v in ours[c].drop_nulls())
+        assert all(re.fullmatch("[a-z][a-z0-9_]*", column) for column in ours.columns)
 
 
 def test_neighbours_and_stages_are_those_of_the_report(samples):
@@ -43,7 +65,7 @@ def test_neighbours_and_stages_are_those_of_the_report(samples):
     lams = [m.setting for m in metrics(samples) if m.lam is not None]
     rows = list(found["neighbours"].iter_rows(named=True))
     assert [(row["setting"], row["less"]) for row in rows] == list(zip(lams[1:], lams[:-1], strict=True))
-    assert rows[0]["accuracy"] == pytest.approx(100 * paired_difference(samples, lams[1], lams[0]).difference)
+    assert rows[0]["accuracy"] == pytest.approx(paired_difference(samples, lams[1], lams[0]).difference)
     assert rows[-1]["tokens_high"] == pytest.approx(paired_difference(samples, lams[-1], lams[-2], "tokens").high)
     stages = stages_of_samples(samples)
     rows = {row["boundary"]: row for row in found["stages"].iter_rows(named=True)}
@@ -61,9 +83,9 @@ def test_what_graders_say_beyond_right_and_wrong_is_a_table(samples):
     scored = [replace(s, scores={"as_it_stands": float(s.index == 0)} if s.lam == 1 else {}) for s in samples]
     first, *_, last = tables(scored)["scores"].iter_rows(named=True)
     assert first["setting"] == "0" and first["unclosed_as_it_stands"] is None
-    assert last["setting"] == "1" and last["unclosed_as_it_stands"] == 50.0
+    assert last["setting"] == "1" and last["unclosed_as_it_stands"] == 0.5
     mean = next(m.mean_at_k.value for m in metrics([s for s in scored if s.finish == "stop"]) if m.setting == "1")
-    assert last["completed_only"] == pytest.approx(100 * mean)
+    assert last["completed_only"] == pytest.approx(mean)
 
 
 def test_cost_adds_up(samples):

@@ -245,9 +245,9 @@ def test_metrics_csv_is_exact_and_stages_reads_it(report, found):
         assert row["lambda"] == ("" if m.lam is None else str(m.lam))
         for name in ("mean_at_k", "pass_at_k", "vote_at_k", "tokens", "think_ratio", "truncation", "unanswered"):
             assert float(row[name]) == pytest.approx(getattr(m, name).value, rel=1e-5)
-            assert float(row[f"{name}_se"]) == pytest.approx(getattr(m, name).error, rel=1e-5)
+            assert float(row[f"{name}_error"]) == pytest.approx(getattr(m, name).error, rel=1e-5)
         for kind in m.thinking:
-            assert float(row[f"thinking_{kind}"]) == pytest.approx(m.thinking[kind].value, rel=1e-5)
+            assert float(row[f"thinking_{kind.replace('-', '_')}"]) == pytest.approx(m.thinking[kind].value, rel=1e-5)
     assert stages_of_table(read_table(folder / "metrics.csv")).grid == found.stages.grid
     strata = list(csv.DictReader((folder / "metrics-by-stratum.csv").open()))
     assert {row["stratum"] for row in strata} == {"easy", "medium", "hard"}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from mull.analysis.metrics import Estimate, SettingMetrics
+from mull.analysis.metrics import SettingMetrics
 from mull.analysis.tables import published
 from mull.errors import MullError, nearest
+from mull.reports.export import encode
 from mull.reports.figures import charts
 from mull.reports.figures.render import Figure, png, svg
 from mull.reports.files import write_atomically
+from mull.reports.frames import metrics_frame
 from mull.reports.html.page import page
 from mull.reports.results import Results, results
 from mull.runs.store import RunStore
@@ -53,14 +53,17 @@ def write_report(
         write_atomically(path, data)
         written.append(path)
 
+    def csv(groups: Mapping[str, Sequence[SettingMetrics]]) -> bytes:
+        return encode(metrics_frame(found.benchmark, groups), "csv", "metrics")
+
     for name, figure in _figures(found, rows):
         if "svg" in formats:
             write(pictures / f"{name}.svg", svg(figure, opaque=True).encode())
         if "png" in formats:
             write(pictures / f"{name}.png", png(figure))
-    write(folder / "metrics.csv", metrics_csv(found.benchmark, {"": found.metrics}).encode())
+    write(folder / "metrics.csv", csv({"": found.metrics}))
     if found.strata:
-        write(folder / "metrics-by-stratum.csv", metrics_csv(found.benchmark, found.strata).encode())
+        write(folder / "metrics-by-stratum.csv", csv(found.strata))
     if "html" in formats:
         # The page last: where it stands, the rest is there.
         write(folder / "report.html", page(found, rows).encode())
@@ -74,29 +77,3 @@ def _figures(found: Results, overlay: Sequence) -> Iterable[tuple[str, Figure]]:
     yield "frontier", charts.frontier_figure(found.metrics, found.frontier)
     if found.sweep and found.strata:
         yield "strata", charts.strata_figure(found.strata, found.stages)
-
-
-def metrics_csv(benchmark: str, groups: dict[str, list[SettingMetrics]]) -> str:
-    """All metrics as CSV: shares as fractions 0–1, `_se` columns are standard errors, cells without a value empty.
-
-    `mull stages` reads it. `groups` maps a stratum's name (empty: all questions) to its settings.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = ["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "tokens_p95", "think_ratio", "truncation", "unanswered"]
-    kinds = ["none", "closed", "pseudo-closed", "unclosed"]
-    head = ["benchmark", "stratum", "setting", "lambda", "questions", "samples", "k"]
-    for name in [*names, *(f"thinking_{kind}" for kind in kinds)]:
-        head += [name, f"{name}_se"]
-    writer.writerow(head)
-    for stratum, found in groups.items():
-        for m in found:
-            estimates: list[Estimate] = [getattr(m, name) for name in names]
-            estimates += [m.thinking[kind] for kind in m.thinking if kind in kinds]
-            row = [benchmark, stratum, m.setting, m.lam, m.questions, m.samples, m.k]
-            writer.writerow([*row, *(_cell(value) for estimate in estimates for value in estimate)])
-    return text.getvalue()
-
-
-def _cell(value: float) -> str:
-    return "" if value != value else f"{value:.6g}"

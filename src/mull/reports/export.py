@@ -1,7 +1,7 @@
 """A run's tables as data: CSV and Parquet for programs, LaTeX (booktabs) for papers.
 
-Accuracies and shares are in percent, tokens in tokens, seconds in seconds; `*_error` is one standard error clustered by
-question. Undefined values are empty.
+In CSV and Parquet accuracies and shares are fractions 0–1, tokens tokens, seconds seconds; `*_error` is one standard
+error clustered by question, undefined values are empty. LaTeX shows shares in percent.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from mull.analysis.records import Sample
 from mull.analysis.scores import names_of_scores, scores_by_setting
 from mull.analysis.stages import Stages, stages_of_samples
 from mull.errors import MullError
+from mull.reports.frames import metrics_frame, number
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
-_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "truncation", "unanswered")
-_ESTIMATES = (*_SHARES, "tokens", "tokens_p95")
 _NONE = Estimate(math.nan, math.nan)
 _HEADS = {
     "mean_at_k": "Mean@$k$", "pass_at_k": "Pass@$k$", "vote_at_k": "Vote@$k$", "think_ratio": r"Think \#R",
@@ -40,23 +39,23 @@ def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str,
     Raises `MullError` for an unknown reference.
     """
     found = metrics(samples)
-    result = {"metrics": polars.DataFrame([_row(m) for m in found])}
+    benchmark = samples[0].benchmark
+    result = {"metrics": metrics_frame(benchmark, {"": found})}
     scores = scores_by_setting(samples)
     if scores:
         names = names_of_scores(scores)
         result["scores"] = polars.DataFrame([_scores(setting, own, names) for setting, own in scores.items()])
     strata = by_stratum(samples)
     if len(strata) > 1:
-        rows = [{"stratum": name} | _row(m) for name, each in strata.items() for m in each]
-        result["strata"] = polars.DataFrame(rows)
+        result["strata"] = metrics_frame(benchmark, strata)
     result["cost"] = polars.DataFrame([_cost(m, samples) for m in found])
     if len(found) > 1:
         with_lam = [m for m in found if m.lam is not None]
         chosen = reference or (with_lam[-1] if with_lam else found[0]).setting
         rows = [
-            {"setting": each.setting, "less": chosen, "p_holm": _number(each.p_value)}
-            | _difference("accuracy", each.accuracy, 100)
-            | _difference("tokens", each.tokens, 1)
+            {"setting": each.setting, "less": chosen, "p_holm": number(each.p_value)}
+            | _difference("accuracy", each.accuracy)
+            | _difference("tokens", each.tokens)
             for each in contrasts(samples, chosen)
         ]
         result["contrasts"] = polars.DataFrame(rows)
@@ -86,6 +85,8 @@ def encode(table: polars.DataFrame, form: Format, name: str) -> bytes:
 def latex(table: polars.DataFrame, name: str) -> str:
     """A booktabs table with values ± their errors, for `\\input`."""
     columns = [column for column in table.columns if not column.endswith(("_error", "_low", "_high"))]
+    columns = [column for column in columns if column != "benchmark" and not column.startswith("thinking_")]
+    columns = [column for column in columns if column != "stratum" or any(table[column])]
     heads = [_HEADS.get(column, escaped(column.replace("_", " "))) for column in columns]
     align = "".join("l" if table[column].dtype == polars.String else "r" for column in columns)
     lines = [f"% {name}: ± one standard error clustered by question; differences with 95 % intervals"]
@@ -95,25 +96,11 @@ def latex(table: polars.DataFrame, name: str) -> str:
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
 
 
-def _row(m: SettingMetrics) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "setting": m.setting,
-        "lambda": m.lam,
-        "questions": m.questions,
-        "samples": m.samples,
-        "k": m.k,
-    }
-    for field in _ESTIMATES:
-        estimate, scale = getattr(m, field), 100 if field in _SHARES else 1
-        row[field], row[f"{field}_error"] = _number(estimate.value * scale), _number(estimate.error * scale)
-    return row
-
-
 def _scores(setting: str, scores: dict[str, Estimate], names: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"setting": setting}
     for name in names:
         found, column = scores.get(name, _NONE), name.replace(",", "").replace(" ", "_")
-        row[column], row[f"{column}_error"] = _number(found.value * 100), _number(found.error * 100)
+        row[column], row[f"{column}_error"] = number(found.value), number(found.error)
     return row
 
 
@@ -131,11 +118,11 @@ def _cost(m: SettingMetrics, samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
-def _difference(name: str, difference: PairedDifference, scale: float) -> dict[str, float | None]:
+def _difference(name: str, difference: PairedDifference) -> dict[str, float | None]:
     return {
-        name: _number(difference.difference * scale),
-        f"{name}_low": _number(difference.low * scale),
-        f"{name}_high": _number(difference.high * scale),
+        name: number(difference.difference),
+        f"{name}_low": number(difference.low),
+        f"{name}_high": number(difference.high),
     }
 
 
@@ -144,8 +131,8 @@ def _neighbours(samples: Sequence[Sample], above: str, below: str) -> dict[str, 
     tokens = paired_difference(samples, above, below, "tokens")
     return (
         {"setting": above, "less": below, "questions": accuracy.questions}
-        | _difference("accuracy", accuracy, 100)
-        | _difference("tokens", tokens, 1)
+        | _difference("accuracy", accuracy)
+        | _difference("tokens", tokens)
     )
 
 
@@ -169,10 +156,6 @@ def _stages(stages: Stages) -> list[dict[str, Any]]:
     return rows
 
 
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
-
-
 def _cell(row: dict[str, Any], column: str) -> str:
     value = row[column]
     if value is None:
@@ -184,11 +167,13 @@ def _cell(row: dict[str, Any], column: str) -> str:
     if column.startswith(("lambda", "p_")):
         low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
         return f"{value:.3g}" if low is None or high is None else f"${value:.3f}$ $[{low:.3f}, {high:.3f}]$"
-    text = f"{value:.1f}"
-    if row.get(f"{column}_error") is not None:
-        return f"${text} \\pm {row[f'{column}_error']:.1f}$"
-    if row.get(f"{column}_low") is not None:
-        return f"${value:+.1f}$ $[{row[f'{column}_low']:.1f}, {row[f'{column}_high']:.1f}]$"
+    scale = 1 if column.startswith(("tokens", "seconds")) else 100
+    error, low, high = (row.get(f"{column}{part}") for part in ("_error", "_low", "_high"))
+    text = f"{scale * value:.1f}"
+    if error is not None:
+        return f"${text} \\pm {scale * error:.1f}$"
+    if low is not None and high is not None:
+        return f"${scale * value:+.1f}$ $[{scale * low:.1f}, {scale * high:.1f}]$"
     return text
 
 

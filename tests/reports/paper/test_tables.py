@@ -13,8 +13,8 @@ from mull.reports.html import tables as html_tables
 from mull.reports.paper import names
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.runs import open_runs
-from mull.reports.paper.table import Cell
 from mull.reports.paper.tables import comparison, decoding, paper_tables
+from mull.reports.table import Cell
 from mull.runs.paper import studies
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore

@@ -16,13 +16,13 @@ from mull.reports.files import whole_folder, write_atomically
 from mull.reports.paper import names
 from mull.reports.paper.figures import Swept, ablation_figure, decoding_figure, dynamics_figure
 from mull.reports.paper.further import further_tables
-from mull.reports.paper.markup import latex, markdown
 from mull.reports.paper.missing import Missing, missing
 from mull.reports.paper.page import Drawn, page
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
-from mull.reports.paper.table import Table
 from mull.reports.paper.tables import paper_tables, scope, spread_words
+from mull.reports.renderers import latex, markdown
 from mull.reports.slugs import slugs
+from mull.reports.table import Table
 from mull.runs.paper.kinds import lambda_of
 from mull.runs.paper.published import PUBLISHED, benchmark_title, published_sweep
 from mull.runs.plan import StudyKind

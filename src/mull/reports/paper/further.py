@@ -13,8 +13,8 @@ from mull.analysis.records import Sample
 from mull.errors import MullError, nearest
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
-from mull.reports.paper.table import Cell, Column, Row, Table
 from mull.reports.paper.tables import ERRORS, measured, scope
+from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.paper.published import SOURCE, benchmark_title
 from mull.runs.plan import StudyKind
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 from mull import __version__
 from mull.reports.figures.render import Figure, inline_svg, resource
 from mull.reports.figures.theme import Variant
-from mull.reports.paper.markup import html
 from mull.reports.paper.missing import Missing
 from mull.reports.paper.runs import Run, Studies
-from mull.reports.paper.table import Table
+from mull.reports.renderers import html
+from mull.reports.table import Table
 
 
 class Drawn(NamedTuple):

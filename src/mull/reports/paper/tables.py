@@ -15,7 +15,7 @@ from mull.analysis.tables import PublishedRow
 from mull.reports.format import at, common_k, per_question
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
-from mull.reports.paper.table import Cell, Column, Row, Table
+from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.paper.kinds import lambda_of
 from mull.runs.paper.published import (
     LAYERS,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from mull.reports.paper.markup import html, latex, markdown
-from mull.reports.paper.table import Cell, Column, Row, Table
+from mull.reports.renderers import html, latex, markdown
+from mull.reports.table import Cell, Column, Row, Table
 
 TABLE = Table(
     name="t",

@@ -9,7 +9,7 @@ from itertools import groupby
 
 from mull.reports.export import escaped
 from mull.reports.format import NONE
-from mull.reports.paper.table import NEAR, Cell, Column, Row, Table
+from mull.reports.table import NEAR, Cell, Column, Row, Table
 
 END = " \\\\"
 """Of a row in LaTeX."""

@@ -6,7 +6,8 @@ import pytest
 
 from mull.analysis.metrics import Estimate
 from mull.analysis.paired import PairedDifference
-from mull.reports.format import count, percent, plus_minus, points, tokens, verdict
+from mull.reports.format import count, percent, plus_minus, verdict
+from mull.reports.table import points, tokens
 
 
 @pytest.mark.parametrize(

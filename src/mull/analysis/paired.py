@@ -76,25 +76,40 @@ def paired_mean(differences: np.ndarray) -> PairedDifference:
 
 
 class Contrast(NamedTuple):
-    """How one setting differs from the reference of a study."""
+    """How one setting differs from another."""
 
     setting: str
+    reference: str
     accuracy: PairedDifference
     tokens: PairedDifference
     p_value: float
-    """Of no difference in accuracy, corrected by Holm's method for all settings of the study."""
+    """Of no difference in accuracy, corrected by Holm's method for all that were compared with it."""
 
 
 def contrasts(samples: Sequence[Sample], reference: str) -> list[Contrast]:
-    """Every other setting against `reference`, in the order of the samples.
+    """Every other setting against `reference`, in the order of the samples. Raises `MullError` as `compare`."""
+    settings = dict.fromkeys(sample.setting for sample in samples)
+    return compare(samples, [(setting, reference) for setting in settings if setting != reference])
 
-    Raises `MullError` for an unknown setting and where two share no question.
+
+def compare(samples: Sequence[Sample], pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
+    """The first of each pair of settings less the second; pairs that share no question are left out.
+
+    Raises `MullError` for an unknown setting.
     """
-    others = [setting for setting in dict.fromkeys(sample.setting for sample in samples) if setting != reference]
-    accuracy = [paired_difference(samples, setting, reference) for setting in others]
-    tokens = [paired_difference(samples, setting, reference, "tokens") for setting in others]
-    adjusted = holm([difference.p_value for difference in accuracy])
-    return [Contrast(*each) for each in zip(others, accuracy, tokens, adjusted, strict=True)]
+    by_setting: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_setting.setdefault(sample.setting, []).append(sample)
+    asked = {setting: {sample.question for sample in own} for setting, own in by_setting.items()}
+    for setting in {setting for pair in pairs for setting in pair} - asked.keys():
+        raise MullError(f"no samples of setting {setting!r}", nearest(setting, asked))
+    kept = [(a, b) for a, b in pairs if asked[a] & asked[b]]
+    both = [(paired_difference(by_setting[a] + by_setting[b], a, b), a, b) for a, b in kept]
+    adjusted = holm([accuracy.p_value for accuracy, _, _ in both])
+    return [
+        Contrast(a, b, accuracy, paired_difference(by_setting[a] + by_setting[b], a, b, "tokens"), p_value)
+        for (accuracy, a, b), p_value in zip(both, adjusted, strict=True)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from mull.analysis.metrics import SettingMetrics
 from mull.analysis.tables import published
 from mull.errors import MullError, nearest
-from mull.reports.export import encode
 from mull.reports.figures import charts
 from mull.reports.figures.render import Figure, png, svg
 from mull.reports.files import write_atomically
-from mull.reports.frames import metrics_frame
 from mull.reports.html.page import page
+from mull.reports.renderers import csv
 from mull.reports.results import Results, results
+from mull.reports.tables import metrics_table
 from mull.runs.store import RunStore
 
 FORMATS = ("html", "svg", "png")
@@ -53,17 +52,14 @@ def write_report(
         write_atomically(path, data)
         written.append(path)
 
-    def csv(groups: Mapping[str, Sequence[SettingMetrics]]) -> bytes:
-        return encode(metrics_frame(found.benchmark, groups), "csv", "metrics")
-
     for name, figure in _figures(found, rows):
         if "svg" in formats:
             write(pictures / f"{name}.svg", svg(figure, opaque=True).encode())
         if "png" in formats:
             write(pictures / f"{name}.png", png(figure))
-    write(folder / "metrics.csv", csv({"": found.metrics}))
+    write(folder / "metrics.csv", csv(metrics_table(found.benchmark, {"": found.metrics}, None)))
     if found.strata:
-        write(folder / "metrics-by-stratum.csv", csv(found.strata))
+        write(folder / "metrics-by-stratum.csv", csv(metrics_table(found.benchmark, found.strata, None)))
     if "html" in formats:
         # The page last: where it stands, the rest is there.
         write(folder / "report.html", page(found, rows).encode())

@@ -57,16 +57,6 @@ def at(name: str, k: int | None) -> str:
     return f"{name}@{'k' if k is None else k}"
 
 
-def points(difference: PairedDifference) -> str:
-    """A difference of two shares in points, with its 95 % interval, or words where all questions agree."""
-    return _difference(difference, 100, ".1f")
-
-
-def tokens(difference: PairedDifference) -> str:
-    """A difference of two token counts, with its 95 % interval, or words where all questions agree."""
-    return _difference(difference, 1, ",.0f")
-
-
 def verdict(difference: PairedDifference, more: str, less: str) -> str:
     """`more` or `less` than the other, or a tie: the 95 % interval holds 0."""
     if math.isnan(difference.low):
@@ -81,17 +71,12 @@ def stage_bounds(stages: Stages | None) -> tuple[float, float] | None:
     return (stages.grid or stages.boundaries) if stages and stages.found else None
 
 
-def _difference(found: PairedDifference, factor: float, form: str) -> str:
-    middle = _signed(factor * found.difference, form)
-    if math.isnan(found.low):
-        return f"{middle} [?]"
-    if found.alike:  # an interval of no width would read as certainty
-        return "no question differs" if abs(found.difference) < 1e-9 else f"{middle} on every question"
-    return f"{middle} [{_signed(factor * found.low, form)}, {_signed(factor * found.high, form)}]"
+def fixed(value: float, decimals: int) -> str:
+    """With thousands separators and a true minus."""
+    return f"{value:,.{decimals}f}".replace("-", "−")
 
 
-def _signed(value: float, form: str) -> str:
-    text = format(value, "+" + form)
-    if not any(digit in text for digit in "123456789"):
-        return text.lstrip("+-")
-    return text.replace("-", "−")
+def signed(value: float, decimals: int) -> str:
+    """`+1.2`, `−1.2`, and `0.0` for what rounds to it."""
+    text = f"{value:+,.{decimals}f}"
+    return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.lstrip("+-")

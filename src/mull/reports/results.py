@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mull.analysis.frontier import Frontier, non_dominated, points_of
 from mull.analysis.metrics import SettingMetrics, by_stratum, metrics
-from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.paired import Contrast, compare
 from mull.analysis.records import Sample
 from mull.analysis.stages import Stages, stages_of_samples
 from mull.analysis.summary import plain_words
@@ -18,16 +19,6 @@ from mull.errors import MullError
 from mull.runs.store import RunStore
 
 _LADDER = ("trivial", "very easy", "easy", "medium", "moderate", "hard", "very hard", "expert")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """Setting `a` minus setting `b` on the same questions."""
-
-    a: SettingMetrics
-    b: SettingMetrics
-    accuracy: PairedDifference
-    tokens: PairedDifference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +41,9 @@ class Results:
     stages: Stages | None
     """None without any setting that has a λ."""
     frontier: Frontier
-    to_last: list[Comparison]
+    to_last: list[Contrast]
     """Each other setting against the highest λ, Thinking in a full sweep; of a study against its first setting."""
-    neighbours: list[Comparison]
+    neighbours: list[Contrast]
     """Each λ against the next lower one."""
     words: str
 
@@ -108,8 +99,8 @@ def results(store: RunStore, k: int | None = None) -> Results:
         strata=_strata(samples, k),
         stages=stages,
         frontier=non_dominated(points_of(found), samples),
-        to_last=_compare(samples, [(m, reference) for m in found if m is not reference]),
-        neighbours=_compare(samples, list(zip(sweep[1:], sweep[:-1], strict=True))),
+        to_last=compare(samples, [(m.setting, reference.setting) for m in found if m is not reference]),
+        neighbours=compare(samples, [(above.setting, below.setting) for below, above in pairwise(sweep)]),
         words=plain_words(found, stages, samples) if stages else _study_words(found, reference),
     )
 
@@ -142,23 +133,3 @@ def _difficulty(name: str) -> tuple[int, list[tuple[int, str]]]:
     known = _LADDER.index(name.lower()) if name.lower() in _LADDER else len(_LADDER)
     parts = re.split(r"(\d+)", name)
     return known, [(int(part), "") if part.isdigit() else (0, part) for part in parts if part]
-
-
-def _compare(samples: Sequence[Sample], pairs: Sequence[tuple[SettingMetrics, SettingMetrics]]) -> list[Comparison]:
-    found = []
-    by_setting: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_setting.setdefault(sample.setting, []).append(sample)
-    for a, b in pairs:
-        both = by_setting[a.setting] + by_setting[b.setting]
-        if not {s.question for s in by_setting[a.setting]} & {s.question for s in by_setting[b.setting]}:
-            continue  # an incomplete run: nothing to pair yet
-        found.append(
-            Comparison(
-                a=a,
-                b=b,
-                accuracy=paired_difference(both, a.setting, b.setting),
-                tokens=paired_difference(both, a.setting, b.setting, "tokens"),
-            )
-        )
-    return found

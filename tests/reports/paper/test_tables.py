@@ -26,8 +26,9 @@ def by_name(tables):
     return {table.name: table for table in tables}
 
 
-def values(row):
-    return [cell.value for cell in row.cells]
+def shown(table, row):
+    """The numbers of a row as they are shown: shares in percent."""
+    return [column.scale * cell.value for column, cell in zip(table.columns, row.cells, strict=True)]
 
 
 def test_published_numbers_come_out_as_published(like_the_paper):
@@ -36,20 +37,20 @@ def test_published_numbers_come_out_as_published(like_the_paper):
     heads = [column.head for column in table.columns]
     assert heads[:4] == ["Mean@64", "Pass@64", "Token #N", "Think #R"]
     assert heads[8:10] == ["Mean@8", "Vote@8"]
-    own = {row.name: row for row in table.rows if row.section == "These runs"}
+    ours = {row.name: row for row in table.rows if row.section == "These runs"}
     theirs = {row.name: row for row in table.rows if row.section.startswith("Published: Qwen3-4B")}
-    assert list(own) == list(theirs)
-    assert list(own)[:7] == ["Instruct", "Thinking", "TA", "TA-Base", "TIES", "TIES-Base", "MI-0.2"]
-    for name, row in own.items():
-        shown = [round(value, column.decimals) for value, column in zip(values(row), table.columns, strict=True)]
-        assert shown == pytest.approx([round(value, 1) for value in values(theirs[name])]), name
-    assert values(theirs["MI-0.8"])[:4] == pytest.approx([80.5, 93.3, 17574, 99.9])
+    assert list(ours) == list(theirs)
+    assert list(ours)[:7] == ["Instruct", "Thinking", "TA", "TA-Base", "TIES", "TIES-Base", "MI-0.2"]
+    for name, row in ours.items():
+        own = [round(value, column.decimals) for value, column in zip(shown(table, row), table.columns, strict=True)]
+        assert own == pytest.approx([round(value, 1) for value in shown(table, theirs[name])]), name
+    assert shown(table, theirs["MI-0.8"])[:4] == pytest.approx([80.5, 93.3, 17574, 99.9])
     # The paper's own example of a tie: 80.5 against 80.4 on 30 questions.
-    marks = {name: row.cells[0].mark for name, row in own.items()}
+    marks = {name: row.cells[0].mark for name, row in ours.items()}
     assert marks["MI-0.8"] == marks["Thinking"] == "near-best" and "best" not in marks.values()
     assert not any(cell.mark for row in theirs.values() for cell in row.cells)
     plain = comparison(open_runs(like_the_paper).arenas, overlay=False)
-    assert {row.section for row in plain.rows} == {""} and len(plain.rows) == len(own)
+    assert {row.section for row in plain.rows} == {""} and len(plain.rows) == len(ours)
 
 
 def test_benchmarks_without_a_setting_have_empty_cells(run, answers, tmp_path):
@@ -59,12 +60,12 @@ def test_benchmarks_without_a_setting_have_empty_cells(run, answers, tmp_path):
         samples = [s for lam in lams for s in answers(f"{lam:g}", lam, [1, 1, 0], 2, benchmark=benchmark)]
         folders.append(run(tmp_path / benchmark, grid, samples, benchmark=benchmark))
     table = comparison(open_runs(folders).arenas, overlay=True)
-    rows = {row.name: values(row) for row in table.rows}
+    rows = {row.name: shown(table, row) for row in table.rows}
     assert list(rows) == ["Instruct", "Thinking", "MI-0.3"]
     assert rows["Instruct"][:4] == pytest.approx([100 / 3, 200 / 3, 100, 0])
     assert all(map(math.isnan, rows["Thinking"][:4])) and all(map(math.isnan, rows["MI-0.3"][4:]))
     frame = table.frame()
-    assert frame["sums_mean_at_k"].to_list() == pytest.approx([100 / 3, None, 100 / 3])
+    assert frame["sums_mean_at_k"].to_list() == pytest.approx([1 / 3, None, 1 / 3])
     assert frame.columns[:3] == ["method", "sums_mean_at_k", "sums_mean_at_k_error"]
 
 
@@ -88,13 +89,13 @@ def test_the_same_share_of_the_layers_is_published(layers, count):
     (table,) = paper_tables(open_runs([layers(count)]), overlay=True)
     assert table.columns[-1].group == "Published: Qwen3-4B, Wu et al. 2025, AIME’25"
     # Of 6 layers, [2, 3] are the middle third: 54.69 / 10.57 / 20679 of [12, 23].
-    rows = {row.name: values(row)[-3:] for row in table.rows}
+    rows = {row.name: shown(table, row)[-3:] for row in table.rows}
     middle = {36: "[12, 23]", 6: "[2, 3]", 7: "[2, 4]"}[count]
     assert rows[middle] == pytest.approx([54.69, 10.57, 20679])
     assert rows["all layers"] == pytest.approx([80.47, 99.95, 17574])
     assert all(value == value for row in rows.values() for value in row)
     assert ("the same share of 36 layers" in table.caption) == (count != 36)
-    assert values(table.rows[0])[:4] == pytest.approx([50, 200 / 3, 50, 100])
+    assert shown(table, table.rows[0])[:4] == pytest.approx([50, 200 / 3, 50, 100])
 
 
 def test_other_ranges_have_no_published_values(run, answers, tmp_path):
@@ -142,10 +143,10 @@ def test_modules_and_backbones(run, answers, tmp_path):
     ]
     tables = by_name(paper_tables(open_runs(folders), overlay=True))
     assert not any("36 layers" in table.caption for table in tables.values())
-    rows = {row.name: values(row) for row in tables["modules-sums"].rows}
+    rows = {row.name: shown(tables["modules-sums"], row) for row in tables["modules-sums"].rows}
     assert rows["w/o FFN"][-3:-1] == pytest.approx([51.88, 0.68]) and math.isnan(rows["w/o FFN"][-1])
     assert all(map(math.isnan, rows["only norm"][-3:]))
-    rows = {row.name: values(row)[-3] for row in tables["backbone-sums"].rows}
+    rows = {row.name: shown(tables["backbone-sums"], row)[-3] for row in tables["backbone-sums"].rows}
     assert rows == pytest.approx({"Instruct": 80.47, "Base": 67.7, "Mine": math.nan}, nan_ok=True)
 
 
@@ -162,7 +163,7 @@ def test_decoding_is_a_grid(decoded):
     (found,) = open_runs([decoded]).runs
     table = decoding(found, overlay=True)
     assert [column.head for column in table.columns] == ["top-p 0.8", "top-p 0.95"] * 2
-    assert {row.name: values(row)[:2] for row in table.rows} == {
+    assert {row.name: shown(table, row)[:2] for row in table.rows} == {
         "T = 0.6": pytest.approx([100 / 3, 100 / 6]),
         "T = 0.7": pytest.approx([50, 100 / 3]),
     }
@@ -177,9 +178,9 @@ def test_kinds_of_thinking_failures_and_cost(run, answers, tmp_path):
     samples = answers("0", 0.0, [2, 0, 0], 2, tokens=10, seconds=0.25)
     samples += answers("1", 1.0, [2, 2, 0], 2, tokens=30, think=0.5, finish="length")
     tables = by_name(further_tables(open_runs([run(tmp_path / "run", grid, samples)])))
-    rows = {row.name: values(row) for row in tables["thinking"].rows}
+    rows = {row.name: shown(tables["thinking"], row) for row in tables["thinking"].rows}
     assert rows["Thinking"] == pytest.approx([50, 50, 0, 0, 100, 0])  # none, closed, …, cut off, no answer
-    rows = {row.name: values(row) for row in tables["cost"].rows}
+    rows = {row.name: shown(tables["cost"], row) for row in tables["cost"].rows}
     assert rows["Instruct"] == pytest.approx([6, 10, 10, 30, 60, 0.25, 0.75])
     assert rows["Thinking"] == pytest.approx([6, 30, 30, 45, 180, 0.5, 0.75])
 
@@ -193,8 +194,8 @@ def test_differences_are_from_the_reference_and_corrected(run, answers, tmp_path
     assert [row.name for row in table.rows] == ["Instruct − Thinking", "MI-0.5 − Thinking"]
     low, half = table.rows
     # −1/2, −1/2, −1, −1/2, −1, −1 and 0, 1/2, 0, 0, 0, 0.
-    assert (low.cells[0].value, half.cells[0].value) == pytest.approx((-75, 100 / 12))
-    assert half.cells[0].low == 0 and half.cells[0].high == pytest.approx(25)
+    assert (low.cells[0].value, half.cells[0].value) == pytest.approx((-0.75, 1 / 12))
+    assert half.cells[0].low == 0 and half.cells[0].high == pytest.approx(0.25)
     # No resample differs as much the other way; Holm: times 2 for the smaller p.
     assert low.cells[1].value == pytest.approx(2 / 10_001)
     assert 0.5 < half.cells[1].value <= 1

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mull.reports.format import NONE, count, percent, points, tokens
+from mull.reports.format import NONE, count, percent
+from mull.reports.table import points, tokens
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mull.analysis.records import Sample
+    from mull.analysis.stages import Stages
 
 
 def print_summary(
@@ -18,27 +19,47 @@ def print_summary(
     from mull.analysis.comparable import coverage
     from mull.analysis.frontier import non_dominated, points_of
     from mull.analysis.metrics import metrics
+    from mull.analysis.paired import contrasts
     from mull.analysis.stages import stages_of_samples
     from mull.analysis.summary import plain_words
-    from mull.cli.rendering.scores import scores_table
-    from mull.cli.rendering.tables import metrics_table, stages_text
+    from mull.reports.renderers import terminal
+    from mull.reports.tables import BRIEF, differences_table, metrics_table, scores_table
 
     found = metrics(samples, k)
-    stdout.print(metrics_table(found, non_dominated(points_of(found))), highlight=False)
+    table = metrics_table(samples[0].benchmark, {"": found}, non_dominated(points_of(found)))
+    stdout.print(terminal(table.select(*BRIEF)), highlight=False)
     uneven = coverage(samples)
     if uneven:
         stdout.print(uneven, highlight=False, markup=False)
-    further = scores_table(samples)
+    further = scores_table(samples, found)
     if further is not None:
         stdout.print()
-        stdout.print(further, highlight=False)
+        stdout.print(terminal(further), highlight=False)
     if reference is not None:
-        from mull.analysis.paired import contrasts
-        from mull.cli.rendering.tables import contrasts_table
-
-        stdout.print()
-        stdout.print(contrasts_table(contrasts(samples, reference), reference), highlight=False)
+        differing = contrasts(samples, reference)
+        if differing:
+            table = differences_table(differing, found).select("accuracy", "p_value", "tokens")
+            stdout.print()
+            stdout.print(terminal(table), highlight=False)
     elif sum(m.lam is not None for m in found) > 1:
         stages = stages_of_samples(samples)
         stdout.print(stages_text(stages), highlight=False, markup=False)
         stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
+
+
+def stages_text(stages: Stages) -> str:
+    """Stage 2 in one line per way of finding it, or why there is none."""
+    if not stages.found:
+        return f"stages: no transition found: {stages.reason}"
+    lines = []
+    if stages.grid:
+        lines.append(f"stage 2 by the grid rule: λ {stages.grid[0]:g} to {stages.grid[1]:g}")
+    fit = stages.fit
+    if fit and fit.identified:
+        sure = stages.intervals.get("midpoint")
+        interval = f" (95 % interval {sure[0]:.3f} to {sure[1]:.3f})" if sure else ""
+        bounds = f"λ {fit.crossing_5:.3f} to {fit.crossing_95:.3f}"
+        lines.append(f"stage 2 by the fit: {bounds}, midpoint {fit.midpoint:.3f}{interval}")
+    elif fit:
+        lines.append(f"stage 2 by the fit: within λ {fit.bracket[0]:g} to {fit.bracket[1]:g}")
+    return "\n".join(lines)

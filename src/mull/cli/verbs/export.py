@@ -59,5 +59,5 @@ def export(
     for name, table in found.items():
         for form in forms or list(Form):
             path = folder / f"{name}{SUFFIXES[form.value]}"
-            write_atomically(path, encode(table, form.value, name))
+            write_atomically(path, encode(table, form.value))
             stdout.print(str(path), highlight=False, soft_wrap=True, markup=False)

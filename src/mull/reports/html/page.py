@@ -14,18 +14,17 @@ from mull.reports.figures.render import Figure, inline_svg, resource, size
 from mull.reports.figures.theme import Variant
 from mull.reports.format import NONE, at, common_k, count, per_question, percent, setting_name
 from mull.reports.html.responses import MOST_BYTES, embed, encode
-from mull.reports.html.tables import (
-    comparison_table,
-    frontier_table,
+from mull.reports.html.tables import frontier_table, pairs_table, published_rows
+from mull.reports.renderers import html
+from mull.reports.results import Results
+from mull.reports.tables import (
+    BY_STRATUM,
+    differences_table,
     metrics_table,
-    pairs_table,
-    published_rows,
     published_table,
     scores_table,
     stages_table,
-    strata_table,
 )
-from mull.reports.results import Results
 from mull.runs.paper.published import LAYERS, PUBLISHED, benchmark_title, layer_count
 from mull.runs.plan import StudyKind
 
@@ -159,7 +158,7 @@ def _stages(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, str
         ],
         f"{shade}{_BAND} {dashed}".strip(),
     )
-    found = stages_table(results.stages)
+    found = html(table) if (table := stages_table(results.stages)).rows else ""
     reason = results.stages.reason
     lead = f"{reason[:1].upper()}{reason[1:]}." if results.stages.found else f"No transition was found: {reason}."
     return "stages", "The three stages", f"{figure}<p>{_prose(lead)}</p>{found}"
@@ -200,17 +199,18 @@ def _metrics(results: Results) -> tuple[str, str, str]:
         "generated tokens per response, thought included. Cut off: the response hit the token limit. No answer: the "
         "grader found none in it. ● marks the frontier."
     )
-    return "metrics", "All metrics", f'{metrics_table(results)}<p class="note">{escape(note)}</p>'
+    table = html(metrics_table(results.benchmark, {"": results.metrics}, results.frontier))
+    return "metrics", "All metrics", f'{table}<p class="note">{escape(note)}</p>'
 
 
 def _scores(results: Results) -> tuple[str, str, str] | None:
-    table = scores_table(results)
+    table = scores_table(results.samples, results.metrics)
     note = (
         "Values ± one standard error, clustered by question. Completed only: Mean@k over the responses that ended by "
         "themselves, which are other ones at each setting. Unclosed as it stands: a thought that was cut off counts as "
         "right where the right answer stands in it."
     )
-    return ("scores", "Further scores", f'{table}<p class="note">{note}</p>') if table else None
+    return ("scores", "Further scores", f'{html(table)}<p class="note">{note}</p>') if table else None
 
 
 def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, str, str] | None:
@@ -221,25 +221,37 @@ def _published(results: Results, overlay: Sequence[PublishedRow]) -> tuple[str, 
     layers = StudyKind(results.plan["study"]) == StudyKind.layers and layer_count(results.plan) != LAYERS
     share = f"; the same share of its {LAYERS} layers" if layers else ""
     note = escape(f"Published: {PUBLISHED}, on {where}, at this λ{share}.")
-    return ("published", "Beside the published ablation", f'{published_table(results)}<p class="note">{note}</p>')
+    return (
+        "published",
+        "Beside the published ablation",
+        f'{html(published_table(results.metrics, rows))}<p class="note">{note}</p>',
+    )
 
 
 def _differences(results: Results) -> tuple[str, str, str] | None:
     if not results.to_last:
         return None
-    last = results.to_last[0].b
+    reference = results.to_last[0].reference
+    name = next(setting_name(m) for m in results.metrics if m.setting == reference)
     note = (
         "Differences on the same questions, with 95 % intervals (paired by question, Student's t). A tie: the interval "
-        "holds 0. Each row is judged by itself; of many comparisons, one in twenty between equals differs by chance."
+        "holds 0. Each row is judged by itself; of many comparisons, one in twenty between equals differs by chance. "
+        "p: of no difference in accuracy, corrected for their number by Holm’s method."
     )
     each = "λ" if all(m.lam is not None for m in results.metrics) else "setting"
-    body = comparison_table(results.to_last, f"Each {each} minus {setting_name(last)}", results.best)
-    more = comparison_table(results.neighbours, "Each λ minus the next lower one", None)
+    title, best = f"Each {each} minus {name}", results.best.setting
+    body = html(differences_table(results.to_last, results.metrics, title=title, best=best), titled=True)
+    lower = "Each λ minus the next lower one"
+    more = (
+        html(differences_table(results.neighbours, results.metrics, title=lower), titled=True)
+        if results.neighbours
+        else ""
+    )
     return (
         "differences",
         "Differences and ties",
         f'<p class="note">{escape(note)}</p>{body}'
-        + (f"<details><summary>Neighbours on the grid</summary>{more}</details>" if results.neighbours else ""),
+        + (f"<details><summary>Neighbours on the grid</summary>{more}</details>" if more else ""),
     )
 
 
@@ -260,7 +272,8 @@ def _strata(results: Results) -> tuple[str, str, str] | None:
             if results.stages and results.stages.found
             else _BAND + more,
         )
-    return "difficulty", "By difficulty", body + strata_table(results)
+    table = html(metrics_table(results.benchmark, results.strata, None).select(*BY_STRATUM))
+    return "difficulty", "By difficulty", f"{body}<details><summary>Table by difficulty</summary>{table}</details>"
 
 
 def _record(results: Results) -> str:

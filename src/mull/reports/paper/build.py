@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from mull.analysis.frontier import non_dominated, points_of
 from mull.analysis.stages import stages_of_samples
-from mull.reports.export import encode
 from mull.reports.figures.frontier import frontier_figure
 from mull.reports.figures.render import pdf, svg
 from mull.reports.files import whole_folder, write_atomically
@@ -20,7 +19,7 @@ from mull.reports.paper.missing import Missing, missing
 from mull.reports.paper.page import Drawn, page
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
 from mull.reports.paper.tables import paper_tables, scope, spread_words
-from mull.reports.renderers import latex, markdown
+from mull.reports.renderers import csv, latex, markdown, parquet
 from mull.reports.slugs import slugs
 from mull.reports.table import Table
 from mull.runs.paper.kinds import lambda_of
@@ -83,7 +82,7 @@ def _encoded(table: Table, suffix: str) -> bytes:
         return latex(table).encode()
     if suffix == ".md":
         return markdown(table).encode()
-    return encode(table.frame(), "csv" if suffix == ".csv" else "parquet", table.name)
+    return csv(table) if suffix == ".csv" else parquet(table)
 
 
 def paper_figures(studies: Studies, *, overlay: bool) -> Iterator[Drawn]:

@@ -15,6 +15,7 @@ from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.tables import ERRORS, measured, scope
 from mull.reports.table import Cell, Column, Row, Table
+from mull.reports.tables import cost_table
 from mull.runs.paper.published import SOURCE, benchmark_title
 from mull.runs.plan import StudyKind
 
@@ -38,7 +39,8 @@ def further_tables(studies: Studies, reference: str | None = None) -> list[Table
     Raises `MullError` where no sweep and no comparison has that setting.
     """
     found = list(sections(studies, reference))
-    tables = [thinking(found), significance(found), cost(found)]
+    costs = cost_table([(section.title, section.rows, section.samples) for section in found])
+    tables = [thinking(found), significance(found), costs]
     return [table for table in tables if table.rows]
 
 
@@ -92,16 +94,15 @@ def _ablation_reference(run: Run) -> str:
 
 def thinking(found: Sequence[Section]) -> Table:
     """Shares of each kind of thinking, of cut-off responses and of those without an answer."""
-    columns = [Column(key=f"thinking_{kind}", head=kind, group="Kind of thinking") for kind in KINDS]
+    columns = [Column(key=f"thinking_{kind}", head=kind, group="Kind of thinking", scale=100) for kind in KINDS]
     columns += [
-        Column(key="truncation", head="cut off", group="Failures"),
-        Column(key="unanswered", head="no answer", group="Failures"),
+        Column(key="truncation", head="cut off", group="Failures", scale=100),
+        Column(key="unanswered", head="no answer", group="Failures", scale=100),
     ]
     rows = [
         Row(
             name,
-            [Cell(100 * m.thinking[kind].value, 100 * m.thinking[kind].error) for kind in KINDS]
-            + [measured(m, "truncation"), measured(m, "unanswered")],
+            [Cell.of(m.thinking[kind]) for kind in KINDS] + [measured(m, "truncation"), measured(m, "unanswered")],
             section.title,
         )
         for section in found
@@ -125,9 +126,9 @@ def significance(found: Sequence[Section]) -> Table:
     A run that was stopped has differences alone: what two settings have both answered is what was answered briefly.
     """
     columns = [
-        Column(key="accuracy", head="Mean@k, points"),
+        Column(key="accuracy", head="Mean@k, points", scale=100, signed=True),
         Column(key="p_holm", head="p", decimals=4),
-        Column(key="tokens", head="Token #N"),
+        Column(key="tokens", head="Token #N", signed=True),
         Column(key="questions", head="questions", decimals=0),
     ]
     rows: list[Row] = []
@@ -141,7 +142,7 @@ def significance(found: Sequence[Section]) -> Table:
         adjusted = holm([difference.p_value if section.complete else math.nan for difference in accuracy.values()])
         for (name, difference), p_value in zip(accuracy.items(), adjusted, strict=True):
             questions = Cell(difference.questions)
-            both = _difference(difference, 100), _difference(tokens[name], 1)
+            both = Cell.difference(difference), Cell.difference(tokens[name])
             if not section.complete:
                 both = Cell(both[0].value), Cell(both[1].value)
             cells = [both[0], Cell(p_value), both[1], questions]
@@ -162,51 +163,3 @@ def significance(found: Sequence[Section]) -> Table:
 
 def _bootstrap(section: Section, setting: str, metric: Metric) -> PairedDifference:
     return bootstrapped(differences_by_question(section.scored, setting, section.reference, metric))
-
-
-def _difference(found: PairedDifference, scale: float) -> Cell:
-    if found.alike:  # an interval of no width would read as certainty
-        words = "on every question" if abs(found.difference) > 1e-12 else "no question differs"
-        return Cell(scale * found.difference, note=words)
-    return Cell(scale * found.difference, low=scale * found.low, high=scale * found.high)
-
-
-def cost(found: Sequence[Section]) -> Table:
-    """Tokens and seconds per response and per right answer."""
-    columns = [
-        Column(key="responses", head="responses", decimals=0),
-        Column(key="tokens_per_response", head="per response", group="Tokens"),
-        Column(key="tokens_p95", head="95th percentile", group="Tokens", decimals=0),
-        Column(key="tokens_per_correct", head="per right answer", group="Tokens"),
-        Column(key="tokens", head="in all", group="Tokens", decimals=0),
-        Column(key="seconds_per_response", head="per response", group="Seconds", decimals=2),
-        Column(key="seconds_per_correct", head="per right answer", group="Seconds", decimals=2),
-    ]
-    rows = []
-    for section in found:
-        sums: dict[str, list[float]] = {}
-        for sample in section.samples:
-            each = sums.setdefault(sample.setting, [0.0, 0.0, 0.0])
-            for i, value in enumerate((sample.tokens, sample.seconds, sample.correct)):
-                each[i] += value
-        for name, m in section.rows.items():
-            tokens, seconds, right = sums[m.setting]
-            cells = [
-                Cell(m.samples),
-                measured(m, "tokens"),
-                Cell(m.tokens_p95.value, m.tokens_p95.error),
-                Cell(tokens / right if right else math.nan),
-                Cell(tokens),
-                Cell(seconds / m.samples),
-                Cell(seconds / right if right else math.nan),
-            ]
-            rows.append(Row(name, cells, section.title))
-    return Table(
-        name="cost",
-        title="Cost",
-        caption=f"Generated tokens, thought included, {ERRORS} Seconds: wall-clock from a request’s prefill to its "
-        "last token, which it shares with its batch-mates, so they tell settings of one run apart, not machines.",
-        head="Setting",
-        columns=columns,
-        rows=rows,
-    )

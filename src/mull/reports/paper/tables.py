@@ -1,6 +1,6 @@
 """The paper's tables from the user's runs: main comparison, layers, modules, decoding, backbones.
 
-Shares are in percent, tokens in tokens. What the paper does not have is in `mull.reports.paper.further`.
+What the paper does not have is in `mull.reports.paper.further`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from mull.runs.plan import StudyKind
 
 ERRORS = "± one standard error, clustered by question."
 UNITS = f"Accuracies and Think #R in %, Token #N in tokens per response, {ERRORS}"
-_SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio")
 
 
 def paper_tables(studies: Studies, *, overlay: bool) -> list[Table]:
@@ -89,8 +88,10 @@ def ablation(run: Run, *, overlay: bool) -> Table:
     theirs: list[Metric] = [m for m in shown if any(not math.isnan(getattr(row, m)) for row in rows)]
     if rows:
         group = f"Published: {PUBLISHED}, {benchmark_title(rows[0].benchmark)}"
-        heads = [Column(key=f"published_{m}", head=_head(m, rows[0].k), group=group, decimals=2) for m in theirs]
-        columns += [_decimals(head, [getattr(row, m) for row in rows]) for head, m in zip(heads, theirs, strict=True)]
+        columns += [
+            _column(f"published_{m}", m, rows[0].k, group, [getattr(row, m) for row in rows], decimals=2)
+            for m in theirs
+        ]
     lam = lambda_of(run.plan)
     head = {StudyKind.layers: "Layer", StudyKind.modules: "Module", StudyKind.backbone: "Backbone"}[run.kind]
     where = {
@@ -127,7 +128,7 @@ def decoding(run: Run, *, overlay: bool) -> Table:
         ("think_ratio", "Think #R, %"),
     ]
     columns = [
-        Column(key=f"{metric}_top_p_{top_p:g}", head=f"top-p {top_p:g}", group=group)
+        Column(key=f"{metric}_top_p_{top_p:g}", head=f"top-p {top_p:g}", group=group, scale=100)
         for metric, group in shown
         for top_p in top_ps
     ]
@@ -186,15 +187,14 @@ def scope(of: Arena | Run) -> str:
 
 
 def measured(m: SettingMetrics, metric: str, mark: Mark = "") -> Cell:
-    """A metric as a cell, shares in percent."""
+    """A metric as a cell."""
     estimate: Estimate = getattr(m, metric)
-    scale = 100 if metric != "tokens" else 1
-    return Cell(scale * estimate.value, scale * estimate.error, mark=mark)
+    return Cell.of(estimate, mark)
 
 
 def as_published(row: PublishedRow, metric: str) -> Cell:
     """A published value as a cell."""
-    return Cell((100 if metric in _SHARES else 1) * getattr(row, metric))
+    return Cell(getattr(row, metric))
 
 
 def _metrics_of(benchmark: str, found: Sequence[SettingMetrics]) -> list[Metric]:
@@ -210,18 +210,16 @@ def _worth(metric: str, found: Sequence[SettingMetrics]) -> bool:
 def _columns(key: str, found: Sequence[SettingMetrics], shown: Iterable[Metric], group: str) -> list[Column]:
     ks = {"pass_at_k": common_k(found)}
     each = per_question(found)
-    columns = [Column(key=f"{key}_{m}", head=_head(m, ks.get(m, each)), group=group) for m in shown]
-    return [
-        _decimals(column, [getattr(m, metric).value for m in found])
-        for column, metric in zip(columns, shown, strict=True)
-    ]
+    return [_column(f"{key}_{m}", m, ks.get(m, each), group, [getattr(x, m).value for x in found]) for m in shown]
 
 
-def _decimals(column: Column, values: Sequence[float]) -> Column:
-    """Thousands of tokens need no decimals."""
-    if not column.key.endswith("tokens") or max((v for v in values if not math.isnan(v)), default=0) < 1000:
-        return column
-    return Column(key=column.key, head=column.head, group=column.group, decimals=0)
+def _column(key: str, metric: str, k: int | None, group: str, values: Sequence[float], decimals: int = 1) -> Column:
+    """Shares in percent, as the caption says; thousands of tokens need no decimals."""
+    head = _head(metric, k)
+    if metric != "tokens":
+        return Column(key=key, head=head, group=group, scale=100, decimals=decimals)
+    most = max((v for v in values if not math.isnan(v)), default=0)
+    return Column(key=key, head=head, group=group, decimals=decimals if most < 1000 else 0)
 
 
 def _head(metric: str, k: int | None) -> str:

@@ -1,11 +1,10 @@
-"""Accuracy over tokens, one point per setting: the frontier emphasised and joined, every point labelled by its λ."""
+"""Accuracy over tokens, one point per setting: the frontier emphasised and joined, its points labelled by their λ."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 
@@ -20,21 +19,6 @@ LOG_FROM = 12.0
 """Ratio of most to fewest tokens from which the axis is logarithmic."""
 
 
-class Box(NamedTuple):
-    """A rectangle in pixels, y downwards."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlap(self, other: Box) -> float:
-        """Shared area in square pixels."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0.0, width) * max(0.0, height)
-
-
 def frontier_figure(
     metrics: Sequence[SettingMetrics],
     frontier: Frontier,
@@ -44,7 +28,7 @@ def frontier_figure(
     """Mean generated tokens (x) against Mean@k (y) with 95 % intervals.
 
     Filled and joined: settings that no other one beats on both. A thin line joins the λ in their order; settings
-    without λ are diamonds, labelled by name.
+    without λ are diamonds. Labelled: the frontier, by λ or name.
     """
     theme = THEMES[variant]
     width, height = size
@@ -52,8 +36,6 @@ def frontier_figure(
     known = [m for m in metrics if not math.isnan(m.mean_at_k.value + m.tokens.value)]
     rows = [_row(m, m.setting in best, theme.accent if m.setting in best else theme.muted) for m in known]
     x, y, logarithmic = _domains(rows)
-    x_pixel = _to_pixel(x, width, logarithmic)
-    upwards = _to_pixel(y, height)
     order = {point.setting: i for i, point in enumerate(frontier.points)}
     path = [row for row in rows if row["lam"] is not None]
     joined = sorted((row for row in rows if row["best"]), key=lambda row: order[row["setting"]])
@@ -108,35 +90,13 @@ def frontier_figure(
         .transform_calculate(fill=f"datum.best ? datum.color : '{theme.background}'")
         .transform_calculate(size="datum.best ? 85 : 55")
     )
-    labels = _labels(rows, joined, x_pixel, lambda value: height - upwards(value), size)
-    far = [label for label in labels if label["far"]]
-    if far:
-        leader = chart(far).mark_rule(strokeWidth=0.8, opacity=0.8)
-        layers.append(
-            leader.encode(
-                x=alt.X("px:Q", scale=None, axis=None),
-                y=alt.Y("py:Q", scale=None, axis=None),
-                x2="point_x:Q",
-                y2="point_y:Q",
-                color=color,
-            )
-        )
-    for strong in (True, False):
-        texts = [label for label in labels if label["best"] is strong]
-        if texts:
-            text_size: dict[str, Any] = {"fontSize": 12, "fontWeight": "bold"} if strong else {"fontSize": 11}
-            place: dict[str, Any] = {
-                "x": alt.X("px:Q", scale=None, axis=None),
-                "y": alt.Y("py:Q", scale=None, axis=None),
-                "text": "label:N",
-            }
-            halo = chart(texts).mark_text(
-                baseline="middle", stroke=theme.background, color=theme.background, strokeWidth=3.5, **text_size
-            )
-            layers += [
-                halo.encode(**place),
-                chart(texts).mark_text(baseline="middle", **text_size).encode(**place, color=color),
-            ]
+    for i, row in enumerate(joined):
+        # The frontier rises: above and left of a point, or below and right of it, there is room.
+        side = {"align": "right", "dx": -8, "dy": -9} if i % 2 == 0 else {"align": "left", "dx": 8, "dy": 10}
+        text: dict[str, Any] = {"fontSize": 12, "fontWeight": "bold", "baseline": "middle", **side}
+        place: dict[str, Any] = {"x": x_of("tokens"), "y": y_of("accuracy"), "text": "label:N"}
+        halo = chart([row]).mark_text(stroke=theme.background, color=theme.background, strokeWidth=3.5, **text)
+        layers += [halo.encode(**place), chart([row]).mark_text(**text).encode(**place, color=color)]
     title = alt.TitleParams(
         f"Accuracy ({at('Mean', per_question(known))}, %) over tokens",
         subtitle="labels: λ · filled and joined: no other setting is better on both · bars: ±1.96 standard errors"
@@ -185,65 +145,3 @@ def _domains(rows: Sequence[dict]) -> tuple[tuple[float, float], tuple[float, fl
     low, high = ends(("accuracy", "y_low", "y_high"))
     pad = 0.06 * (high - low) or 1.0
     return x, (max(0.0, low - pad), min(100.0, high + pad)), logarithmic
-
-
-def _to_pixel(domain: tuple[float, float], length: float, logarithmic: bool = False) -> Callable[[float], float]:
-    f = math.log if logarithmic else float
-    low, high = f(domain[0]), f(domain[1])
-    return lambda value: length * (f(value) - low) / (high - low)
-
-
-def _labels(
-    rows: Sequence[dict],
-    joined: Sequence[dict],
-    x_pixel: Callable[[float], float],
-    y_pixel: Callable[[float], float],
-    size: tuple[int, int],
-) -> list[dict]:
-    """Where each label stands, in pixels: round its point where it covers least."""
-    spots = [(x_pixel(row["tokens"]), y_pixel(row["accuracy"])) for row in rows]
-    taken = [(Box(px - 6, py - 6, px + 6, py + 6), 8.0) for px, py in spots]
-    for row, (px, py) in zip(rows, spots, strict=True):
-        if not math.isnan(row["y_low"]):
-            taken.append((Box(px - 2, y_pixel(row["y_high"]), px + 2, y_pixel(row["y_low"])), 0.35))
-        if not math.isnan(row["x_low"]) and row["x_low"] > 0:
-            taken.append((Box(x_pixel(row["x_low"]), py - 2, x_pixel(row["x_high"]), py + 2), 0.35))
-    line = [(x_pixel(row["tokens"]), y_pixel(row["accuracy"])) for row in joined]
-    for (x0, y0), (x1, y1) in pairwise(line):
-        steps = max(1, int(math.hypot(x1 - x0, y1 - y0) / 4))
-        for i in range(steps + 1):
-            cx, cy = x0 + (x1 - x0) * i / steps, y0 + (y1 - y0) * i / steps
-            taken.append((Box(cx - 2, cy - 2, cx + 2, cy + 2), 3.0))
-    labels = []
-    # The frontier's labels first: they matter most.
-    for row, (px, py) in sorted(zip(rows, spots, strict=True), key=lambda pair: not pair[0]["best"]):
-        half_width, half_height = 3.6 * len(row["label"]) + 2, 7.5
-        best: tuple[float, float, float, Box] | None = None
-        for distance in (9, 14, 20, 28, 38, 50):
-            for degrees in (135, 45, 90, 270, 225, 315, 180, 0, 158, 112, 68, 22, 338, 292, 248, 202):
-                dx, dy = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
-                cx, cy = px + dx * (distance + half_width * abs(dx)), py + dy * (distance + half_height * abs(dy) * 0.6)
-                box = Box(cx - half_width, cy - half_height, cx + half_width, cy + half_height)
-                cost = sum(weight * box.overlap(other) for other, weight in taken) + 2.0 * distance
-                if any(math.hypot(cx - x, cy - y) < math.hypot(cx - px, cy - py) for x, y in spots):
-                    cost += 80  # it would be read as that point's
-                if box.left < 0 or box.right > size[0] or box.top < 0 or box.bottom > size[1]:
-                    cost += 300
-                if best is None or cost < best[0]:
-                    best = (cost, cx, cy, box)
-        assert best is not None
-        taken.append((best[3], 12.0))
-        labels.append(
-            {
-                "label": row["label"],
-                "best": row["best"],
-                "color": row["color"],
-                "px": best[1],
-                "py": best[2],
-                "point_x": px,
-                "point_y": py,
-                # Far from its point, a label needs a line to it.
-                "far": math.hypot(max(0.0, abs(best[1] - px) - half_width), abs(best[2] - py)) > 13,
-            }
-        )
-    return labels

@@ -51,6 +51,7 @@ def make_run(folder, lambdas=LAMBDAS, questions=60, k=4, *, others=(), hostile=F
         asked[0] = Question(id='q"<b>', text=HOSTILE, gold="<i>0</i>", stratum="easy")
     labels = [f"{lam:g}" for lam in lambdas] + list(others)
     record = {
+        "study": "sweep",
         "instruct": "a" * 16,
         "thinking": "b" * 16,
         "donor": "thinking",

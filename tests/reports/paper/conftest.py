@@ -26,11 +26,28 @@ NAMES = [
 ]
 
 
+def study_of(settings):
+    """What the verb that plans such settings would call its study."""
+    records = [setting.to_json() for setting in settings]
+    if all(setting.lam is not None for setting in settings):
+        return "sweep"
+    if all("sampling" in record for record in records):
+        return "decoding"
+    if any(not setting.recipe.is_interpolation and setting.recipe.method.name != "mi" for setting in settings):
+        return "compare"
+    if any("models" in record for record in records):
+        return "backbone"
+    rules = [rule for setting in settings for rule in setting.recipe.coefficients.rules]
+    varied = {name for rule in rules for name in ("layers", "modules") if getattr(rule, name) is not None}
+    return varied.pop() if len(varied) == 1 else "other"
+
+
 def write_run(
     folder, settings, samples, *, benchmark="sums", questions=3, k=2, sampling_record=None, questions_hash=None, **more
 ):
     """A run folder with a plan of `settings` and the given samples, put in at once; `more` are entries of the plan."""
     record = {
+        "study": study_of(settings),
         "instruct": "a" * 16,
         "thinking": "b" * 16,
         "donor": "thinking",

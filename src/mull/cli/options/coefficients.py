@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mull.errors import MullError
-
-if TYPE_CHECKING:
-    from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients import Coefficients, parse_layers
+from mull.merging.coefficients.selectors import parse_rule
+from mull.merging.coefficients.toml import load_coefficients
 
 
 def read_coefficients(
@@ -29,9 +28,6 @@ def read_coefficients(
     Raises:
         MullError: neither λ nor file, a file beside λ, layers or modules, or what cannot be read.
     """
-    from mull.merging.coefficients import Coefficients, parse_layers
-    from mull.merging.coefficients.selectors import parse_rule
-    from mull.merging.coefficients.toml import load_coefficients
 
     if file is not None:
         given = {"--lambda": lam, "--layers": layers, "--modules": modules}

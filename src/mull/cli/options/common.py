@@ -6,14 +6,12 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from mull.errors import MullError
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 class Donor(StrEnum):
@@ -56,7 +54,6 @@ def given_options(context: typer.Context) -> dict[str, str]:
 
 def consoles() -> tuple[Console, Console]:
     """Rich consoles for results (stdout) and for progress and warnings (stderr); wide enough for tables in a pipe."""
-    from rich.console import Console
 
     width = None if sys.stdout.isatty() else 120
     return Console(width=width), Console(stderr=True, width=None if sys.stderr.isatty() else 120)

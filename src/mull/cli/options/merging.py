@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.pair import Group, Pair
 from mull.cli.options.coefficients import read_coefficients
 from mull.errors import MullError
-
-if TYPE_CHECKING:
-    from mull.checkpoints.pair import Group
-    from mull.merging.coefficients import Coefficients
-    from mull.merging.methods import Method
+from mull.merging.coefficients import Coefficients, parse_lambdas
+from mull.merging.coefficients.presets import preset as find_preset
+from mull.merging.coefficients.rules import shortest
+from mull.merging.methods import Method, make
 
 
 def read_group(
@@ -22,8 +24,6 @@ def read_group(
     Raises:
         MullError: neither a pair nor two models or more, some models with a weight and some without, no such donor.
     """
-    from mull.checkpoints.checkpoint import Checkpoint
-    from mull.checkpoints.pair import Group, Pair
 
     if not all(name != "" for name in (instruct, thinking, base)):
         raise MullError("an empty name is no model", "give a folder or a hub id")
@@ -76,10 +76,6 @@ def read_method(
     Raises:
         MullError: an unknown method, preset or parameter, or two ways of saying the same.
     """
-    from dataclasses import asdict
-
-    from mull.merging.coefficients.presets import preset as find_preset
-    from mull.merging.methods import make
 
     values: dict[str, str | float | bool] = {}
     for text in parameters:
@@ -120,8 +116,6 @@ def read_settings(
     Raises:
         MullError: a coefficient that the method does not take, or lacks, or that cannot be read.
     """
-    from mull.merging.coefficients import Coefficients, parse_lambdas
-    from mull.merging.coefficients.rules import shortest
 
     takes = method.takes
     for option, value, wanted in (("--lambda", lam, "lambda"), ("--alpha", alpha, "alpha")):

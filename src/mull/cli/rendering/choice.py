@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from scipy.special import stdtrit
+
+from mull.analysis.choosing.choose import Choice
+from mull.analysis.choosing.options import Option
+from mull.analysis.choosing.race import Outcome
+from mull.analysis.choosing.worth import Open
 from mull.reports.format import NONE, count, percent
 from mull.reports.table import points, tokens
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from mull.analysis.choosing.choose import Choice
-    from mull.analysis.choosing.options import Option
-    from mull.analysis.choosing.race import Outcome
-    from mull.analysis.choosing.worth import Open
 
 HOPELESS_FACTOR = 100
 """More than so many times the questions: not worth saying how many."""
@@ -74,9 +75,6 @@ def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
 
 def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
     """Every setting: its figures, the chance that it meets the constraint, and how it compares with the choice."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
 
     rivals = {rival.setting: rival for rival in choice.rivals}
     quantile, best = choice.goal.quantile, choice.pick or choice.nearest
@@ -139,7 +137,6 @@ def figures(option: Option) -> str:
 
 
 def intervals(option: Option) -> str:
-    from scipy.special import stdtrit
 
     if option.questions < 2:
         return "unknown"

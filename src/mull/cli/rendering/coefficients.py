@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-    from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients.explain import explain, shadowed
+from mull.merging.coefficients.rules import shortest
+from mull.merging.coefficients.selectors import format_rule
 
 
 def print_explanation(
@@ -19,13 +23,6 @@ def print_explanation(
     Raises:
         MullError: a rule reaches beyond the model or matches no parameter.
     """
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mull.merging.coefficients.explain import explain, shadowed
-    from mull.merging.coefficients.rules import shortest
-    from mull.merging.coefficients.selectors import format_rule
 
     rows = explain(coefficients, names)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.table import Table
 
 from mull.analysis.records import Sample
 from mull.cli import interrupt
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mull.runs.plan import SweepPlan
+from mull.runs.plan import SweepPlan
 
 EARLY = 16
 """Before so many responses the time left is a guess: the first ones bear the cost of all that are under way."""
@@ -111,8 +109,6 @@ class LiveSweep:
         return f"{name}: {n} responses, {means}; {self.done}/{self.plan.total}, ETA {self.eta}"
 
     def table(self) -> Table:
-        from rich.markup import escape
-        from rich.table import Table
 
         eta = f"ETA {self.eta}" if self.done < self.plan.total else clock(self.seconds)
         table = Table(title=f"{self.done}/{self.plan.total} responses   {eta}", title_justify="left", box=None)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from mull.cli import interrupt
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
 
 
 @contextmanager
 def byte_progress(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
     """A bar over `total` bytes; yields the function that advances it."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -33,7 +38,6 @@ def byte_progress(title: str, total: int, console: Console) -> Iterator[Callable
 @contextmanager
 def item_progress(title: str, total: int, console: Console) -> Iterator[Callable[[int], None]]:
     """A bar over `total` items; yields the function that advances it."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("ETA"))
     shown = console.is_terminal

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from rich.console import Console
 
-    from mull.analysis.records import Sample
-    from mull.analysis.stages import Stages
+from mull.analysis.comparable import coverage
+from mull.analysis.frontier import non_dominated, points_of
+from mull.analysis.metrics import metrics
+from mull.analysis.paired import contrasts
+from mull.analysis.records import Sample
+from mull.analysis.stages import Stages, stages_of_samples
+from mull.analysis.summary import plain_words
+from mull.reports.renderers import terminal
+from mull.reports.tables import BRIEF, differences_table, metrics_table, scores_table
 
 
 def print_summary(
     samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
 ) -> None:
     """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
-    from mull.analysis.comparable import coverage
-    from mull.analysis.frontier import non_dominated, points_of
-    from mull.analysis.metrics import metrics
-    from mull.analysis.paired import contrasts
-    from mull.analysis.stages import stages_of_samples
-    from mull.analysis.summary import plain_words
-    from mull.reports.renderers import terminal
-    from mull.reports.tables import BRIEF, differences_table, metrics_table, scores_table
 
     found = metrics(samples, k)
     table = metrics_table(samples[0].benchmark, {"": found}, non_dominated(points_of(found)))

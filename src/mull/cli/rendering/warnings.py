@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from rich.console import Console
+from rich.markup import escape
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mull.checkpoints.findings import Finding
+from mull.checkpoints.findings import Finding
 
 
 def print_warnings(warnings: list[Finding], stderr: Console) -> None:
     """One line each, with the remedy."""
-    from rich.markup import escape
 
     for warning in warnings:
         remedy = f" [dim]→ {escape(warning.remedy)}[/]" if warning.remedy else ""

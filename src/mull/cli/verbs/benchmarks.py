@@ -6,7 +6,11 @@ import json as jsonlib
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
 
+from mull.benchmarks import GRADERS
+from mull.benchmarks.catalog import MATH_LIMIT, SPECS
 from mull.cli.options.common import consoles
 
 
@@ -17,11 +21,6 @@ def benchmarks(
 
     Example: `mull benchmarks --json`
     """
-    from rich import box
-    from rich.table import Table
-
-    from mull.benchmarks import GRADERS
-    from mull.benchmarks.catalog import SPECS
 
     if json:
         found = {
@@ -52,6 +51,5 @@ def benchmarks(
 
 
 def _own_limit() -> int:
-    from mull.benchmarks.catalog import MATH_LIMIT
 
     return MATH_LIMIT

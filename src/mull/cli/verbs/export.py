@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from mull.cli.options.common import consoles
+from mull.errors import MullError
+from mull.reports.files import write_atomically
+from mull.runs.store import RunStore
 
 
 class Form(StrEnum):
@@ -40,10 +43,7 @@ def export(
 
     `mull export run --format latex --reference 0.8 -o paper/tables`
     """
-    from mull.errors import MullError
     from mull.reports.export import SUFFIXES, encode, tables
-    from mull.reports.files import write_atomically
-    from mull.runs.store import RunStore
 
     stdout, _ = consoles()
     with RunStore.open(run) as store:

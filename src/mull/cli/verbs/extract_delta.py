@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
+from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, InstructOption, ThinkingOption, consoles
+from mull.cli.rendering.progress import byte_progress, item_progress
+from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
+from mull.merging.coefficients import parse_lambdas, parse_layers
+from mull.merging.streaming.output import check_target
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from mull.geometry.divergence import Mean, Messages
     from mull.merging.adapter.lowrank import Fidelity, Loss, LowRankPlan
 
@@ -70,9 +76,6 @@ def extract_delta(
 
     `mull extract-delta --instruct A --thinking B --rank 64 --prompts prompts.txt --lambda 0.4,0.8 -o adapter`
     """
-    from mull.checkpoints.pair import Pair
-    from mull.cli.rendering.warnings import print_warnings
-    from mull.merging.coefficients import parse_lambdas, parse_layers
 
     if rank < 1:
         raise MullError(f"rank must be at least 1, got {rank}")
@@ -86,10 +89,8 @@ def extract_delta(
     print_warnings(pair.check(allow or ()), stderr)
 
     # Only now is torch worth its import time.
-    from mull.cli.rendering.progress import byte_progress
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
-    from mull.merging.streaming.output import check_target
     from mull.reports.adapter_card import adapter_card
 
     plan = plan_low_rank(pair, rank, layers=span, modules=kinds, dtype=dtype, exact=exact)
@@ -128,7 +129,6 @@ def _measure(
     stderr: Console,
 ) -> dict[str, Any]:
     """The KL divergences as mull.json records them."""
-    from mull.cli.rendering.progress import item_progress
     from mull.geometry.divergence import divergences, passes
 
     with item_progress("KL", passes(len(messages), len(lams)), stderr) as advance:
@@ -151,7 +151,6 @@ def _mean(value: Mean) -> dict[str, float | None]:
 
 
 def _print_plan(plan: LowRankPlan, stdout: Console) -> None:
-    from rich.markup import escape
 
     methods = [factors.method for factors in plan.factors]
     svd = ", ".join(f"{methods.count(m)} {m}" for m in ("exact", "randomized") if m in methods)
@@ -171,7 +170,6 @@ def _print_plan(plan: LowRankPlan, stdout: Console) -> None:
 
 def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
     """Layers down, module kinds across; then the sums and what has no factors."""
-    from rich.table import Table
 
     from mull.reports.adapter_card import rest_text
 
@@ -202,7 +200,6 @@ def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
 
 
 def _print_kl(kl: dict[str, Any], stdout: Console) -> None:
-    from rich.table import Table
 
     from mull.reports.adapter_card import nats
 

@@ -6,16 +6,18 @@ import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
+from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
+from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import consoles
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
+from mull.errors import MullError
+from mull.runs.store import RunStore
 
 
 def headroom(
@@ -34,9 +36,6 @@ def headroom(
 
     `mull headroom gsm8k-run math500-run --json`
     """
-    from mull.analysis.choosing.headroom import headroom
-    from mull.errors import MullError
-    from mull.runs.store import RunStore
 
     stdout, _ = consoles()
     found: dict[str, Headroom] = {}
@@ -44,7 +43,7 @@ def headroom(
         with RunStore.open(run) as store:
             samples = store.samples(texts=False)
         try:
-            found[str(run)] = headroom(samples)
+            found[str(run)] = measure(samples)
         except MullError as error:
             raise MullError(f"{run}: {error.what}", error.remedy) from None
     if json:
@@ -75,8 +74,6 @@ def _plain(found: Headroom) -> dict:
 
 def show(found: Headroom, stdout: Console) -> None:
     """Print the head-room of one run: table, savings, the λ of each stratum, a verdict."""
-    from rich import box
-    from rich.table import Table
 
     caption = "gain: accuracy less that of fixed λ at the same tokens, with 95 % interval"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))

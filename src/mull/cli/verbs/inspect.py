@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 
+from mull.checkpoints.names import MODULE_KINDS, ModuleKind
+from mull.checkpoints.pair import Pair
+from mull.checkpoints.pair import Pair as PairClass
 from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.rendering.progress import byte_progress
 from mull.errors import MullError, Refused
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mull.checkpoints.names import ModuleKind
-    from mull.checkpoints.pair import Pair
     from mull.geometry.relative_difference import RelativeDifference
 
 _MARK = {"refuse": "[bold red]refused[/]", "warn": "[yellow]differs[/]", "same": "[green]agrees[/]"}
@@ -40,11 +45,6 @@ def inspect(
 
     Example: `mull inspect Qwen/Qwen3-4B-Instruct-2507 Qwen/Qwen3-4B-Thinking-2507 --png sigma.png`
     """
-    import json as json_module
-
-    from rich.markup import escape
-
-    from mull.checkpoints.pair import Pair
 
     if png and not sigma:
         raise MullError("--png draws σ, which --no-sigma leaves out", "drop one of the two")
@@ -97,8 +97,6 @@ def inspect(
 
 
 def _relative_differences(pair: Pair, stderr: Console) -> dict[str, RelativeDifference]:
-    from mull.checkpoints.pair import Pair as PairClass
-    from mull.cli.rendering.progress import byte_progress
     from mull.geometry.relative_difference import relative_difference
 
     pairs = {"Instruct, Thinking": pair}
@@ -114,8 +112,6 @@ def _relative_differences(pair: Pair, stderr: Console) -> dict[str, RelativeDiff
 
 
 def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
-    from rich.markup import escape
-    from rich.table import Table
 
     table = Table(
         title=escape(f"{pair.instruct.name}  ×  {pair.thinking.name}"), title_justify="left", box=None, padding=(0, 1)
@@ -130,10 +126,6 @@ def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
 
 def _print_heatmap(difference: RelativeDifference, stdout: Console) -> None:
     """Layers down, module kinds across; the redder the cell, the further apart."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from mull.checkpoints.names import MODULE_KINDS
 
     kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in difference.cells)]
     top = max((value for value in difference.cells.values() if value == value), default=0) or 1

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
+from mull.checkpoints.hub import check_repo_id
+from mull.checkpoints.hub import push as push_to_hub
 from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles
+from mull.cli.options.merging import read_group, read_method, read_settings
+from mull.cli.rendering.coefficients import print_explanation
+from mull.cli.rendering.progress import byte_progress
+from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from mull.merging.streaming.plan import MergePlan
+from mull.merging.methods.mi import Mi
+from mull.merging.streaming.output import check_target
+from mull.merging.streaming.plan import MergePlan, plan_merge
+from mull.reports.cards import model_card
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -124,11 +131,6 @@ def merge(
 
     `mull merge --model A=0.5 --model B=0.3 --model C=0.2 -o mixed`
     """
-    from mull.checkpoints.hub import check_repo_id
-    from mull.checkpoints.hub import push as push_to_hub
-    from mull.cli.options.merging import read_group, read_method, read_settings
-    from mull.merging.streaming.output import check_target
-    from mull.merging.streaming.plan import plan_merge
 
     stdout, stderr = consoles()
     group, weights = read_group(instruct, thinking, model or [], base, donor)
@@ -151,15 +153,12 @@ def merge(
         from mull.merging.streaming.devices import check as check_device
 
         check_device(device)
-    from mull.cli.rendering.warnings import print_warnings
 
     print_warnings(warnings, stderr)
     if note:
         stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
     _print_plan(plans, outs, stdout)
     if explain:
-        from mull.cli.rendering.coefficients import print_explanation
-
         names = [tensor.name for tensor in group.tensors]
         symbol = "α" if how.takes == "alpha" else "λ"
         for plan in plans:
@@ -173,10 +172,8 @@ def merge(
         stdout.print("dry run: nothing was written")
         return
     # Only now is torch worth its import time.
-    from mull.cli.rendering.progress import byte_progress
     from mull.merging.streaming.jobs import work
     from mull.merging.streaming.stream import merge_all
-    from mull.reports.cards import model_card
 
     label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
     with byte_progress(label, work(plans), stderr) as advance:
@@ -227,9 +224,6 @@ def parse_size(text: str) -> int:
 
 
 def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> None:
-    from rich.markup import escape
-
-    from mull.merging.methods.mi import Mi
 
     plan = plans[0]
     group = plan.group

@@ -7,8 +7,12 @@ from dataclasses import fields
 from typing import Annotated, Any, cast
 
 import typer
+from rich import box
+from rich.table import Table
 
 from mull.cli.options.common import consoles
+from mull.merging.coefficients.presets import PRESETS
+from mull.merging.methods import METHODS
 
 
 def methods(
@@ -22,11 +26,6 @@ def methods(
 
     `mull methods --json`
     """
-    from rich import box
-    from rich.table import Table
-
-    from mull.merging.coefficients.presets import PRESETS
-    from mull.merging.methods import METHODS
 
     if json:
         typer.echo(jsonlib.dumps(_plain(), ensure_ascii=False, indent=2))
@@ -52,8 +51,6 @@ def methods(
 
 
 def _plain() -> dict[str, Any]:
-    from mull.merging.coefficients.presets import PRESETS
-    from mull.merging.methods import METHODS
 
     methods = {
         name: {

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
 
+from mull.analysis.regrading import GradingChange, grading_changes
 from mull.cli.options.common import consoles
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from mull.analysis.regrading import GradingChange
+from mull.cli.rendering.progress import item_progress
+from mull.reports.format import percent
+from mull.runs.regrade import regrade as grade_again
+from mull.runs.store import RunStore
 
 
 def regrade(
@@ -35,10 +38,6 @@ def regrade(
 
     Example: `mull regrade run --grader math`
     """
-    from mull.analysis.regrading import grading_changes
-    from mull.cli.rendering.progress import item_progress
-    from mull.runs.regrade import regrade as grade_again
-    from mull.runs.store import RunStore
 
     stdout, stderr = consoles()
     with RunStore.amend(run) as store, item_progress("grading", store.count(), stderr) as advance:
@@ -55,11 +54,6 @@ def regrade(
 
 def changes_table(changes: Sequence[GradingChange]) -> Table:
     """One row per setting: how many grades changed, and Mean@k before and after."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
-    from mull.reports.format import percent
 
     caption = "± one standard error, clustered by question; the difference is paired"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-if TYPE_CHECKING:
-    from mull.analysis.stages import Stages
+from mull.analysis.stages import Stages, stages_of_table
+from mull.analysis.tables import read_table
 
 
 def stages(
@@ -24,8 +27,6 @@ def stages(
 
     Example: mull stages results.csv --json
     """
-    from mull.analysis.stages import stages_of_table
-    from mull.analysis.tables import read_table
 
     rows = read_table(table)
     models = len({row.model for row in rows if row.lam is not None}) > 1
@@ -60,9 +61,6 @@ def _as_json(found: dict[str, Stages]) -> str:
 
 
 def _print(found: dict[str, Stages]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     shown = Table(title="Stage 2 along λ", caption="residual: largest |observed − fitted| Think #R, in points")
     for heading in ("benchmark", "grid rule", "fit, 5–95 %", "midpoint", "99 %", "residual"):

@@ -8,6 +8,7 @@ from string import Template
 from typing import Any
 
 from mull import __version__
+from mull.analysis.comparable import coverage
 from mull.analysis.tables import PublishedRow
 from mull.reports.figures import charts
 from mull.reports.figures.render import Figure, inline_svg, resource, size
@@ -75,7 +76,7 @@ def _banner(results: Results) -> str:
     return (
         f'<p class="banner" role="note"><strong>Incomplete: {len(results.samples):,} of {results.planned:,} responses '
         f"({share:.0f} %).</strong> Settings may differ in which questions they have answered so far; comparisons "
-        "pair the questions that both have.</p>"
+        f"pair the questions that both have. {escape(coverage(results.samples))}</p>"
     )
 
 

@@ -5,10 +5,10 @@ import re
 import pytest
 
 from mull.errors import MullError
+from mull.folders import write_atomically
 from mull.geometry.relative_difference import RelativeDifference
 from mull.reports.figures.heatmap import OUTSIDE, heatmap, write_heatmap
 from mull.reports.figures.render import inline_svg
-from mull.reports.files import write_atomically
 
 
 @pytest.fixture

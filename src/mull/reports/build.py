@@ -7,9 +7,9 @@ from pathlib import Path
 
 from mull.analysis.tables import published
 from mull.errors import MullError, nearest
+from mull.folders import write_atomically
 from mull.reports.figures import charts
 from mull.reports.figures.render import Figure, png, svg
-from mull.reports.files import write_atomically
 from mull.reports.html.page import page
 from mull.reports.renderers import csv
 from mull.reports.results import Results, results

@@ -10,7 +10,7 @@ import typer
 
 from mull.cli.options.common import consoles
 from mull.errors import MullError
-from mull.reports.files import write_atomically
+from mull.folders import write_atomically
 from mull.runs.store import RunStore
 
 

@@ -78,8 +78,8 @@ def write_heatmap(difference: RelativeDifference, path: Path, variant: Variant =
     Raises:
         MullError: the file cannot be written.
     """
+    from mull.folders import write_atomically
     from mull.reports.figures.render import png, svg
-    from mull.reports.files import write_atomically
 
     figure = heatmap(difference, variant)
     if path.suffix.lower() == ".svg":

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from mull.analysis.frontier import non_dominated, points_of
 from mull.analysis.stages import stages_of_samples
+from mull.folders import whole_folder, write_atomically
 from mull.reports.figures.frontier import frontier_figure
 from mull.reports.figures.render import pdf, svg
-from mull.reports.files import whole_folder, write_atomically
 from mull.reports.paper import names
 from mull.reports.paper.figures import Swept, ablation_figure, decoding_figure, dynamics_figure
 from mull.reports.paper.further import further_tables

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mull.errors import MullError
-from mull.reports.files import whole_folder, write_atomically
+from mull.folders import whole_folder, write_atomically
 
 
 def write(out, text):

@@ -64,17 +64,15 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
     from mull.runs.plan import SweepPlan
-    from mull.runs.run import Ready, render_prompts
     from mull.runs.sessions import session
+    from mull.runs.sessions.loading import GivenLoader
     from mull.runs.settings import Setting
 
     grid = [Setting.of(Coefficients.scalar(i / (options.lambdas - 1))) for i in range(options.lambdas)]
     benchmark = load_benchmark("tiny", questions=options.questions)
-    plan = SweepPlan(None, grid, benchmark, options.samples, Sampling(), engine="talker")
+    plan = SweepPlan(None, grid, benchmark, options.samples, Sampling())
     talker = Talker(options.characters)
-    session.sweep(
-        plan, folder, lambda plan, _: Ready(talker, render_prompts(plan, talker)), Terminal(Console(file=io.StringIO()))
-    )
+    session.sweep(plan, folder, GivenLoader(talker, "talker"), Terminal(Console(file=io.StringIO())))
 
 
 def report(folder: Path, options: argparse.Namespace) -> None:

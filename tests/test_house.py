@@ -15,6 +15,7 @@ FLOORS = [
     "checkpoints",
     "tiny",
     "thinking",
+    "folders",
     "errors",
 ]
 ROOMS = {

@@ -1,7 +1,11 @@
-"""Files and folders that are whole or not there: written under a temporary name beside the target, then renamed."""
+"""Files and folders that are whole or not there, and folders that one process writes to at a time.
+
+What is written stands under a temporary name beside its target until it is renamed.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,8 +17,10 @@ from pathlib import Path, PurePosixPath
 from mull.errors import MullError
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, onto_disk: bool = False) -> None:
     """Write `data` to `path`, replacing what is there, with normal permissions; its folder must exist.
+
+    `onto_disk`: also wait until it is there, as a crash of the machine asks for.
 
     Raises:
         MullError: the file cannot be written.
@@ -24,6 +30,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
+                if onto_disk:
+                    file.flush()
+                    os.fsync(file.fileno())
             _open_up(Path(name), 0o666)
             Path(name).replace(path)
         except BaseException:
@@ -31,6 +40,29 @@ def write_atomically(path: Path, data: bytes) -> None:
             raise
     except OSError as error:
         raise MullError(f"cannot write {path}: {error.strerror}", "choose another folder") from None
+
+
+LOCK = ".lock"
+"""The file in a folder that its writer holds."""
+
+
+@contextmanager
+def locked(folder: Path, busy: MullError) -> Iterator[None]:
+    """Hold `folder`, made where it is missing, against other processes; raises `busy` where one of them holds it.
+
+    A writer may rename the folder or remove the lock before it lets go: whoever waited for that file then holds
+    nothing, and is told that the folder is busy.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
+        except (BlockingIOError, FileNotFoundError):
+            raise busy from None
+        if not held:
+            raise busy
+        yield
 
 
 LISTING = "mull-files.json"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import polars
+from typing import TYPE_CHECKING, Any
 
 from mull.analysis.by_question import Mark
 from mull.analysis.metrics import Estimate
 from mull.analysis.paired import PairedDifference
 from mull.reports.format import NONE, fixed, plus_minus, signed
+
+if TYPE_CHECKING:
+    import polars
 
 NEAR = {"near-best": "†", "near-second": "‡"}
 """Signs of a value that is no clear best or second."""
@@ -142,6 +143,8 @@ class Table:
     def frame(self) -> polars.DataFrame:
         """One row a line: the value of each column under its key, with `_error`, `_low`, `_high` and `_mark` behind it
         where the column or any line has one. What is undefined is null."""
+        import polars  # slow to import, and tables are mostly shown
+
         data: dict[str, list[Any]] = {}
         if self.section_is_data and any(row.section for row in self.rows):
             data["section"] = [row.section for row in self.rows]

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
 from mull.errors import MullError
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One writer at a time: raises MullError while another process holds the folder."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MullError(
-                f"another process is writing to {folder}", "wait for it, or choose another folder"
-            ) from None
-        yield
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from mull.analysis.records import Sample
 from mull.errors import MullError
-from mull.runs.database import connect, connect_to_read, locked
+from mull.folders import locked
+from mull.runs.database import connect, connect_to_read
 from mull.runs.growth import Growth, grow
 from mull.runs.plan import SweepPlan, differences
 
@@ -96,7 +97,7 @@ class RunStore:
             MullError: the folder holds no run or cannot be written, or another process is writing to it.
         """
         cls.open(folder).close()
-        with locked(folder):
+        with locked(folder, _busy(folder)):
             store = cls(folder, connect(folder / DATABASE))
             with store:
                 store._begin_grades()
@@ -113,7 +114,7 @@ class RunStore:
         """
         cls.check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with locked(folder, _busy(folder)):
             store = cls(folder, connect(folder / DATABASE))
             with store:
                 store._begin(plan, provenance)
@@ -356,6 +357,10 @@ class RunStore:
         except sqlite3.DatabaseError as error:
             what = f"{self.folder / DATABASE} is damaged ({error})"
             raise MullError(what, "restore it, or sweep into a new folder") from None
+
+
+def _busy(folder: Path) -> MullError:
+    return MullError(f"another process is writing to {folder}", "wait for it, or choose another folder")
 
 
 def _questions(plan: SweepPlan) -> dict[str, dict[str, str]]:

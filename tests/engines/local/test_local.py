@@ -15,8 +15,9 @@ import torch
 from transformers import AutoModelForCausalLM, Gemma2Config, Lfm2Config, MistralConfig, PretrainedConfig
 
 from mull.engines.base import Completion, Request, Sampling
+from mull.engines.local.arithmetic import arithmetic
 from mull.engines.local.cache import RowCache, StepMask
-from mull.engines.local.engine import LocalEngine, arithmetic
+from mull.engines.local.engine import LocalEngine, device_of
 from mull.engines.local.loop import RowLoop
 from mull.engines.local.rows import Lookahead
 from mull.engines.local.support import bytes_per_position
@@ -332,7 +333,7 @@ def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "meta", "toaster"])
 def test_a_device_that_is_not_there(pairs: Pairs, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for make in (lambda: engine(pairs, device=device), lambda: arithmetic(pairs("qwen3")[1], device)):
+    for make in (lambda: engine(pairs, device=device), lambda: device_of(device)):
         with pytest.raises(MullError, match=device) as caught:
             make()
         assert "cpu" in caught.value.remedy
@@ -341,16 +342,17 @@ def test_a_device_that_is_not_there(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
 def test_a_gpu_beyond_the_last(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert arithmetic(pairs("qwen3")[1], "cuda:1") == "local/bfloat16/cuda"
+    assert arithmetic(pairs("qwen3")[1], device_of("cuda:1").type) == "local/bfloat16/cuda"
     with pytest.raises(MullError, match=r"cuda:2.*cuda:1"):
-        arithmetic(pairs("qwen3")[1], "cuda:2")
+        device_of("cuda:2")
 
 
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.bfloat16])
 def test_arithmetic_is_known_without_loading(pairs: Pairs, dtype: torch.dtype | None) -> None:
     local = engine(pairs, device="cpu", dtype=dtype)
+    assert local.model.dtype == dtype or dtype is None
     computed = f"local/{local.model.dtype}/{local.device.type}".replace("torch.", "")
-    assert arithmetic(pairs("qwen3")[1], "cpu", dtype) == computed
+    assert (arithmetic(pairs("qwen3")[1], "cpu") == computed) == (dtype in (None, torch.float32))
 
 
 @pytest.mark.parametrize(
@@ -364,10 +366,10 @@ def test_on_a_gpu_the_checkpoint_says_the_arithmetic(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     if config is None:
         with pytest.raises(MullError, match=r"config\.json"):
-            arithmetic(tmp_path)
+            arithmetic(tmp_path, device_of("auto").type)
         return
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert arithmetic(tmp_path) == f"local/{dtype}/cuda"
+    assert arithmetic(tmp_path, device_of("auto").type) == f"local/{dtype}/cuda"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mull.checkpoints import blocks
 from mull.checkpoints.blocks import Files
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
+from mull.folders import LOCK, locked
 from mull.merging.arithmetic import operations
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import make
@@ -125,11 +126,14 @@ def test_a_lock_that_went_away_with_its_folder_is_no_lock(
         (tmp_path / ".out.partial").rename(tmp_path / "out")
         if third:
             (tmp_path / ".out.partial").mkdir()
-            (tmp_path / ".out.partial" / output._LOCK).touch()
+            (tmp_path / ".out.partial" / LOCK).touch()
         flock(lock, operation)
 
     monkeypatch.setattr(fcntl, "flock", finish_first)
-    with pytest.raises(MullError, match="another merge"), output.locked(tmp_path / ".out.partial", tmp_path / "out"):
+    with (
+        pytest.raises(MullError, match="another merge"),
+        locked(tmp_path / ".out.partial", output.busy(tmp_path / "out")),
+    ):
         pytest.fail("two merges believe that the folder is theirs")
 
 

@@ -24,6 +24,7 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.headers import ITEM_BYTES, layout_header
 from mull.errors import MullError
+from mull.folders import locked
 from mull.merging.adapter.lowrank import (
     PIECE,
     Fidelity,
@@ -77,7 +78,7 @@ def extract(
         torch.set_num_threads(1)
     try:
         output.check_target(out, inputs, overwrite=overwrite, config=CONFIG)
-        with output.locked(partial, out):
+        with locked(partial, output.busy(out)):
             output.check_target(out, inputs, overwrite=overwrite, config=CONFIG)
             output.finished_shards(partial, "", {})  # clears what a killed run has left
             try:

@@ -6,21 +6,19 @@ finished shards, and is renamed to the output when all is written. Knows nothing
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.errors import MullError
+from mull.folders import LOCK, write_atomically
 
 MANIFEST = "mull.json"
 # A checkpoint's companions never begin with a dot, so these cannot meet one of the same name.
 _JOURNAL = ".journal.json"
-_LOCK = ".lock"
 
 
 def check_place(out: Path) -> None:
@@ -70,20 +68,9 @@ def partial_folder(out: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-@contextmanager
-def locked(partial: Path, out: Path) -> Iterator[None]:
-    """Create the folder and hold it against any other merge into `out`."""
-    busy = MullError(f"another merge is writing to {out}", "wait for it, or choose another folder")
-    partial.mkdir(parents=True, exist_ok=True)
-    with (partial / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held = os.path.samestat(os.fstat(lock.fileno()), (partial / _LOCK).stat())
-        except (BlockingIOError, FileNotFoundError):
-            raise busy from None
-        if not held:  # the one who held it has just finished: this lock went away with its folder
-            raise busy
-        yield
+def busy(out: Path) -> MullError:
+    """What is said where another process works on `out`."""
+    return MullError(f"another merge is writing to {out}", "wait for it, or choose another folder")
 
 
 def finished_shards(partial: Path, digest: str, sizes: dict[str, int]) -> list[str]:
@@ -97,7 +84,7 @@ def finished_shards(partial: Path, digest: str, sizes: dict[str, int]) -> list[s
         same = saved["digest"] == digest
     except (OSError, ValueError, KeyError, TypeError):
         done, same = [], False
-    keep = {_LOCK, _JOURNAL, *sizes} if same else {_LOCK}
+    keep = {LOCK, _JOURNAL, *sizes} if same else {LOCK}
     for path in partial.iterdir():
         if path.name not in keep:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -122,19 +109,14 @@ def swap_in(partial: Path, out: Path) -> None:
             old.rename(out)
         raise
     _sync(out.parent)
-    for name in (_JOURNAL, _LOCK):
+    for name in (_JOURNAL, LOCK):
         (out / name).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Write the file whole or not at all, onto the disk."""
+    write_atomically(path, text.encode(), onto_disk=True)
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 
 from mull.checkpoints.checkpoint import INDEX
 from mull.errors import MullError
+from mull.folders import locked
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
 from mull.merging.streaming.manifest import check_hashes, content_hashes, shared_manifest
@@ -85,7 +86,7 @@ def merge_all(
             fresh[0].check_space(outs[0], times=len(fresh))
         with ExitStack() as locks:
             for partial, out in zip(partials, outs, strict=True):
-                locks.enter_context(output.locked(partial, out))
+                locks.enter_context(locked(partial, output.busy(out)))
                 output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
             out = outs[0]
             jobs = [_resumed(plan, partial) for plan, partial in zip(plans, partials, strict=True)]

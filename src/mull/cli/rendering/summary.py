@@ -40,6 +40,7 @@ def print_summary(
             stdout.print(terminal(table), highlight=False)
     elif sum(m.lam is not None for m in found) > 1:
         stages = stages_of_samples(samples)
+        stdout.print()
         stdout.print(stages_text(stages), highlight=False, markup=False)
         stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
 

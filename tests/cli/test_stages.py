@@ -93,6 +93,8 @@ def test_a_ragged_row_is_named_with_its_file_and_line(tmp_path):
 
 
 def test_importing_the_verb_is_light():
-    code = "import sys, mull.cli.verbs.stages; print(*{'polars', 'torch', 'transformers', 'altair'} & sys.modules.keys())"
+    code = (
+        "import sys, mull.cli.verbs.stages; print(*{'polars', 'torch', 'transformers', 'altair'} & sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

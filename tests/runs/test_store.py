@@ -242,3 +242,12 @@ def test_an_empty_file_holds_no_run(tmp_path):
     (tmp_path / "run.sqlite").touch()
     with pytest.raises(MullError, match="holds no run"):
         RunStore.open(tmp_path)
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(plan, tmp_path):
+    with RunStore.record(tmp_path / "run", plan, provenance(plan)) as store:
+        record = json.dumps({key: value for key, value in store.plan.items() if key != "study"})
+        store._connection.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (record,))
+        store._connection.commit()
+    with RunStore.open(tmp_path / "run") as store, pytest.raises(MullError, match="recorded by an earlier mull"):
+        _ = store.plan

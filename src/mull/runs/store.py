@@ -139,8 +139,13 @@ class RunStore:
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan's record (see `SweepPlan.record`), with the grader whose grades are read."""
+        """The plan's record (see `SweepPlan.record`), with the grader whose grades are read.
+
+        Raises `MullError` for a record without a study, as earlier versions wrote it.
+        """
         record = json.loads(self._meta("plan"))
+        if "study" not in record:
+            raise MullError(f"{self.folder} was recorded by an earlier mull", "sample it again, into a new folder")
         if self.grading is not None:
             record["benchmark"]["grader"] = self.gradings[self.grading].get("grader")
         return record

@@ -113,8 +113,10 @@ def test_prompts_and_limits_are_refused_before_the_weights_are_loaded(tmp_path, 
 
 def test_where_nothing_can_be_written_nothing_is_drawn(run, tmp_path):
     (tmp_path / "file").write_text("")
-    done = mull("report", run, "--out", tmp_path / "file" / "report")
-    assert done.exit_code == 2 and "is not a folder" in done.output
+    for command in (("report", run, "--out"), ("report", run, "--parquet"), ("inspect", PAIR[1], PAIR[3], "--png")):
+        done = mull(*command, tmp_path / "file" / "result")
+        assert done.exit_code == 2 and "is not a folder" in done.output
+        assert done.stdout == "", "nothing was computed and shown before"
 
 
 def test_reports_as_json(run, tmp_path):

@@ -15,7 +15,7 @@ from rich.text import Text
 from mull.checkpoints.names import MODULE_KINDS, ModuleKind
 from mull.checkpoints.pair import Pair
 from mull.checkpoints.pair import Pair as PairClass
-from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles, refuse_unwritable
 from mull.cli.rendering.progress import byte_progress
 from mull.errors import MullError, Refused
 
@@ -48,6 +48,8 @@ def inspect(
 
     if png and not sigma:
         raise MullError("--png draws σ, which --no-sigma leaves out", "drop one of the two")
+    if png:
+        refuse_unwritable("--png", png)
     named = [end for end in (instruct, thinking) if end is not None]
     both = [*(ends or ()), *named]
     if len(both) != 2 or len(named) == 1:

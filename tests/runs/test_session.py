@@ -183,6 +183,22 @@ def test_another_engine_goes_on_with_no_run_but_shows_a_finished_one(plan, tmp_p
         assert (store.count(), store.plan["k"]) == (60, 2)
 
 
+def test_what_cannot_be_loaded_neither_makes_nor_grows_a_run(plan, tmp_path):
+    class Refusing(Loading):
+        def load(self, plan, observer):
+            raise MullError("the limit does not fit")
+
+    run = tmp_path / "run"
+    with pytest.raises(MullError, match="does not fit"):
+        session.sweep(plan, run, Refusing(None))
+    assert not run.exists()
+    session.sweep(plan, run, Loading(Parrot()))
+    with pytest.raises(MullError, match="does not fit"):
+        session.sweep(replace(plan, k=5), run, Refusing(None))
+    with RunStore.open(run) as store:
+        assert store.plan["k"] == 2
+
+
 def test_a_dry_run_writes_nothing_and_tells_from_what_is_on_record(plan, tmp_path):
     run = tmp_path / "run"
     fresh = session.expect(plan, run, Never())

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich import box
@@ -15,14 +13,15 @@ from rich.table import Table
 
 from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
-from mull.cli.options.common import consoles
+from mull.cli.options.common import JsonOption, consoles
+from mull.cli.rendering.plain import plain, to_json
 from mull.errors import MullError
 from mull.runs.store import RunStore
 
 
 def headroom(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of sweeps over λ.", metavar="RUN…")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the tables.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Tell whether choosing λ for each query could pay, before anything is trained.
 
@@ -47,7 +46,7 @@ def headroom(
         except MullError as error:
             raise MullError(f"{run}: {error.what}", error.remedy) from None
     if json:
-        typer.echo(jsonlib.dumps({run: _plain(each) for run, each in found.items()}, ensure_ascii=False, indent=2))
+        typer.echo(to_json({run: _with_verdicts(each) for run, each in found.items()}))
         return
     for i, (run, each) in enumerate(found.items()):
         if len(found) > 1:
@@ -55,21 +54,11 @@ def headroom(
         show(each, stdout)
 
 
-def _plain(found: Headroom) -> dict:
-    plain = asdict(found)
-    plain["oracles"] = [
-        {
-            "kind": oracle.kind,
-            "pays": oracle.pays,
-            "gains": [gain._asdict() | {"gain": gain.gain._asdict()} for gain in oracle.gains],
-            "saving": {
-                name: value._asdict() if hasattr(value, "_asdict") else value
-                for name, value in oracle.saving._asdict().items()
-            },
-        }
-        for oracle in found.oracles
-    ]
-    return plain
+def _with_verdicts(found: Headroom) -> dict[str, Any]:
+    values = plain(found)
+    for values_of_one, oracle in zip(values["oracles"], found.oracles, strict=True):
+        values_of_one["pays"] = oracle.pays
+    return values
 
 
 def show(found: Headroom, stdout: Console) -> None:

@@ -44,8 +44,9 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
                 observer.say(f"{run} is complete: {plan.total} responses on record")
                 return store.samples(texts=False)
     plan = replace(plan, engine=loader.name(plan, observer))
+    _refuse_another(plan, run)
+    ready = loader.load(plan, observer)  # first: what cannot be loaded neither makes nor grows a run
     with _recording(run, plan) as store:
-        ready = loader.load(plan, observer)
         on_record = planned(plan, store.samples(texts=False))
         if on_record:
             observer.say(f"going on from {len(on_record)} of {plan.total} responses")
@@ -63,7 +64,6 @@ def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Obser
     observer = observer or Observer()
     plan = _checked(plan, run, loader, observer)
     racing = start(plan, goal)
-
     if not (run / DATABASE).exists():
         plan = replace(plan, engine=loader.name(plan, observer))
     with _recording(run, plan) as store:
@@ -100,9 +100,16 @@ def _checked(plan: SweepPlan, run: Path, loader: Loader, observer: Observer) -> 
         with RunStore.open(run) as store:
             held = store.plan["engine"]
             fits = loader.could_be(plan, held)
-            plan = replace(plan, engine=held if fits else loader.name(plan, observer))
-            store.grown(plan, provenance(plan))
+        plan = replace(plan, engine=held if fits else loader.name(plan, observer))
+    _refuse_another(plan, run)
     return plan
+
+
+def _refuse_another(plan: SweepPlan, run: Path) -> None:
+    """Raise `MullError` where the folder holds a run that cannot go on with this very plan."""
+    if (run / DATABASE).exists():
+        with RunStore.open(run) as store:
+            store.grown(plan, provenance(plan))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 def grouped(verb: Callable[..., int | None]) -> Callable[..., int | None]:
     """`verb` as Typer can read it: each parameter of a dataclass type is spelled out as the options it holds.
 
-    The dataclass's `PANEL`, where it has one, is the heading of its options in the help.
+    A dataclass may hold further ones. Its `PANEL`, where it has one, is the heading of its options in the help.
     """
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, Any] = {}
@@ -28,10 +28,7 @@ def grouped(verb: Callable[..., int | None]) -> Callable[..., int | None]:
 
     @functools.wraps(verb)
     def run(**values: Any) -> int | None:
-        made = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
+        made = {name: _made(group, values) for name, group in groups.items()}
         return verb(**values, **made)
 
     run.__signature__ = inspect.Signature(spelled)  # type: ignore[attr-defined]
@@ -39,10 +36,22 @@ def grouped(verb: Callable[..., int | None]) -> Callable[..., int | None]:
     return run
 
 
+def _made(group: Any, values: dict[str, Any]) -> Any:
+    """The group, with its options taken out of `values`."""
+    hints = get_type_hints(group)
+    return group(**{
+        field.name: _made(hints[field.name], values) if is_dataclass(hints[field.name]) else values.pop(field.name)
+        for field in fields(group)
+    })  # fmt: skip
+
+
 def _options(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
     found = []
     for field in fields(group):
+        if is_dataclass(hints[field.name]):
+            found += _options(hints[field.name])
+            continue
         default = inspect.Parameter.empty if field.default is MISSING else field.default
         annotation = _in_panel(hints[field.name], getattr(group, "PANEL", None))
         kind = inspect.Parameter.KEYWORD_ONLY

@@ -12,13 +12,9 @@ from mull.checkpoints.pair import Pair
 from mull.cli.options.common import JsonOption, given_options
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
-    BenchmarkOptions,
-    ComputingOptions,
     DryRunOption,
-    PairOptions,
     PlanOptions,
     RunOption,
-    SamplingOptions,
 )
 from mull.cli.running import sample_and_show
 from mull.engines.base import Sampling
@@ -61,10 +57,7 @@ def ablate(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     *,
-    pair: PairOptions,
-    questions: BenchmarkOptions,
-    sampling: SamplingOptions,
-    computing: ComputingOptions,
+    options: PlanOptions,
 ) -> None:
     """Sample with λ in only a part of the model, under other decoding, or from another backbone.
 
@@ -103,7 +96,6 @@ def ablate(
             return studies.decoding_settings(lam, sampling, read_numbers(temperatures), read_numbers(top_ps))
         return studies.backbone_settings(lam, others)
 
-    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
     plan, loader = options.local(settings, study=StudyKind(what.value), others=others)
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=plan.settings[0].label)
 

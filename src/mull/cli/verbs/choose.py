@@ -20,7 +20,7 @@ from mull.analysis.records import Sample
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
-from mull.cli.options.plans import BenchmarkOptions, ComputingOptions, PairOptions, PlanOptions, SamplingOptions
+from mull.cli.options.plans import PlanOptions
 from mull.cli.rendering.choice import as_json, print_choice
 from mull.cli.rendering.observer import Terminal
 from mull.errors import MullError
@@ -54,10 +54,7 @@ def choose(
         typer.Option(help=f"λ to choose from (default: {_GRID}, or those of --endpoint-map).", metavar="GRID"),
     ] = None,
     *,
-    pair: PairOptions,
-    questions: BenchmarkOptions,
-    sampling: SamplingOptions,
-    computing: ComputingOptions,
+    options: PlanOptions,
     servers: ServerOptions,
 ) -> int:
     """Choose λ: the most accurate within a budget of tokens, or the cheapest above a floor of accuracy.
@@ -87,7 +84,7 @@ def choose(
             )
         return _from_run(folder, goal, json=json)
     needed = {"--run": run} if servers.given else {
-        "--instruct": pair.instruct, "--thinking": pair.thinking, "--run": run,
+        "--instruct": options.pair.instruct, "--thinking": options.pair.thinking, "--run": run,
     }  # fmt: skip
     missing = [option for option, value in needed.items() if value is None]
     if run is None or missing:
@@ -96,7 +93,6 @@ def choose(
     def weights(grid: str) -> list[Coefficients]:
         return [Coefficients.scalar(lam) for lam in parse_lambdas(grid)]
 
-    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
     plan, loader = options.along_lambda(lambdas, _GRID, weights, servers, given)
     stdout, stderr = consoles()
     outcome = session.race(plan, run, goal, loader, Terminal(stderr))
@@ -106,7 +102,7 @@ def choose(
         spent = f"{outcome.asked:,} responses, {share:.0%} of the {outcome.full:,} of the whole grid"
         stdout.print(f"\n{spent}; run: {run}", highlight=False, markup=False, soft_wrap=True)
         if outcome.choice.pick is not None and not servers.given:
-            ends = f"--instruct {pair.instruct} --thinking {pair.thinking}"
+            ends = f"--instruct {options.pair.instruct} --thinking {options.pair.thinking}"
             command = f"mull merge {ends} --lambda {outcome.choice.pick.setting} -o out"
             stdout.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
     return int(outcome.choice.pick is None)

@@ -10,13 +10,9 @@ from mull.checkpoints.pair import Pair
 from mull.cli.options.common import JsonOption
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
-    BenchmarkOptions,
-    ComputingOptions,
     DryRunOption,
-    PairOptions,
     PlanOptions,
     RunOption,
-    SamplingOptions,
 )
 from mull.cli.running import sample_and_show
 from mull.engines.base import Sampling
@@ -41,10 +37,7 @@ def compare(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     *,
-    pair: PairOptions,
-    questions: BenchmarkOptions,
-    sampling: SamplingOptions,
-    computing: ComputingOptions,
+    options: PlanOptions,
 ) -> None:
     """Sample interpolation at several λ, both ends, SLERP, and Task Arithmetic, TIES and DARE from their bases.
 
@@ -61,7 +54,6 @@ def compare(
         return comparison_settings(lams, base=base is not None, hybrid=hybrid is not None)
 
     others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
-    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
     plan, loader = options.local(settings, study=StudyKind.compare, others=others)
     reference = "1" if 1 in lams else plan.settings[0].label
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=reference)

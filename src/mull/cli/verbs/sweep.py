@@ -10,13 +10,9 @@ from mull.cli.options.common import ExtrapolateOption, JsonOption, given_options
 from mull.cli.options.endpoints import GRID, ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
-    BenchmarkOptions,
-    ComputingOptions,
     DryRunOption,
-    PairOptions,
     PlanOptions,
     RunOption,
-    SamplingOptions,
 )
 from mull.cli.running import sample_and_show
 from mull.merging.coefficients import Coefficients, parse_lambdas, parse_layers
@@ -44,10 +40,7 @@ def sweep(
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     *,
-    pair: PairOptions,
-    questions: BenchmarkOptions,
-    sampling: SamplingOptions,
-    computing: ComputingOptions,
+    options: PlanOptions,
     servers: ServerOptions,
 ) -> None:
     """Sample k answers per question at every λ, grade them, and keep them in a run folder.
@@ -72,7 +65,6 @@ def sweep(
             for lam in parse_lambdas(grid, extrapolate=extrapolate)
         ]
 
-    options = PlanOptions(pair=pair, questions=questions, sampling=sampling, computing=computing)
     plan, loader = options.along_lambda(
         lambdas, GRID, weights, servers, given_options(context), extrapolate=extrapolate
     )

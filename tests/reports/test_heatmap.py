@@ -58,7 +58,7 @@ def test_two_figures_of_a_page_share_no_id(small):
         text = inline_svg(heatmap(small), variant, name=variant, label='σ "by" <layer>')
         own = re.findall(r'\bid="([^"]+)"', text)
         assert own and set(re.findall(r"url\(#([^)]+)\)", text)) <= set(own)
-        assert "url(#" in text and 'aria-label="σ &quot;by&quot; &lt;layer&gt;"' in text
+        assert "url(#" in text and 'aria-label="σ &#34;by&#34; &lt;layer&gt;"' in text
         ids += own
     assert len(ids) == len(set(ids))
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from mull.reports.renderers import html, latex, markdown
+from mull.reports.html.render import html
+from mull.reports.renderers import latex, markdown
 from mull.reports.table import Cell, Column, Row, Table
 
 TABLE = Table(

@@ -16,7 +16,8 @@ from mull.analysis.tables import read_table
 from mull.errors import MullError
 from mull.reports.build import write_report
 from mull.reports.html.page import page
-from mull.reports.html.responses import LONGEST, embed, encode
+from mull.reports.html.render import encode
+from mull.reports.html.responses import LONGEST, embed
 from mull.reports.results import results
 from mull.runs.store import RunStore
 from mull.thinking import split_thinking

@@ -1,14 +1,12 @@
-"""A `Table` in the terminal, as LaTeX (booktabs), Markdown, HTML, CSV and Parquet. Every text is escaped here."""
+"""A `Table` in the terminal, as LaTeX (booktabs), Markdown, CSV and Parquet. Every text is escaped here."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from html import escape
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mull.reports.table import NEAR, STAR, Cell, Column, Row, Table, parts
+from mull.reports.table import STAR, Cell, Column, Row, Table, parts
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -17,8 +15,6 @@ END = " \\\\"
 """Of a row in LaTeX."""
 _PAGE = 45
 """More rows than this do not fit a page."""
-_MANY = 8
-"""More columns than this are set closer."""
 
 
 def latex(table: Table) -> str:
@@ -29,11 +25,11 @@ def latex(table: Table) -> str:
     caption = f"\\caption{{{escaped(table.title)}. {escaped(table.legend)}}}"
     label = f"\\label{{tab:{table.name}}}"
     heads = [
-        *_latex_groups(columns),
+        *_latex_groups(table),
         " & ".join(escaped(head) for head in (table.head, *(c.title for c in columns))) + END,
     ]
     body = []
-    for i, (section, rows) in enumerate(_sections(table.rows)):
+    for i, (section, rows) in enumerate(table.sections):
         if section:
             body += ["\\midrule"] if i else []
             body.append(f"\\multicolumn{{{len(columns) + 1}}}{{l}}{{\\textit{{{escaped(section)}}}}}" + END)
@@ -54,13 +50,12 @@ def latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _latex_groups(columns: Sequence[Column]) -> list[str]:
+def _latex_groups(table: Table) -> list[str]:
     """The line of groups above the heads, and its rules."""
-    groups = _groups(columns)
-    if not any(name for name, _ in groups):
+    if not any(name for name, _ in table.groups):
         return []
     cells, rules, at = [""], "", 2
-    for name, n in groups:
+    for name, n in table.groups:
         cells += [f"\\multicolumn{{{n}}}{{c}}{{{escaped(name)}}}"] if name else [""] * n
         rules += f"\\cmidrule(lr){{{at}-{at + n - 1}}}" if name else ""
         at += n
@@ -73,45 +68,13 @@ def markdown(table: Table) -> str:
     heads = [f"{column.group} {column.title}".strip() for column in table.columns]
     align = ["---", *("---" if column.decimals is None else "---:" for column in table.columns)]
     lines = [f"### {_plain(table.title)}", "", _line([table.head, *heads]), _line(align, plain=False)]
-    for section, rows in _sections(table.rows):
+    for section, rows in table.sections:
         if section:
             lines.append(_line([f"*{_plain(section)}*", *[""] * len(heads)], plain=False))
         for row in rows:
             cells = [_markdown_cell(cell, column) for cell, column in zip(row.cells, table.columns, strict=True)]
             lines.append(_line([_plain(_name(row)), *cells], plain=False))
     return "\n".join([*lines, "", _plain(table.legend), ""])
-
-
-def html(table: Table, *, titled: bool = False) -> str:
-    """A scrolling table element, its title above it where it is to be `titled`; captions are the page's."""
-    table = table.shown
-    groups = _groups(table.columns)
-    above = ""
-    if any(name for name, _ in groups):
-        cells = "".join(f'<th scope="colgroup" colspan="{n}" class="over">{escape(name)}</th>' for name, n in groups)
-        above = f"<tr><td></td>{cells}</tr>"
-    title = f"<caption>{escape(table.title)}</caption>" if titled else ""
-    css = _classes(table.columns)
-    heads = "".join(
-        f'<th scope="col"{kind}>{escape(column.title)}</th>' for column, kind in zip(table.columns, css, strict=True)
-    )
-    body, wide = "", ' class="wide"' if len(table.columns) > _MANY else ""
-    for section, rows in _sections(table.rows):
-        if section:
-            span = len(table.columns) + 1
-            body += f'<tr class="group"><th scope="rowgroup" colspan="{span}">{escape(section)}</th></tr>'
-        for row in rows:
-            cells = "".join(
-                f"<td{kind}>{_html_cell(cell, column)}</td>"
-                for cell, column, kind in zip(row.cells, table.columns, css, strict=True)
-            )
-            css_row = ' class="star"' if row.star else ""
-            body += f'<tr{css_row}><th scope="row">{escape(row.name)}</th>{cells}</tr>'
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table{wide}>{title}'
-        f'<thead>{above}<tr><th scope="col">{escape(table.head)}</th>{heads}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
 
 
 def csv(table: Table) -> bytes:
@@ -164,25 +127,6 @@ def _name(row: Row) -> str:
     return f"{row.name} {STAR}" if row.star else row.name
 
 
-def _groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    return [(name, len(list(found))) for name, found in groupby(columns, key=lambda column: column.group)]
-
-
-def _sections(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    return [(name, list(found)) for name, found in groupby(rows, key=lambda row: row.section)]
-
-
-def _classes(columns: Sequence[Column]) -> list[str]:
-    """HTML attributes: text to the left, room before a group."""
-    found, before = [], None
-    for column in columns:
-        kinds = ["left"] if column.decimals is None else []
-        kinds += ["first"] if column.group and column.group != before else []
-        found.append(f' class="{" ".join(kinds)}"' if kinds else "")
-        before = column.group
-    return found
-
-
 def _latex_cell(cell: Cell | str, column: Column) -> str:
     if isinstance(cell, str):
         return escaped(cell)
@@ -193,31 +137,11 @@ def _latex_cell(cell: Cell | str, column: Column) -> str:
 
 
 def _markdown_cell(cell: Cell | str, column: Column) -> str:
-    return _marked(cell, column, "**{}**", "<u>{}</u>", lambda extra: extra, _plain)
-
-
-def _html_cell(cell: Cell | str, column: Column) -> str:
-    if isinstance(cell, str) and cell in column.tones:
-        return f'<span class="{escape(column.tones[cell])}">{escape(cell)}</span>'
-    return _marked(
-        cell, column, "<strong>{}</strong>", "<u>{}</u>", lambda extra: f'<span class="e">{extra}</span>', escape
-    )
-
-
-def _marked(
-    cell: Cell | str,
-    column: Column,
-    best: str,
-    second: str,
-    small: Callable[[str], str],
-    escaping: Callable[[str], str],
-) -> str:
     if isinstance(cell, str):
-        return escaping(cell)
-    value, extra = (escaping(part) for part in parts(cell, column))
-    forms = {"best": best, "second": second}
-    marked = forms.get(cell.mark, "{}").format(value) + NEAR.get(cell.mark, "")
-    return " ".join(filter(None, [marked, small(extra) if extra else ""]))
+        return _plain(cell)
+    value, extra = (_plain(part) for part in parts(cell, column))
+    marked = {"best": f"**{value}**", "second": f"<u>{value}</u>"}.get(cell.mark, value) + cell.near
+    return " ".join(filter(None, [marked, extra]))
 
 
 def _plain(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from mull.analysis.by_question import Mark
@@ -15,7 +16,7 @@ from mull.reports.format import NONE, fixed, plus_minus, signed
 if TYPE_CHECKING:
     import polars
 
-NEAR = {"near-best": "†", "near-second": "‡"}
+_NEAR = {"near-best": "†", "near-second": "‡"}
 """Signs of a value that is no clear best or second."""
 STAR = "●"
 """Sign behind the name of a line that stands out."""
@@ -74,6 +75,11 @@ class Cell:
     note: str = ""
     """Stands in place of the interval, or behind the error."""
 
+    @property
+    def near(self) -> str:
+        """The sign behind a value that is no clear best or second."""
+        return _NEAR.get(self.mark, "")
+
     @classmethod
     def of(cls, estimate: Estimate, mark: Mark = "", note: str = "") -> Cell:
         """An estimate with its error."""
@@ -128,6 +134,16 @@ class Table:
         used = {cell.mark for row in self.rows for cell in row.cells if isinstance(cell, Cell)}
         notes = [text for mark, text in _NOTES.items() if mark in used]
         return f"{self.caption} {'; '.join(notes)[:1].upper()}{'; '.join(notes)[1:]}." if notes else self.caption
+
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """Names of the groups of columns (empty where there is none) with their numbers of columns, left to right."""
+        return [(name, len(list(found))) for name, found in groupby(self.columns, key=lambda column: column.group)]
+
+    @property
+    def sections(self) -> list[tuple[str, list[Row]]]:
+        """The rows under the names of their sections, from the top."""
+        return [(name, list(found)) for name, found in groupby(self.rows, key=lambda row: row.section)]
 
     @property
     def shown(self) -> Table:

@@ -147,5 +147,5 @@ def test_an_inline_figure_takes_any_name():
     """Its name stands in the ids of the SVG, and is no template and no markup there."""
     chart = alt.Chart(alt.Data(values=[{"x": 1}])).mark_point(clip=True).encode(x="x:Q")
     text = inline_svg(chart, "light", name='a\\d\\1"<', label="x")
-    own = "a\\d\\1&quot;&lt;"
+    own = "a\\d\\1&#34;&lt;"
     assert f'id="{own}-clip' in text and f"url(#{own}-clip" in text

@@ -9,7 +9,7 @@ from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.reports.build import write_report
-from mull.reports.html import tables as html_tables
+from mull.reports.html import sections
 from mull.reports.paper import names
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.runs import open_runs
@@ -129,7 +129,7 @@ def test_the_report_says_where_its_published_rows_come_from(layers, tmp_path, mo
     assert "published Mean@64, %" in real
     assert "Published: Qwen3-4B, Wu et al. 2025, on AIME’25, at this λ; the same share of its 36 layers." in real
     row = PublishedRow(lam=0.8, benchmark="ifeval", k=8, mean_at_k=0.5)
-    monkeypatch.setattr(html_tables, "published_setting", lambda plan, setting: row)
+    monkeypatch.setattr(sections, "published_setting", lambda plan, setting: row)
     other = text("other")
     assert "published Mean@8, %" in other and "on IFEval, at this λ" in other
 

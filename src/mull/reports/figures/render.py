@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 from typing import Any
 
 import altair as alt
 import vl_convert
+from markupsafe import Markup, escape
 
 from mull.reports.figures.theme import THEMES, Variant, config
 
@@ -42,21 +42,20 @@ def pdf(figure: Figure, variant: Variant = "light") -> bytes:
     return vl_convert.vegalite_to_pdf(spec(figure, variant, opaque=True), **_OPTIONS)
 
 
-def inline_svg(figure: Figure, variant: Variant, *, name: str, label: str) -> str:
-    """An SVG element to put into a page: its ids are made unique by `name`, `label` is what a screen reader says."""
-    from html import escape
-
+def inline_svg(figure: Figure, variant: Variant, *, name: str, label: str) -> Markup:
+    """An SVG element of class `variant` to put into a page: its ids are made unique by `name`, `label` is what a screen
+    reader says."""
     text = svg(figure, variant)
     text = text[text.index("<svg") :].strip()
     # Functions: a replacement's backslashes would be read as groups, and `name` may hold some.
     own = escape(name)
     text = re.sub(r'\bid="([^"]+)"', lambda found: f'id="{own}-{found[1]}"', text)
     text = re.sub(r"url\(#([^)]+)\)", lambda found: f"url(#{own}-{found[1]})", text)
-    attributes = f'<svg role="img" aria-label="{escape(label)}"'
     # The element stands in an HTML page: width and height are the page's, the namespaces are known.
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(xmlns(:\w+)?|version|class|width|height)="[^"]*"', "", head)
-    return head.replace("<svg", attributes, 1) + ">" + rest
+    attributes = f'<svg class="{variant}" role="img" aria-label="{escape(label)}"'
+    return Markup(head.replace("<svg", attributes, 1) + ">" + rest)
 
 
 def size(figure_svg: str) -> tuple[float, float]:
@@ -64,8 +63,3 @@ def size(figure_svg: str) -> tuple[float, float]:
     found = re.search(r'viewBox="([-\d.]+) ([-\d.]+) ([\d.]+) ([\d.]+)"', figure_svg)
     assert found, "vl-convert always writes a viewBox"
     return float(found[3]), float(found[4])
-
-
-def resource(name: str) -> str:
-    """A file that ships with the reports: a page's frame, style or script."""
-    return files("mull.reports").joinpath(name).read_text(encoding="utf-8")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 from mull.analysis.records import Sample
 from mull.reports.format import setting_name
+from mull.reports.html.render import encode
 from mull.reports.results import Results
 from mull.runs.store import RunStore
 from mull.thinking import split_thinking
@@ -98,15 +98,6 @@ def _chosen(results: Results, settings: dict[str, int], read: Callable[[Sample],
 
 def _text(store: RunStore, sample: Sample) -> str:
     return sample.text or store.text((sample.setting, sample.question, sample.index))
-
-
-def encode(value: Any) -> str:
-    """JSON that may stand inside `<script>`: no character in it can end the element or open a comment."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    # A lone surrogate cannot be written as UTF-8.
-    return text.encode("utf-8", "replace").decode()
 
 
 def _row(sample: Sample, text: str, settings: dict[str, int]) -> tuple[list[Any], bool]:

@@ -1,19 +1,16 @@
-"""Values per question and their paired bootstrap, by hand and against a t test."""
+"""Values per question, and who leads, by hand."""
 
 import math
 
-import numpy as np
 import pytest
 
 from mull.analysis.by_question import (
     Scored,
-    bootstrapped,
     by_question,
     differences_by_question,
     fewest_samples,
     leaders,
 )
-from mull.analysis.paired import paired_mean
 
 
 def test_values_per_question_by_hand(sample):
@@ -34,32 +31,6 @@ def test_values_per_question_by_hand(sample):
     # Only q1 was answered by both.
     assert differences_by_question(found, "1", "0.5", "mean_at_k").tolist() == [0.5]
     assert differences_by_question(found, "1", "0.5", "tokens").tolist() == [30]
-
-
-def test_bootstrap_agrees_with_the_t_test_on_many_questions():
-    values = np.random.default_rng(1).normal(0.05, 0.4, size=300)
-    t, found = paired_mean(values), bootstrapped(values)
-    assert found.difference == t.difference
-    assert found.error == pytest.approx(t.error, rel=0.03)
-    assert (found.low, found.high) == pytest.approx((t.low, t.high), abs=0.1 * t.error)
-    assert found.p_value == pytest.approx(t.p_value, abs=0.01)
-    assert bootstrapped(values) == found, "the same draws each time"
-
-
-def test_bootstrap_of_two_questions_by_hand():
-    # Resampled means are 0, 1 and 2 with 1/4, 1/2, 1/4; |d* − 1| ≥ 1 in half of them.
-    found = bootstrapped(np.array([0.0, 2.0]))
-    assert (found.difference, found.low, found.high) == (1, 0, 2)
-    assert found.p_value == pytest.approx(0.5, abs=0.02)
-    assert found.error == pytest.approx(math.sqrt(0.5), rel=0.02)
-
-
-def test_what_cannot_be_resampled():
-    assert math.isnan(bootstrapped(np.array([1.0])).p_value)
-    assert math.isnan(bootstrapped(np.array([])).difference)
-    alike = bootstrapped(np.array([0.5, 0.5, 0.5]))
-    assert alike.difference == 0.5 and math.isnan(alike.p_value), "no resample can question it"
-    assert bootstrapped(np.zeros(3)).p_value == 1.0
 
 
 def scored(**means):

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
-from mull.analysis.paired import contrasts, holm, paired_difference
+from mull.analysis.paired import contrasts, holm, paired_difference, paired_mean
 from mull.errors import MullError
 
 
@@ -23,7 +25,8 @@ def test_paired_difference_by_hand(sample):
     assert found.questions == 4
     assert found.difference == pytest.approx(0.375)
     assert found.error == pytest.approx(error)
-    assert found.high - found.difference == pytest.approx(3.182446 * error, rel=1e-6), "t table, 3 degrees, 97.5 %"
+    assert found.difference - found.low == pytest.approx(3.182446 * error, rel=1e-6), "t table, 3 degrees, 97.5 %"
+    assert found.high == 1, "a difference of shares is at most 1"
     # Student's t with 3 degrees has the closed form F(t) = 1/2 + (x/(1 + x²) + atan x)/π with x = t/√3.
     x = 0.375 / error / math.sqrt(3)
     assert found.p_value == pytest.approx(1 - 2 * (x / (1 + x * x) + math.atan(x)) / math.pi)
@@ -36,7 +39,23 @@ def test_paired_tokens_and_certain_differences(sample):
     found = paired_difference(rows, "1", "0", "tokens")
     assert (found.difference, found.error, found.p_value, found.tie) == (50, 0, 0, False)
     same = paired_difference(rows, "1", "0")
-    assert (same.difference, same.p_value, same.tie) == (0, 1, True)
+    assert (same.difference, same.p_value, same.tie, same.alike) == (0, 1, True, True)
+    # Five questions alike: with 95 % confidence at most 1 − 0.025^(1/5) of all questions are others.
+    assert (same.low, same.high) == pytest.approx((-0.52182, 0.52182), abs=1e-5)
+
+
+def test_a_difference_picked_among_many_is_corrected():
+    values = np.array([0.5, 0.0, 0.5, 1.0, 0.0, 0.5])
+    one, three = paired_mean(values, share=True), paired_mean(values, share=True).corrected(3)
+    # Student's t with 5 degrees is 2.570582 at 97.5 %.
+    assert one.high - one.difference == pytest.approx(2.570582 * one.error, rel=1e-6)
+    assert three.difference - three.low == pytest.approx(float(t.ppf(1 - 0.025 / 3, 5)) * one.error, rel=1e-6)
+    assert three.p_value == pytest.approx(3 * one.p_value) and three.error == one.error
+    assert one.corrected(least_error=0.4).error == 0.4
+    assert paired_mean(np.array([0.9, 1.0]), share=True).high == 1.0, "no share differs by more than 1"
+    assert math.isnan(paired_mean(np.array([])).difference) and math.isnan(
+        paired_mean(np.array([1.0])).corrected(2).low
+    )
 
 
 def test_undefined_and_refused(sample):

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from mull.analysis.metrics import Equivalence, bootstrap, pass_at_k, vote
-from mull.analysis.paired import PairedDifference, paired_mean
+from mull.analysis.metrics import Equivalence, pass_at_k, vote
+from mull.analysis.paired import paired_mean
 from mull.analysis.records import Sample
-
-RESAMPLES = 10_000
-_BLOCK = 500
-"""Resamples held at once as whole numbers: of 541 questions they take 2 MB."""
 
 Mark = Literal["", "best", "second", "near-best", "near-second"]
 """What `leaders` says of a setting."""
@@ -70,38 +65,6 @@ def differences_by_question(found: Mapping[str, Mapping[str, Scored]], a: str, b
     """Value of setting `a` − that of `b` on each question both answered, [Q], in the questions' order."""
     shared = sorted(found[a].keys() & found[b].keys())
     return np.array([getattr(found[a][q], metric) - getattr(found[b][q], metric) for q in shared], dtype=float)
-
-
-def bootstrapped(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> PairedDifference:
-    """Mean of per-question differences `values` [Q] with its paired bootstrap over questions.
-
-    The interval is that of the 2.5 and 97.5 % quantiles of the resampled means d*; p = (1 + #{|d* − d| ≥ |d|})/(R + 1),
-    the resamples being centred on no difference (Efron & Tibshirani 1993, An Introduction to the Bootstrap, 16.4;
-    Davison & Hinkley 1997, eq. 4.11). All are NaN with fewer than two questions; p is NaN also where every question
-    shows the same difference, which no resample can question.
-    """
-    nan = float("nan")
-    plain = paired_mean(values) if values.size else PairedDifference(nan, nan, nan, nan, nan, 0)
-    if values.size < 2:
-        return plain
-    drawn_RQ = _drawn(values.size, resamples, seed)
-    blocks = range(0, resamples, _BLOCK)
-    means = np.concatenate([drawn_RQ[at : at + _BLOCK] @ values for at in blocks]) / values.size
-    low, high = np.quantile(means, [0.025, 0.975])
-    # Sums of the same numbers in another order differ in their last digits.
-    reach = abs(plain.difference) - 1e-12
-    p_value = float((1 + np.sum(np.abs(means - plain.difference) >= reach)) / (resamples + 1))
-    if plain.alike and abs(plain.difference) > 1e-12:
-        p_value = nan
-    return plain._replace(error=float(means.std(ddof=1)), low=float(low), high=float(high), p_value=p_value)
-
-
-@lru_cache(maxsize=1)
-def _drawn(questions: int, resamples: int, seed: int) -> np.ndarray:
-    """`bootstrap` [R, Q] in single bytes, kept for the next pair: drawing takes longer than all that follows."""
-    blocks = range(0, resamples, _BLOCK)
-    drawn = [bootstrap(questions, min(_BLOCK, resamples - at), seed + at) for at in blocks]
-    return np.concatenate([np.minimum(counts, 255).astype(np.uint8) for counts in drawn])
 
 
 def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[str, Mark]:

@@ -25,8 +25,10 @@ class PairedDifference(NamedTuple):
     low: float
     high: float
     p_value: float
-    """Two-sided, of no difference; not corrected for having looked at several pairs."""
+    """Two-sided, of no difference."""
     questions: int
+    share: bool = False
+    """Whether the value is a share of 0–1, so that the difference lies within −1 and 1."""
 
     @property
     def tie(self) -> bool:
@@ -36,7 +38,18 @@ class PairedDifference(NamedTuple):
     @property
     def alike(self) -> bool:
         """Whether every question shows this same difference: the error is then 0 by formula, which is not certainty."""
-        return self.error < 1e-9
+        return self.error < _ALIKE
+
+    def corrected(self, comparisons: int = 1, *, least_error: float = 0.0) -> PairedDifference:
+        """This difference as one picked among so many: 95 % interval and p-value by Bonferroni's correction.
+
+        The error counts as at least `least_error`.
+        """
+        error = max(self.error, least_error) if not math.isnan(self.error) else self.error
+        return student(self.difference, error, self.questions, share=self.share, comparisons=comparisons)
+
+
+_ALIKE = 1e-9
 
 
 def paired_difference(
@@ -44,7 +57,7 @@ def paired_difference(
 ) -> PairedDifference:
     """Mean over the shared questions of (setting `a` − setting `b`), each question weighing the same.
 
-    A question's value is its mean over the samples at hand, so the samples of the two settings may differ in number.
+    A question's value is the mean over its samples, so the samples of the two settings may differ in number.
     The error is that of the mean of the differences over questions, the interval and the p-value use Student's t with
     questions − 1 degrees of freedom; all three are NaN with one shared question. Raises `MullError` for an unknown
     setting and where no question is shared.
@@ -59,20 +72,45 @@ def paired_difference(
         raise MullError(
             f"settings {a!r} and {b!r} share no question", "a paired difference needs both on the same questions"
         )
-    return paired_mean(np.array([means[a][question] - means[b][question] for question in shared]))
+    differences = np.array([means[a][question] - means[b][question] for question in shared])
+    return paired_mean(differences, share=value == "correct")
 
 
-def paired_mean(differences: np.ndarray) -> PairedDifference:
-    """Mean of per-question `differences` [Q] with Student's t interval and two-sided p-value."""
+def paired_mean(differences: np.ndarray, *, share: bool = False) -> PairedDifference:
+    """Mean of per-question `differences` [Q] with Student's t interval and two-sided p-value.
+
+    All but the mean are NaN with fewer than two questions, and the mean with none. `share`: see `PairedDifference`.
+    """
     n = differences.size
-    mean = float(differences.mean())
-    if n < 2:
-        return PairedDifference(mean, math.nan, math.nan, math.nan, math.nan, n)
-    error = float(differences.std(ddof=1) / math.sqrt(n))
-    reach = float(stdtrit(n - 1, 0.975)) * error
-    statistic = abs(mean) / error if error > 0 else (math.inf if mean else 0.0)
-    p_value = float(2 * stdtr(n - 1, -statistic))
-    return PairedDifference(mean, error, mean - reach, mean + reach, p_value, n)
+    mean = float(differences.mean()) if n else math.nan
+    error = float(differences.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return student(mean, error, n, share=share)
+
+
+def student(
+    difference: float, error: float, questions: int, *, share: bool = False, comparisons: int = 1
+) -> PairedDifference:
+    """A difference with a known standard error: interval and p-value by Student's t with `questions` − 1 degrees of
+    freedom, corrected by Bonferroni for the `comparisons`.
+
+    Where all n questions show the same difference d of shares, the error is 0 by formula. But with confidence 1 − α
+    only a share 1 − (α/2)^(1/n) of all questions may be others (Clopper & Pearson 1934, for n of n), and those differ
+    from d by at most 1 + |d|: that is the interval then, and the p-value is its inverse.
+    """
+    if math.isnan(error):
+        return PairedDifference(difference, error, math.nan, math.nan, math.nan, questions, share)
+    tail = 0.025 / comparisons
+    if share and error < _ALIKE:
+        most = 1 + abs(difference)
+        reach, p_value = most * (1 - tail ** (1 / questions)), 2 * most**-questions
+    else:
+        reach = float(stdtrit(questions - 1, 1 - tail)) * error
+        statistic = abs(difference) / error if error > 0 else (math.inf if difference else 0.0)
+        p_value = float(2 * stdtr(questions - 1, -statistic))
+    low, high = difference - reach, difference + reach
+    if share:
+        low, high = max(low, -1.0), min(high, 1.0)
+    return PairedDifference(difference, error, low, high, min(1.0, comparisons * p_value), questions, share)
 
 
 class Contrast(NamedTuple):

@@ -10,10 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from scipy.special import ndtri, stdtrit
-
 from mull.analysis.metrics import SettingMetrics
-from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.paired import PairedDifference, holm, paired_difference, student
 from mull.analysis.records import Sample
 from mull.analysis.stages import Stages
 
@@ -25,7 +23,8 @@ def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequ
     """Sum up one benchmark's sweep in a paragraph of plain sentences.
 
     Only settings with a λ count. Differences are paired by question where `samples` are given, else taken as
-    independent. Errors are given as 95 % intervals or as ± one standard error, as said there.
+    independent. The intervals are those of one pair, as in every table; a verdict on a pair that was picked among
+    several (the best, the largest fall) allows for the choice, and says so.
     """
     sweep = sorted((m for m in metrics if m.lam is not None), key=lambda m: m.lam or 0.0)
     if not sweep:
@@ -68,13 +67,15 @@ def _best(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> 
     best = max(sweep, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
     if best is last:
         return f"No other λ is more accurate than {_label(last)}."
-    accuracy, tokens = _difference(best, last, "correct", samples), _difference(best, last, "tokens", samples)
+    to_last = {m.setting: _difference(m, last, "correct", samples) for m in sweep[:-1]}
+    p_values = dict(zip(to_last, holm([each.p_value for each in to_last.values()]), strict=True))
+    accuracy, tokens = to_last[best.setting], _difference(best, last, "tokens", samples)
     choice = f"The most accurate is {_label(best)} with {_share(best)}"
     if accuracy.difference <= 0:
         verdict = f"exactly as accurate as {_label(last)}"
     elif accuracy.tie:
         verdict = f"a tie with {_label(last)} ({_points(accuracy)})"
-    elif accuracy.p_value * (len(sweep) - 1) < 0.05:
+    elif p_values[best.setting] < 0.05:
         verdict = f"significantly more accurate than {_label(last)} ({_points(accuracy)})"
     else:
         verdict = (
@@ -94,31 +95,31 @@ def _stage_3(sweep: Sequence[SettingMetrics], stages: Stages, samples: Sequence[
     *earlier, last = saturated
     best = max(saturated, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
     first = saturated[0] if best is last else best
-    # Any of the earlier λ could have been the one to compare with, so each comparison answers for all of them.
-    accuracy = _difference(last, first, "correct", samples, len(earlier))
-    tokens = _difference(last, first, "tokens", samples, len(earlier))
-    allowed = f" These intervals allow for the choice among {len(earlier)} λ." if len(earlier) > 1 else ""
+    accuracy, tokens = _difference(last, first, "correct", samples), _difference(last, first, "tokens", samples)
+    # Any of the earlier λ could have been the one to compare with, so a verdict answers for all of them.
+    grown = tokens.corrected(len(earlier))
+    allowed = f" The verdict allows for the choice among {len(earlier)} λ." if len(earlier) > 1 else ""
     span = f"from {_label(first)} to {_label(last)}"
-    if tokens.tie:
+    if grown.tie:
         return f"In stage 3 tokens do not clearly grow {span} ({_tokens(tokens)}): no over-thinking is seen.{allowed}"
     if tokens.difference < 0:
         return f"In stage 3 tokens fall {span} ({_tokens(tokens)}): no over-thinking.{allowed}"
     growth = f"In stage 3 tokens grow {span} ({_tokens(tokens)}, {100 * tokens.difference / first.tokens.value:+.0f} %)"
-    return f"{growth} {_gain(accuracy, first, last)}.{allowed}"
+    return f"{growth} {_gain(accuracy, accuracy.corrected(len(earlier)), first, last)}.{allowed}"
 
 
-def _gain(accuracy: PairedDifference, first: SettingMetrics, last: SettingMetrics) -> str:
-    """What the growing tokens from `first` to `last` buy."""
+def _gain(accuracy: PairedDifference, corrected: PairedDifference, first: SettingMetrics, last: SettingMetrics) -> str:
+    """What the growing tokens from `first` to `last` buy, judged by the `corrected` difference."""
     ends = {first.mean_at_k.value, last.mean_at_k.value}
     if ends == {1.0}:
         return "while no error occurs at either, so there is no accuracy left to gain: over-thinking on these questions"
     if ends == {0.0}:
         return "while no response is right at either: over-thinking cannot be judged"
-    if not accuracy.tie and accuracy.difference > 0:
+    if not corrected.tie and accuracy.difference > 0:
         return f"and still buy accuracy ({_points(accuracy)})"
-    if not accuracy.tie:
+    if not corrected.tie:
         return f"while accuracy falls ({_points(accuracy)}): over-thinking"
-    if accuracy.high < SMALL_GAIN:
+    if corrected.high < SMALL_GAIN:
         return f"while accuracy gains less than {100 * SMALL_GAIN:g} points ({_points(accuracy)}): over-thinking"
     return f"while no gain in accuracy is resolved ({_points(accuracy)}): whether this is over-thinking stays open"
 
@@ -135,9 +136,9 @@ def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | N
     _, high, low = max(falls, key=lambda fall: fall[0])
     # The largest fall is picked from all pairs of λ.
     pairs = math.comb(len(sweep), 2)
-    change = _difference(low, high, "tokens", samples, pairs)
-    allowed = f", allowing for {pairs} pairs of λ" if pairs > 1 else ""
-    if change.tie:
+    change = _difference(low, high, "tokens", samples)
+    allowed = f"; the verdict allows for {pairs} pairs of λ" if pairs > 1 else ""
+    if change.corrected(pairs).tie:
         return f"Tokens grow with λ within error (largest fall: {_tokens(change)}{allowed})."
     return (
         f"Tokens are not monotone in λ: they fall from {high.tokens.value:,.0f} at {_label(high)} "
@@ -146,31 +147,14 @@ def _token_course(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | N
 
 
 def _difference(
-    a: SettingMetrics,
-    b: SettingMetrics,
-    value: Literal["correct", "tokens"],
-    samples: Sequence[Sample] | None,
-    choices: int = 1,
+    a: SettingMetrics, b: SettingMetrics, value: Literal["correct", "tokens"], samples: Sequence[Sample] | None
 ) -> PairedDifference:
-    """`a` − `b`, its 95 % interval and p-value corrected (Bonferroni) for being one of `choices` such differences."""
+    """`a` − `b`, paired by question where there are samples."""
     if samples is not None:
-        difference, error, _, _, p_value, questions = paired_difference(samples, a.setting, b.setting, value)
-        quantile = float(stdtrit(questions - 1, 1 - 0.025 / choices))
-    else:
-        x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
-        difference, error, questions = x.value - y.value, math.hypot(x.error, y.error), min(a.questions, b.questions)
-        statistic = difference / error if error != 0 else (math.inf if difference else 0.0)
-        p_value, quantile = math.erfc(abs(statistic) / math.sqrt(2)), float(ndtri(1 - 0.025 / choices))
-    reach = quantile * error
-    if value == "correct" and error < 1e-9:
-        # n questions alike are no certainty: a share 1 − (α/2)^(1/n) of all may be others, which differ from these by
-        # 1 + |difference| at most.
-        most = 1 + abs(difference)
-        reach, p_value = most * (1 - (0.025 / choices) ** (1 / questions)), 2 * most**-questions
-    low, high = difference - reach, difference + reach
-    if value == "correct":
-        low, high = max(low, -1.0), min(high, 1.0)
-    return PairedDifference(difference, error, low, high, min(choices * p_value, 1.0), questions)
+        return paired_difference(samples, a.setting, b.setting, value)
+    x, y = (a.mean_at_k, b.mean_at_k) if value == "correct" else (a.tokens, b.tokens)
+    error, questions = math.hypot(x.error, y.error), min(a.questions, b.questions)
+    return student(x.value - y.value, error, questions, share=value == "correct")
 
 
 def _token_change(change: PairedDifference, other: SettingMetrics) -> str:

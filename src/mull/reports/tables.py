@@ -15,6 +15,7 @@ from mull.analysis.tables import PublishedRow
 from mull.reports.format import at, common_k, per_question, setting_name, verdict
 from mull.reports.table import Cell, Column, Row, Table
 
+DIFFERENCES = "95 % intervals, paired by question; p: of no difference in accuracy, corrected by Holm's method"
 ERRORS = "± one standard error, clustered by question"
 BRIEF = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio", "tokens", "truncation")
 """What a terminal has room for of `metrics_table`."""
@@ -110,10 +111,12 @@ def differences_table(
     name: str = "contrasts",
     title: str = "",
     best: str | None = None,
+    complete: bool = True,
 ) -> Table:
     """Settings less others, paired by question, with verdicts. `best` is called the most accurate.
 
-    Where all have one reference, the head names it; else each row does.
+    Where all have one reference, the head names it; else each row does. A run that is not `complete` has differences
+    alone: what two of its settings have both answered so far is what they answered briefly.
     """
     names, references = _names(metrics), {each.reference for each in found}
     one = len(references) == 1
@@ -122,8 +125,8 @@ def differences_table(
     for each in found:
         shown = names[each.setting] if one else f"{names[each.setting]} − {names[each.reference]}"
         shown += " (most accurate)" if each.setting == best else ""
-        rows.append(Row(shown, difference_cells(each), key=each.setting))
-    caption = "95 % intervals, paired by question; p: of no difference in accuracy, corrected by Holm's method"
+        rows.append(Row(shown, difference_cells(each, complete), key=each.setting))
+    caption = DIFFERENCES if complete else f"{DIFFERENCES}; the run is incomplete: neither interval nor p"
     return Table(
         name=name,
         title=title or head,
@@ -148,8 +151,12 @@ def difference_columns() -> list[Column]:
     ]
 
 
-def difference_cells(each: Contrast) -> list[Cell | str]:
-    """One comparison."""
+def difference_cells(each: Contrast, complete: bool = True) -> list[Cell | str]:
+    """One comparison; of a run that is not `complete` without intervals, p-value and verdicts."""
+    questions = Cell(each.accuracy.questions)
+    if not complete:
+        values = Cell(each.accuracy.difference), Cell(each.tokens.difference)
+        return [each.reference, values[0], Cell(), "", values[1], "", questions]
     return [
         each.reference,
         Cell.difference(each.accuracy),
@@ -157,7 +164,7 @@ def difference_cells(each: Contrast) -> list[Cell | str]:
         verdict(each.accuracy, "higher", "lower"),
         Cell.difference(each.tokens),
         verdict(each.tokens, "more", "fewer"),
-        Cell(each.accuracy.questions),
+        questions,
     ]
 
 

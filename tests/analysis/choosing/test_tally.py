@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mull.analysis.choosing.tally import Tally, with_error
+from mull.analysis.choosing.tally import Tally
 
 
 @pytest.fixture
@@ -48,5 +48,5 @@ def test_no_difference_in_n_responses_has_the_error_of_one(tally):
 
 def test_more_comparisons_widen_the_interval(tally):
     one = tally.accuracy_difference(0, 1)
-    two = with_error(one, one.error, 2)
+    two = one.corrected(2)
     assert two.high > one.high and two.low < one.low and two.p_value == 1.0

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from scipy.stats import t as student
 
 from mull.analysis.tables import PublishedRow
 from mull.engines.base import Sampling
@@ -195,10 +196,11 @@ def test_differences_are_from_the_reference_and_corrected(run, answers, tmp_path
     low, half = table.rows
     # −1/2, −1/2, −1, −1/2, −1, −1 and 0, 1/2, 0, 0, 0, 0.
     assert (low.cells[0].value, half.cells[0].value) == pytest.approx((-0.75, 1 / 12))
-    assert half.cells[0].low == 0 and half.cells[0].high == pytest.approx(0.25)
-    # No resample differs as much the other way; Holm: times 2 for the smaller p.
-    assert low.cells[1].value == pytest.approx(2 / 10_001)
-    assert 0.5 < half.cells[1].value <= 1
+    # Differences of 1/12 with standard error 1/12, t = 2.570582 at 97.5 % with 5 degrees.
+    assert half.cells[0].high == pytest.approx(1 / 12 + 2.570582 / 12, rel=1e-6)
+    # Holm: times 2 for the smaller p. t is −0.75 / √(0.075/6) and 1.
+    assert low.cells[1].value == pytest.approx(2 * 2 * student.cdf(-0.75 / math.sqrt(0.0125), 5), rel=1e-6)
+    assert half.cells[1].value == pytest.approx(2 * student.cdf(-1, 5))
     assert low.cells[2] == Cell(-1, note="on every question")
     other = by_name(further_tables(opened, "0.5"))["significance"]
     assert [row.name for row in other.rows] == ["Instruct − MI-0.5", "Thinking − MI-0.5"]
@@ -276,4 +278,4 @@ def test_settings_that_share_a_name_keep_their_rows(run, answers, tmp_path):
     for name in ("backbone-sums", "thinking", "cost"):
         assert [row.name for row in tables[name].rows] == ["Instruct", "base", "Base"], name
     assert [row.name for row in tables["significance"].rows] == ["base − Instruct", "Base − Instruct"]
-    assert "the same difference other than 0, or there is only one." in tables["significance"].caption
+    assert "the same difference, or there is only one." in tables["significance"].caption

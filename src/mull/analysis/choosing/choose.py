@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from mull.analysis.choosing.options import ROUNDING, Goal, Option, measure, option_of
-from mull.analysis.choosing.tally import Resampled, Tally, with_error
+from mull.analysis.choosing.tally import Resampled, Tally
 from mull.analysis.metrics import Estimate
 from mull.analysis.paired import PairedDifference
 from mull.analysis.records import Sample
@@ -152,13 +152,9 @@ def _rivals(tally: Tally, options: Sequence[Option], goal: Goal, picked: int) ->
     others = [i for i, option in enumerate(options) if option.feasible and i != picked]
     found: list[tuple[float, Rival]] = []
     for i in others:
-        both = (tally.accuracy_difference(picked, i), tally.token_difference(picked, i))
-        accuracy, tokens = (with_error(each, each.error, len(others)) for each in both)
-        ahead = with_error(
-            value_difference(tally, goal, picked, i),
-            (accuracy if goal.min_accuracy is None else tokens).error,
-            len(others),
-        )
+        accuracy = tally.accuracy_difference(picked, i).corrected(len(others))
+        tokens = tally.token_difference(picked, i).corrected(len(others))
+        ahead = value_difference(tally, goal, picked, i).corrected(len(others))
         verdict = "tie" if ahead.tie else "beaten" if ahead.difference > 0 else "better"
         found.append((ahead.difference, Rival(options[i].setting, accuracy, tokens, verdict)))
     return [rival for _, rival in sorted(found, key=lambda each: each[0])]

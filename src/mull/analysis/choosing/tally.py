@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
 
 from mull.analysis.metrics import bootstrap
 from mull.analysis.paired import PairedDifference, paired_mean
@@ -108,24 +107,5 @@ class Tally:
 
     def _difference(self, sums: np.ndarray, a: int, b: int, least: float) -> PairedDifference:
         shared = np.flatnonzero((self.count[a] > 0) & (self.count[b] > 0))
-        if shared.size == 0:
-            nan = float("nan")
-            return PairedDifference(nan, nan, nan, nan, nan, 0)
         means = [sums[s, shared] / self.count[s, shared] for s in (a, b)]
-        found = paired_mean(means[0] - means[1])
-        return with_error(found, max(found.error, least)) if a != b and found.error < least else found
-
-
-def with_error(found: PairedDifference, error: float, comparisons: int = 1) -> PairedDifference:
-    """`found` with another standard error; interval and p-value are Bonferroni's for so many comparisons."""
-    if found.questions < 2:
-        return found
-    freedom = found.questions - 1
-    reach = float(stdtrit(freedom, 1 - 0.025 / comparisons)) * error
-    p_value = 2 * float(stdtr(freedom, -abs(found.difference) / error)) if error > 0 else float(found.difference == 0)
-    return found._replace(
-        error=error,
-        low=found.difference - reach,
-        high=found.difference + reach,
-        p_value=min(1.0, p_value * comparisons),
-    )
+        return paired_mean(means[0] - means[1]).corrected(least_error=least if a != b else 0.0)

@@ -143,19 +143,29 @@ def _differences(results: Results) -> Section | None:
         return None
     reference = results.to_last[0].reference
     name = next(setting_name(m) for m in results.metrics if m.setting == reference)
-    note = (
-        "Differences on the same questions, with 95 % intervals (paired by question, Student's t). A tie: the interval "
-        "holds 0. Each row is judged by itself; of many comparisons, one in twenty between equals differs by chance. "
-        "p: of no difference in accuracy, corrected for their number by Holm’s method."
+    intervals = (
+        "with 95 % intervals (paired by question, Student's t). A tie: the interval holds 0. Each row is judged by "
+        "itself; of many comparisons, one in twenty between equals differs by chance. p: of no difference in accuracy, "
+        "corrected for their number by Holm’s method."
+    )
+    stopped = (
+        "without intervals and p: what two settings of a run that stopped have both answered they answered briefly."
+    )
+    note, complete = (
+        f"Differences on the same questions, {intervals if results.complete else stopped}",
+        results.complete,
     )
     each = "λ" if all(m.lam is not None for m in results.metrics) else "setting"
     title, best = f"Each {each} minus {name}", results.best.setting
     parts: list[Part] = [
         Paragraph(note, note=True),
-        Tabular(differences_table(results.to_last, results.metrics, title=title, best=best), titled=True),
+        Tabular(
+            differences_table(results.to_last, results.metrics, title=title, best=best, complete=complete), titled=True
+        ),
     ]
     if results.neighbours:
-        lower = differences_table(results.neighbours, results.metrics, title="Each λ minus the next lower one")
+        lower = "Each λ minus the next lower one"
+        lower = differences_table(results.neighbours, results.metrics, title=lower, complete=complete)
         parts.append(Details("Neighbours on the grid", [Tabular(lower, titled=True)]))
     return Section("differences", "Differences and ties", parts)
 

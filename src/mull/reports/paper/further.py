@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from mull.analysis.by_question import RESAMPLES, Metric, Scored, bootstrapped, differences_by_question
 from mull.analysis.metrics import KINDS, SettingMetrics
-from mull.analysis.paired import PairedDifference, holm
+from mull.analysis.paired import compare
 from mull.analysis.records import Sample
 from mull.errors import MullError, nearest
 from mull.reports.paper import names
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies
 from mull.reports.paper.tables import ERRORS, measured, scope
 from mull.reports.table import Cell, Column, Row, Table
-from mull.reports.tables import cost_table
+from mull.reports.tables import DIFFERENCES, cost_table, difference_cells, difference_columns
 from mull.runs.paper.published import SOURCE, benchmark_title
 from mull.runs.plan import StudyKind
 
@@ -26,7 +24,6 @@ class Section(NamedTuple):
     title: str
     rows: Mapping[str, SettingMetrics]
     samples: Sequence[Sample]
-    scored: Mapping[str, Mapping[str, Scored]]
     reference: str
     """Setting that the others are compared with."""
     complete: bool
@@ -56,7 +53,6 @@ def sections(studies: Studies, reference: str | None = None) -> Iterator[Section
             f"{benchmark_title(arena.benchmark)}: {scope(arena)}",
             rows,
             arena.samples,
-            arena.scored,
             _reference(arena, reference),
             arena.complete,
         )
@@ -65,7 +61,7 @@ def sections(studies: Studies, reference: str | None = None) -> Iterator[Section
             titles = names.setting_titles(run)
             rows = {titles[setting]: m for setting, m in run.metrics.items()}
             title = f"{_WORDS[kind]} on {benchmark_title(run.benchmark)}: {scope(run)}"
-            yield Section(title, rows, run.samples, run.scored, _ablation_reference(run), run.complete)
+            yield Section(title, rows, run.samples, _ablation_reference(run), run.complete)
 
 
 _WORDS = {
@@ -121,45 +117,25 @@ def thinking(found: Sequence[Section]) -> Table:
 
 
 def significance(found: Sequence[Section]) -> Table:
-    """Differences in accuracy and tokens from each section's reference, by a paired bootstrap, p by Holm.
+    """Differences in accuracy and tokens from each section's reference, as in the run's own report.
 
     A run that was stopped has differences alone: what two settings have both answered is what was answered briefly.
     """
-    columns = [
-        Column(key="accuracy", head="Mean@k, points", scale=100, signed=True),
-        Column(key="p_holm", head="p", decimals=4),
-        Column(key="tokens", head="Token #N", signed=True),
-        Column(key="questions", head="questions", decimals=0),
-    ]
     rows: list[Row] = []
     for section in found:
-        if len(section.rows) < 2:
-            continue
-        others = {name: m.setting for name, m in section.rows.items() if m.setting != section.reference}
-        less = next(name for name, m in section.rows.items() if m.setting == section.reference)
-        accuracy = {name: _bootstrap(section, setting, "mean_at_k") for name, setting in others.items()}
-        tokens = {name: _bootstrap(section, setting, "tokens") for name, setting in others.items()}
-        adjusted = holm([difference.p_value if section.complete else math.nan for difference in accuracy.values()])
-        for (name, difference), p_value in zip(accuracy.items(), adjusted, strict=True):
-            questions = Cell(difference.questions)
-            both = Cell.difference(difference), Cell.difference(tokens[name])
-            if not section.complete:
-                both = Cell(both[0].value), Cell(both[1].value)
-            cells = [both[0], Cell(p_value), both[1], questions]
-            rows.append(Row(f"{name} − {less}", cells, section.title))
+        names_of = {m.setting: name for name, m in section.rows.items()}
+        others = [(setting, section.reference) for setting in names_of if setting != section.reference]
+        for each in compare(section.samples, others):
+            name = f"{names_of[each.setting]} − {names_of[section.reference]}"
+            rows.append(Row(name, difference_cells(each, section.complete), section.title))
     stopped = "" if all(section.complete for section in found) else ", or the run is incomplete (then no interval)"
-    return Table(
+    table = Table(
         name="significance",
         title="Differences from the reference",
-        caption=f"Each setting minus its section’s reference on the same questions: 95 % intervals and p of a paired "
-        f"bootstrap over questions ({RESAMPLES:,} resamples, so p is at least {1 / (RESAMPLES + 1):.4f} before the "
-        "correction); p is of no difference in Mean@k, corrected by Holm’s method within the section. A dash: every "
-        f"question shows the same difference other than 0, or there is only one{stopped}.",
+        caption=f"Each setting minus its section’s reference on the same questions: {DIFFERENCES}, within the section. "
+        f"A dash: every question shows the same difference, or there is only one{stopped}.",
         head="Difference",
-        columns=columns,
+        columns=difference_columns(),
         rows=rows,
     )
-
-
-def _bootstrap(section: Section, setting: str, metric: Metric) -> PairedDifference:
-    return bootstrapped(differences_by_question(section.scored, setting, section.reference, metric))
+    return table.select("accuracy", "p_value", "tokens", "questions")

@@ -167,7 +167,7 @@ def spread_words(run: Run, *, overlay: bool) -> str:
     values = differences_by_question(run.scored, ranked[-1].setting, ranked[0].setting, "mean_at_k")
     if not run.complete or len(ranked) < 2 or values.size < 2:
         return ""
-    found = paired_mean(values)
+    found = paired_mean(values, share=True)
     words = (
         f"Largest less smallest Mean@k: {100 * found.difference:.1f} ± {100 * found.error:.1f} points (paired by "
         f"question), the most extreme of {len(ranked)} settings."

@@ -16,6 +16,7 @@ FLOORS = [
     "tiny",
     "thinking",
     "folders",
+    "toml",
     "errors",
 ]
 ROOMS = {

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class MullError(Exception):
@@ -28,3 +29,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+
+
+@contextmanager
+def naming(place: object) -> Iterator[None]:
+    """What goes wrong within begins with the name of its `place`: a file, a rule, a run."""
+    try:
+        yield
+    except MullError as error:
+        raise type(error)(f"{place}: {error.what}", error.remedy) from None

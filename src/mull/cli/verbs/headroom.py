@@ -15,7 +15,7 @@ from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, to_json
-from mull.errors import MullError
+from mull.errors import naming
 from mull.runs.store import RunStore
 
 
@@ -41,10 +41,8 @@ def headroom(
     for run in runs:
         with RunStore.open(run) as store:
             samples = store.samples(texts=False)
-        try:
+        with naming(run):
             found[str(run)] = measure(samples)
-        except MullError as error:
-            raise MullError(f"{run}: {error.what}", error.remedy) from None
     if json:
         typer.echo(to_json({run: _with_verdicts(each) for run, each in found.items()}))
         return

@@ -19,16 +19,16 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mull.errors import MullError, nearest
+from mull.errors import MullError, naming, nearest
 from mull.merging.coefficients import check_lambda
 from mull.merging.coefficients.rules import shortest
+from mull.toml import entry, read_toml
 
 PLACE = "{lambda}"
 """Stands for the λ in patterns, in its shortest decimal form."""
@@ -95,26 +95,23 @@ class Endpoints:
         """The targets of a TOML file.
 
         Raises:
-            MullError: no TOML, an unknown key, a λ twice or out of bounds, no URL; the message names file and row.
+            MullError: what `read_toml` refuses, a λ twice or out of bounds, no URL; the message names file and row.
             OSError: the file cannot be read.
         """
-        try:
-            data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:  # TOML's and Unicode's errors
-            raise MullError(f"{path} is no TOML file: {error}") from None
-        try:
-            _check_keys(data, ("url", "endpoint"))
-            rows = data.get("endpoint")
-            if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        file = read_toml(path, _File)
+        targets: dict[str, Target] = {}
+        with naming(path):
+            if not file.endpoint:
                 raise MullError("it has no endpoints", "write [[endpoint]] above each λ")
-            targets: dict[str, Target] = {}
-            for number, row in enumerate(rows, start=1):
-                label, target = _row(row, number, data.get("url"), extrapolate)
-                if label in targets:
-                    raise MullError(f"λ = {label} stands twice", "leave one out")
-                targets[label] = target
-        except MullError as error:
-            raise MullError(f"{path}: {error.what}", error.remedy) from None
+            for number, row in enumerate(file.endpoint, start=1):
+                with naming(f"endpoint {number}"):
+                    check_lambda(row.lambda_, extrapolate=extrapolate)
+                    label, url = shortest(float(row.lambda_)), row.url if row.url is not None else file.url
+                    if url is None:
+                        raise MullError("url is missing", 'write url = "http://host:8000/v1"')
+                    if label in targets:
+                        raise MullError(f"λ = {label} stands twice", "leave one out")
+                    targets[label] = Target(url, row.model, row.body or {})
         return cls(dict(sorted(targets.items(), key=lambda item: float(item[0]))), tuple(omit))
 
     @property
@@ -137,38 +134,24 @@ class Endpoints:
         return {"models": named, **({"omitted": sorted(self.omit)} if self.omit else {})}
 
 
-def _row(row: dict[str, Any], number: int, url: Any, extrapolate: bool) -> tuple[str, Target]:
-    try:
-        _check_keys(row, ("lambda", "url", "model", "body"))
-        lam, url, model, body = row.get("lambda"), row.get("url", url), row.get("model"), row.get("body", {})
-        if isinstance(lam, bool) or not isinstance(lam, int | float):
-            raise MullError("lambda is missing or no number", "write it as in lambda = 0.4")
-        check_lambda(lam, extrapolate=extrapolate)
-        if not isinstance(body, dict):
-            raise MullError("body must be a table", "write it as in body = { reasoning_effort = 'high' }")
-        _check_json(body)
-        return shortest(float(lam)), Target(_text(url, "url"), _text(model, "model"), body)
-    except MullError as error:
-        raise MullError(f"endpoint {number}: {error.what}", error.remedy) from None
+@dataclass(kw_only=True)
+class _Row:
+    lambda_: float = entry("lambda = 0.4")
+    model: str = entry('model = "…"')
+    url: str | None = entry('url = "http://host:8000/v1"', default=None)
+    body: dict[str, Any] | None = entry('body = { reasoning_effort = "high" }', default=None)
+
+    def __post_init__(self) -> None:
+        try:
+            json.dumps(self.body, allow_nan=False)
+        except (TypeError, ValueError):  # TOML has dates and infinities, JSON none
+            raise MullError("body holds what JSON cannot", "write texts, numbers, lists and tables") from None
 
 
-def _text(value: Any, key: str) -> str:
-    if not isinstance(value, str):
-        raise MullError(f"{key} is missing or no text", f'write {key} = "…"')
-    return value
-
-
-def _check_json(body: dict[str, Any]) -> None:
-    try:
-        json.dumps(body, allow_nan=False)
-    except (TypeError, ValueError):  # TOML has dates and infinities, JSON none
-        raise MullError("body holds what JSON cannot", "write texts, numbers, lists and tables") from None
-
-
-def _check_keys(table: dict[str, Any], known: Sequence[str]) -> None:
-    for key in table:
-        if key not in known:
-            raise MullError(f"unknown key {key!r}", nearest(key, known))
+@dataclass(kw_only=True)
+class _File:
+    endpoint: tuple[_Row, ...] = entry("[[endpoint]] above each λ", default=())
+    url: str | None = entry('url = "http://host:8000/v1"', default=None)
 
 
 def _base_url(text: str) -> str:

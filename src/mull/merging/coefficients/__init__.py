@@ -7,7 +7,6 @@ from mull.merging.coefficients.mapping import (
     Layers,
     Rule,
     check_lambda,
-    naming_rule,
     parse_lambdas,
     parse_layers,
 )
@@ -19,7 +18,6 @@ __all__ = [
     "Layers",
     "Rule",
     "check_lambda",
-    "naming_rule",
     "parse_lambdas",
     "parse_layers",
 ]

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from mull.checkpoints.names import layer_of
-from mull.errors import MullError
+from mull.errors import MullError, naming
 from mull.merging.coefficients.rules import Gradient, Layers, Range, Rule, canonical, shortest
 
 __all__ = ["Coefficients", "Decision", "Gradient", "Layers", "Rule", "check_lambda", "parse_lambdas", "parse_layers"]
@@ -43,7 +43,7 @@ class Coefficients:
     def __post_init__(self) -> None:
         check_lambda(self.default, extrapolate=self.extrapolate)
         for number, rule in enumerate(self.rules, start=1):
-            with naming_rule(number, len(self.rules)):
+            with _naming_rule(number, len(self.rules)):
                 for lam in rule.values:
                     check_lambda(lam, extrapolate=self.extrapolate)
 
@@ -107,7 +107,7 @@ class Coefficients:
         layers = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
         decided = dict.fromkeys(names, Decision(float(self.default), None))
         for i, rule in enumerate(self.rules):
-            with naming_rule(i + 1, len(self.rules)):
+            with _naming_rule(i + 1, len(self.rules)):
                 decided.update({name: Decision(lam, i) for name, lam in rule.apply(names, layers).items()})
         return decided
 
@@ -128,15 +128,9 @@ class Coefficients:
         return cls(data["default"], tuple(map(_rule_from_json, data["rules"])), data["extrapolate"])
 
 
-@contextmanager
-def naming_rule(number: int, many: int = 2) -> Iterator[None]:
-    """What goes wrong within speaks of rule `number`, unless it is the only one of `many`."""
-    try:
-        yield
-    except MullError as error:
-        if many == 1:
-            raise
-        raise MullError(f"rule {number}: {error.what}", error.remedy) from None
+def _naming_rule(number: int, many: int) -> AbstractContextManager[None]:
+    """Errors name the rule, unless it is the only one."""
+    return naming(f"rule {number}") if many > 1 else nullcontext()
 
 
 def _rule_to_json(rule: Rule) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def test_from_a_run(swept):
     found = json.loads(said("choose", swept, "--budget", "400", "--quantile", "0.9", "--json")[0])
     assert found["goal"] == {"budget": 400, "quantile": 0.9, "min_accuracy": None}
     assert found["feasible"][0][0] == "0" and [o["setting"] for o in found["options"]] == ["0", "0.5", "1"]
+    assert all(set(option["tokens"]) == {"value", "error"} for option in found["options"])
 
 
 def test_a_setting_that_is_not_finished_is_left_out(swept, tmp_path):

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from mull.analysis.records import Sample
 from mull.cli.options.common import consoles
 from mull.cli.rendering.live import clock
 from mull.cli.rendering.observer import Terminal
-from mull.cli.rendering.plain import summary, to_json
-from mull.cli.rendering.summary import print_summary
+from mull.cli.rendering.plain import print_json
+from mull.cli.rendering.summary import print_summary, summary
 from mull.runs.plan import SweepPlan
 from mull.runs.sessions import session
 from mull.runs.sessions.loading import Loader
@@ -35,7 +33,7 @@ def sample_and_show(
         return
     samples: list[Sample] = session.sweep(plan, run, loader, observer)
     if json:
-        typer.echo(to_json(summary(samples, reference=reference)))
+        print_json(summary(samples, reference=reference))
         return
     print_summary(samples, stdout, reference=reference)
     stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
@@ -43,7 +41,7 @@ def sample_and_show(
 
 def _show_expected(expected: Expected, *, json: bool) -> None:
     if json:
-        typer.echo(to_json(expected))
+        print_json(expected)
         return
     on_record = expected.responses - expected.missing
     lines = [f"{expected.responses:,} responses, {on_record:,} of them on record, {expected.missing:,} to be sampled"]

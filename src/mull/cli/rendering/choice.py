@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from rich import box
@@ -17,6 +16,7 @@ from mull.analysis.choosing.choose import Choice
 from mull.analysis.choosing.options import Option
 from mull.analysis.choosing.race import Outcome
 from mull.analysis.choosing.worth import Open
+from mull.cli.rendering.plain import plain
 from mull.reports.format import NONE, count, percent
 from mull.reports.table import points, tokens
 
@@ -153,34 +153,26 @@ def probability(share: float) -> str:
     return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
-def as_json(choice: Choice, open_questions: Sequence[Open], outcome: Outcome | None = None) -> dict[str, Any]:
-    """Everything as plain values; shares are fractions, estimates [value, standard error], NaN is null."""
+def choice_values(choice: Choice, open_questions: Sequence[Open], outcome: Outcome | None = None) -> dict[str, Any]:
+    """Everything for JSON; shares are fractions."""
     found: dict[str, Any] = {
-        "goal": asdict(choice.goal),
+        "goal": choice.goal,
         "pick": _option(choice.pick),
         "nearest": _option(choice.nearest),
         "confidence": choice.confidence,
         "expected_loss": choice.loss,
         "feasible": choice.feasible_runs,
         "options": [_option(option) for option in (outcome.measured if outcome else choice.options)],
-        "rivals": [
-            {
-                "setting": rival.setting,
-                "verdict": rival.verdict,
-                "accuracy": rival.accuracy._asdict(),
-                "tokens": rival.tokens._asdict(),
-            }
-            for rival in choice.rivals
-        ],
+        "rivals": choice.rivals,
         "open": [{**each._asdict(), "questions_factor": each.factor} for each in open_questions],
     }
     if choice.fresh is not None:
         found["fresh"] = {"accuracy": choice.fresh[0], "tokens": choice.fresh[1]}
     if outcome is not None:
         found["fresh"] = [_option(option) for option in outcome.fresh]
-        found["dropped"] = dict(outcome.dropped)
+        found["dropped"] = outcome.dropped
         found["responses"] = {"asked": outcome.asked, "full_grid": outcome.full}
-    return _plain(found)
+    return found
 
 
 def _verdict(option: Option, rivals: Mapping[str, Any], outcome: Outcome | None) -> str:
@@ -193,16 +185,4 @@ def _verdict(option: Option, rivals: Mapping[str, Any], outcome: Outcome | None)
 
 
 def _option(option: Option | None) -> dict[str, Any] | None:
-    if option is None:
-        return None
-    return {**asdict(option), "feasible": option.feasible, "chance": option.chance}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value.item() if hasattr(value, "item") else value
+    return option and {**plain(option), "feasible": option.feasible, "chance": option.chance}

@@ -1,8 +1,9 @@
-"""A run in the terminal: its table, and what it says."""
+"""A run in the terminal: its table, and what it says; the same as values for JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
@@ -11,6 +12,7 @@ from mull.analysis.frontier import non_dominated, points_of
 from mull.analysis.metrics import metrics
 from mull.analysis.paired import contrasts
 from mull.analysis.records import Sample
+from mull.analysis.scores import scores_by_setting
 from mull.analysis.stages import Stages, stages_of_samples
 from mull.analysis.summary import plain_words
 from mull.reports.renderers import terminal
@@ -43,6 +45,24 @@ def print_summary(
         stdout.print()
         stdout.print(stages_text(stages), highlight=False, markup=False)
         stdout.print(f"\n{plain_words(found, stages, samples)}", highlight=False, markup=False)
+
+
+def summary(samples: Sequence[Sample], k: int | None = None, reference: str | None = None) -> dict[str, Any]:
+    """What `print_summary` prints: the metrics of every setting with standard errors, the frontier, further scores;
+    of a study the differences from its `reference`, else stages and plain words."""
+    found = metrics(samples, k)
+    result: dict[str, Any] = {
+        "settings": found,
+        "coverage": coverage(samples),
+        "frontier": [point.setting for point in non_dominated(points_of(found)).points],
+        "scores": scores_by_setting(samples),
+    }
+    if reference is not None:
+        return result | {"reference": reference, "differences": contrasts(samples, reference)}
+    if sum(m.lam is not None for m in found) > 1:
+        stages = stages_of_samples(samples)
+        result |= {"stages": stages, "words": plain_words(found, stages, samples)}
+    return result
 
 
 def stages_text(stages: Stages) -> str:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from typing import Annotated
-
-import typer
 from rich import box
 from rich.table import Table
 
 from mull.benchmarks import GRADERS
 from mull.benchmarks.catalog import MATH_LIMIT, SPECS
-from mull.cli.options.common import consoles
+from mull.cli.options.common import JsonOption, consoles
+from mull.cli.rendering.plain import print_json
 
 
-def benchmarks(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-) -> None:
+def benchmarks(json: JsonOption = False) -> None:
     """List the benchmarks and the graders.
 
     Example: `mull benchmarks --json`
@@ -35,7 +30,7 @@ def benchmarks(
             }
             for name, spec in SPECS.items()
         }
-        typer.echo(jsonlib.dumps({"benchmarks": found, "graders": list(GRADERS)}, ensure_ascii=False, indent=2))
+        print_json({"benchmarks": found, "graders": list(GRADERS)})
         return
     stdout, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
@@ -45,11 +40,6 @@ def benchmarks(
     for name, spec in SPECS.items():
         source = f"{spec.source.repo}@{spec.source.revision[:8]}" + (", gated" if spec.source.private else "")
         table.add_row(name, f"{spec.questions:,}", spec.grader, f"{spec.max_tokens:,}", source)
-    table.add_row("FILE", "", "--grader", f"{_own_limit():,}", "JSONL, CSV or Parquet with question and answer")
+    table.add_row("FILE", "", "--grader", f"{MATH_LIMIT:,}", "JSONL, CSV or Parquet with question and answer")
     stdout.print(table, highlight=False)
     stdout.print(f"\ngraders: {', '.join(GRADERS)}", highlight=False)
-
-
-def _own_limit() -> int:
-
-    return MATH_LIMIT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -21,8 +20,9 @@ from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import PlanOptions
-from mull.cli.rendering.choice import as_json, print_choice
+from mull.cli.rendering.choice import choice_values, print_choice
 from mull.cli.rendering.observer import Terminal
+from mull.cli.rendering.plain import print_json
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.runs.sessions import session
@@ -131,6 +131,6 @@ def _show(
 ) -> None:
     still = what_is_open(samples, choice)
     if json:
-        typer.echo(jsonlib.dumps(as_json(choice, still, outcome), ensure_ascii=False, indent=2))
+        print_json(choice_values(choice, still, outcome))
     else:
         print_choice(choice, still, stdout, outcome)

@@ -14,7 +14,7 @@ from rich.table import Table
 from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import JsonOption, consoles
-from mull.cli.rendering.plain import plain, to_json
+from mull.cli.rendering.plain import plain, print_json
 from mull.errors import naming
 from mull.runs.store import RunStore
 
@@ -44,7 +44,7 @@ def headroom(
         with naming(run):
             found[str(run)] = measure(samples)
     if json:
-        typer.echo(to_json({run: _with_verdicts(each) for run, each in found.items()}))
+        print_json({run: _with_verdicts(each) for run, each in found.items()})
         return
     for i, (run, each) in enumerate(found.items()):
         if len(found) > 1:

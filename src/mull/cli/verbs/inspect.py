@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,8 @@ from rich.text import Text
 from mull.checkpoints.names import MODULE_KINDS, ModuleKind
 from mull.checkpoints.pair import Pair
 from mull.checkpoints.pair import Pair as PairClass
-from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles, refuse_unwritable
+from mull.cli.options.common import AllowOption, Donor, DonorOption, JsonOption, consoles, refuse_unwritable
+from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.progress import byte_progress
 from mull.errors import MullError, Refused
 
@@ -37,7 +37,7 @@ def inspect(
     allow: AllowOption = None,
     sigma: Annotated[bool, typer.Option(help="Read the weights and compute their relative difference σ.")] = True,
     png: Annotated[Path | None, typer.Option(help="Write the σ heat map to this PNG file.", metavar="FILE")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+    json: JsonOption = False,
 ) -> int:
     """Check that two checkpoints can be mixed, and measure how far apart they are.
 
@@ -63,7 +63,7 @@ def inspect(
         findings = pair.findings(allow or ())
     except Refused as error:
         if json:
-            print(json_module.dumps({"mixable": False, "findings": [_refusal(error)], "sigma": None}, indent=2))
+            print_json({"mixable": False, "findings": [_refusal(error)], "sigma": None})
         else:
             stderr.print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
         return 1
@@ -74,13 +74,8 @@ def inspect(
 
         write_heatmap(next(iter(measured.values())), png)
     if json:
-        found = [{**finding._asdict()} for finding in findings]
-        report = {
-            "mixable": not refused,
-            "findings": found,
-            "sigma": {k: _cells(v) for k, v in measured.items()} or None,
-        }
-        print(json_module.dumps(report, indent=2))
+        cells = {title: _cells(difference) for title, difference in measured.items()}
+        print_json({"mixable": not refused, "findings": findings, "sigma": cells or None})
         return int(refused)
     _print_findings(pair, findings, stdout)
     for i, (title, difference) in enumerate(measured.items()):

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import fields
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-import typer
 from rich import box
 from rich.table import Table
 
-from mull.cli.options.common import consoles
+from mull.cli.options.common import JsonOption, consoles
+from mull.cli.rendering.plain import print_json
 from mull.merging.coefficients.presets import PRESETS
 from mull.merging.methods import METHODS
 
 
-def methods(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the tables.")] = False,
-) -> None:
+def methods(json: JsonOption = False) -> None:
     """List the methods of `mull merge`, what each does, their parameters with defaults, and the presets.
 
     Examples:
@@ -28,7 +25,7 @@ def methods(
     """
 
     if json:
-        typer.echo(jsonlib.dumps(_plain(), ensure_ascii=False, indent=2))
+        print_json(_values())
         return
     stdout, _ = consoles()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
@@ -50,8 +47,7 @@ def methods(
     stdout.print(table, highlight=False)
 
 
-def _plain() -> dict[str, Any]:
-
+def _values() -> dict[str, Any]:
     methods = {
         name: {
             "about": kind.about,

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
-from mull.cli.rendering.plain import summary, to_json
-from mull.cli.rendering.summary import print_summary
+from mull.cli.rendering.plain import print_json
+from mull.cli.rendering.summary import print_summary, summary
 from mull.errors import MullError
 from mull.runs.store import RunStore
 
@@ -64,7 +64,7 @@ def report(
     if json:
         state = {"run": run, "responses": len(samples), "planned": planned}
         found = summary(samples, k) if samples else {}
-        typer.echo(to_json({**state, **found, "files": paths}))
+        print_json({**state, **found, "files": paths})
         return
     stdout.print()
     for path in paths:

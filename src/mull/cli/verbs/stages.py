@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,11 +12,13 @@ from rich.table import Table
 
 from mull.analysis.stages import Stages, stages_of_table
 from mull.analysis.tables import read_table
+from mull.cli.options.common import JsonOption
+from mull.cli.rendering.plain import plain, print_json
 
 
 def stages(
     table: Annotated[Path, typer.Argument(help="CSV with the columns lambda, benchmark and think_ratio.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Find where Think #R rises along λ: stage 2, between Instruct-like and Thinking-like behaviour.
 
@@ -27,7 +27,6 @@ def stages(
 
     Example: mull stages results.csv --json
     """
-
     rows = read_table(table)
     models = len({row.model for row in rows if row.lam is not None}) > 1
     strata = len({row.stratum for row in rows if row.lam is not None}) > 1
@@ -39,29 +38,17 @@ def stages(
     # A benchmark with rows of other methods only has no λ to speak of.
     found = {name: stages_of_table(rows) for name, rows in groups.items() if any(row.lam is not None for row in rows)}
     if json:
-        typer.echo(_as_json(found))
+        print_json({name: _values(stages) for name, stages in found.items()})
     else:
         _print(found)
 
 
-def _as_json(found: dict[str, Stages]) -> str:
-    def plain(stages: Stages) -> dict:
-        fit = None
-        if stages.fit is not None:
-            values = asdict(stages.fit) | {"width_at_most": stages.fit.width_at_most}
-            fit = {name: None if value != value else value for name, value in values.items()}  # NaN is not JSON
-        return {
-            "found": stages.found,
-            "reason": stages.reason,
-            "grid": list(stages.grid) if stages.grid else None,
-            "fit": fit,
-        }
-
-    return jsonlib.dumps({name: plain(stages) for name, stages in found.items()}, ensure_ascii=False, indent=2)
+def _values(stages: Stages) -> dict[str, Any]:
+    fit = stages.fit and {**plain(stages.fit), "width_at_most": stages.fit.width_at_most}
+    return {"found": stages.found, "reason": stages.reason, "grid": stages.grid, "fit": fit}
 
 
 def _print(found: dict[str, Stages]) -> None:
-
     shown = Table(title="Stage 2 along λ", caption="residual: largest |observed − fitted| Think #R, in points")
     for heading in ("benchmark", "grid rule", "fit, 5–95 %", "midpoint", "99 %", "residual"):
         shown.add_column(heading, no_wrap=True)

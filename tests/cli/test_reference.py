@@ -1,5 +1,6 @@
 """docs/cli.md is what the commands say of themselves."""
 
+import re
 from pathlib import Path
 
 from mull.cli.reference import reference
@@ -8,3 +9,15 @@ from mull.cli.reference import reference
 def test_the_reference_is_current():
     written = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     assert written == reference(), "run `make docs`"
+
+
+def test_commands_in_messages_and_help_have_the_options_that_they_name():
+    sections = dict(re.findall(r"^## mull (\S+)\n(.*?)(?=^## |\Z)", reference(), re.MULTILINE | re.DOTALL))
+    options = {verb: set(re.findall(r"(?<=[`/])--?[a-z-]+", text)) for verb, text in sections.items()}
+    source = Path(__file__).parents[2] / "src" / "mull"
+    commands = {
+        found for path in source.rglob("*.py") for found in re.findall(r"`mull ([a-z-]+)([^`\n]*)`", path.read_text())
+    }
+    named = {(verb, option) for verb, rest in commands for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest)}
+    assert ("sweep", "--extrapolate") in named and ("compare", "--base") in named
+    assert {(verb, option) for verb, option in named if option not in options[verb]} == set()

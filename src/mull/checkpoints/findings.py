@@ -99,7 +99,7 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 "refuse",
                 "tied",
                 f"{_label(tied, a)} is the donor and ties its head to the embedding, {_label(untied, a)} does not",
-                "take the untied side as donor (--donor), or untie the other",
+                "take the untied side as donor, or untie the other",
             )
         else:
             yield Finding(
@@ -191,7 +191,7 @@ def _dtypes(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         yield Finding("warn", "integers", f"{', '.join(sorted(other))} tensors are copied from the donor, not mixed")
     if kinds[0] != kinds[1]:
         what = f"different dtypes: {', '.join(kinds[0])} and {', '.join(kinds[1])}"
-        yield Finding("warn", "dtype", what, "the result takes the donor's dtypes unless --dtype is given")
+        yield Finding("warn", "dtype", what, "the result takes the donor's dtypes; `mull merge --dtype` gives others")
     else:
         yield Finding("same", "dtype", f"dtype {', '.join(kinds[0])}")
 
@@ -287,7 +287,7 @@ def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
             "warn",
             "swapped",
             "the Instruct side's template opens <think> and the Thinking side's does not: the sides look swapped",
-            "exchange --instruct and --thinking",
+            "exchange the two sides",
         )
 
 

@@ -26,6 +26,8 @@ def reference() -> str:
         parts += ["", "| argument or option | meaning | default |", "|---|---|---|"]
         hints = typing.get_type_hints(verb, include_extras=True)
         for name, parameter in inspect.signature(verb).parameters.items():
+            if hints[name] is typer.Context:
+                continue
             info = next(
                 (extra for extra in getattr(hints[name], "__metadata__", ()) if hasattr(extra, "param_decls")),
                 typer.Option(),

@@ -46,7 +46,7 @@ def write_report(
     try:
         (pictures if {"svg", "png"} & set(formats) else folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise MullError(f"cannot make the folder {folder}: {error.strerror}", "choose another --out") from None
+        raise MullError(f"cannot make the folder {folder}: {error.strerror}", "choose another folder") from None
 
     def write(path: Path, data: bytes) -> None:
         write_atomically(path, data)

@@ -141,7 +141,7 @@ def test_unreadable_lambdas(text: str) -> None:
 
 
 def test_lambdas_beyond_the_ends() -> None:
-    with pytest.raises(MullError, match="extrapolate"):
+    with pytest.raises(MullError, match="`mull merge --extrapolate` and `mull sweep --extrapolate`"):
         parse_lambdas("0:2:1")
     assert parse_lambdas("-1:2:1", extrapolate=True) == [-1, 0, 1, 2]
 

@@ -163,7 +163,7 @@ def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
     if not extrapolate and not 0 <= lam <= 1:
         raise MullError(
             f"lambda must lie in [0, 1], got {lam:g} (1 = the Thinking checkpoint)",
-            "pass --extrapolate to go beyond the ends",
+            "`mull merge --extrapolate` and `mull sweep --extrapolate` go beyond the ends",
         )
 
 

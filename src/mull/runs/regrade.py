@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mull.benchmarks import Question, load_benchmark, make_grader
+from mull.benchmarks import BENCHMARKS, Question, load_benchmark, make_grader
 from mull.errors import MullError
 from mull.runs.grading import Grades, grade_response
 from mull.runs.store import Regrade, RunStore
@@ -87,8 +87,6 @@ def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> di
 
 
 def _load(record: dict[str, Any], data: Path, own: str) -> list[Question]:
-    from mull.benchmarks import BENCHMARKS
-
     if record["name"] in BENCHMARKS:
         return list(load_benchmark(record["name"], data=data).questions())
     return list(load_benchmark(str(data), grader=own).questions())

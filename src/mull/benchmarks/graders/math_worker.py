@@ -6,6 +6,7 @@ Asked `{"gold": …, "answer": …}`, it says `{"correct": …, "answer": …}`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -23,8 +24,6 @@ LONGEST = 200
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
     """Import math-verify, limit the memory."""
-    import logging
-
     import math_verify
 
     logging.disable(logging.CRITICAL)

@@ -11,6 +11,7 @@ import typer
 from mull.cli.options.common import consoles
 from mull.errors import MullError
 from mull.folders import write_atomically
+from mull.reports.export import SUFFIXES, encode, tables
 from mull.runs.store import RunStore
 
 
@@ -43,8 +44,6 @@ def export(
 
     `mull export run --format latex --reference 0.8 -o paper/tables`
     """
-    from mull.reports.export import SUFFIXES, encode, tables
-
     stdout, _ = consoles()
     with RunStore.open(run) as store:
         samples = store.samples(texts=False)

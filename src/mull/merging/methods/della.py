@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
-from mull.merging.arithmetic.operations import Operation
+from mull.merging.arithmetic.operations import Operation, block_of, divided, merge_agreeing
 from mull.merging.arithmetic.random_numbers import key_of, numbers_like
 from mull.merging.arithmetic.source import Source, row_length
 from mull.merging.methods.base import Method, check_share, check_weights
@@ -64,7 +64,6 @@ class MagPrune:
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
-        from mull.merging.arithmetic.operations import block_of
 
         method = self.method
         weights = method.weights or (1.0,) * len(models)
@@ -82,8 +81,6 @@ class MagPrune:
 
     def _merged(self, models: list[Tensor], base: Tensor, first: int, weights: tuple[float, ...]) -> Tensor:
         import torch
-
-        from mull.merging.arithmetic.operations import divided, merge_agreeing
 
         method, origin = self.method, base.double()
         kept = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
-from mull.merging.arithmetic.operations import Operation
+from mull.merging.arithmetic.operations import Operation, block_of, divided, in_order, merge_agreeing
 from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_share
 
@@ -71,7 +71,6 @@ class Fuse:
 
     def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
-        from mull.merging.arithmetic.operations import block_of
 
         inputs = compiled.inputs(models, base)
         if inputs and compiled.applies(out):
@@ -84,8 +83,6 @@ class Fuse:
             out[part].copy_(self._fused([model[part] for model in models], base[part]))
 
     def _fused(self, models: list[Tensor], base: Tensor) -> Tensor:
-        from mull.merging.arithmetic.operations import merge_agreeing
-
         deltas = _selected(models, base, self.least)
         weighted = [delta * weight for delta, weight in zip(deltas, self.weights, strict=True)]
         return base.double() + self.scale * merge_agreeing(weighted, self.weights, mean=True, voters=deltas)
@@ -132,8 +129,6 @@ def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
 
 
 def _deviation(deltas: list[Tensor]) -> Tensor:
-    from mull.merging.arithmetic.operations import divided, in_order
-
     if len(deltas) == 2:  # two numbers lie half their distance from their mean
         return (deltas[0] - deltas[1]).abs() * 0.5
     mean = divided(in_order(deltas), len(deltas))

@@ -9,6 +9,8 @@ import altair as alt
 
 from mull.checkpoints.names import MODULE_KINDS
 from mull.errors import MullError
+from mull.folders import write_atomically
+from mull.reports.figures.render import png, svg
 from mull.reports.figures.theme import THEMES, Variant
 
 if TYPE_CHECKING:
@@ -78,9 +80,6 @@ def write_heatmap(difference: RelativeDifference, path: Path, variant: Variant =
     Raises:
         MullError: the file cannot be written.
     """
-    from mull.folders import write_atomically
-    from mull.reports.figures.render import png, svg
-
     figure = heatmap(difference, variant)
     if path.suffix.lower() == ".svg":
         write_atomically(path, svg(figure, variant, opaque=True).encode())

@@ -17,7 +17,7 @@ from mull.merging.arithmetic import compiled
 from mull.merging.arithmetic import order_statistics as order
 from mull.merging.arithmetic.angles import products_of_rows
 from mull.merging.arithmetic.operations import Combination, Operation
-from mull.merging.arithmetic.order_statistics import Change, Size
+from mull.merging.arithmetic.order_statistics import DeltaSize, Size
 from mull.merging.methods import della, sce
 from mull.merging.methods.slerp import RowArcs
 
@@ -66,10 +66,10 @@ def same(left: Tensor, right: Tensor) -> bool:
     return torch.equal(nan, right.isnan()) and torch.equal(left[~nan].view(as_bits), right[~nan].view(as_bits))
 
 
-def into(operation: Operation, models: list[Tensor], base: Tensor | None, first: int = 0) -> Callable[[], Tensor]:
+def applied(operation: Operation, models: list[Tensor], base: Tensor | None, first: int = 0) -> Callable[[], Tensor]:
     def merged() -> Tensor:
         out = torch.empty_like(models[0])
-        operation.into(models, base, out, first)
+        operation.apply(models, base, out, first)
         return out
 
     return merged
@@ -102,7 +102,7 @@ def test_combinations(sums: dict, drops: dict, based: bool, monkeypatch: pytest.
         for scale, first in ((1.0, 0), (-0.37, (1 << 34) - 8)):
             operation = Combination(**sums, **{**drops, **bounds}, scale=scale)
 
-            assert same(*both(into(operation, models, base if based else None, first), monkeypatch)), (count, scale)
+            assert same(*both(applied(operation, models, base if based else None, first), monkeypatch)), (count, scale)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -111,8 +111,8 @@ def test_a_combination_may_overwrite_an_input(place: int, lows: tuple[float, ...
     *models, base = numbers(1000, 3, FINITE)
     operation = Combination((1.0, 0.5), lows=lows, elect=True, mean=True)
     wanted = torch.empty_like(base)
-    operation.into(models, base, wanted, 0)
-    operation.into(models, base, [*models, base][place], 0)
+    operation.apply(models, base, wanted, 0)
+    operation.apply(models, base, [*models, base][place], 0)
     assert same([*models, base][place], wanted)
 
 
@@ -137,7 +137,7 @@ def test_products_of_rows(many: int, based: bool, monkeypatch: pytest.MonkeyPatc
 def test_rows_along_their_arcs(length: int, based: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for below, lam in itertools.product((FINITE, ANY), (0.3, 1.7)):
         *models, base = numbers(length * 11, 3, below)
-        assert same(*both(into(RowArcs(lam, 1.0, length), models, base if based else None), monkeypatch))
+        assert same(*both(applied(RowArcs(lam, 1.0, length), models, base if based else None), monkeypatch))
 
 
 @pytest.mark.parametrize("many", [1, 2, 3, 5, 16])
@@ -145,7 +145,7 @@ def test_sce(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = tuple((m + 1) / 7 for m in range(many))
     for count, below, least in itertools.product(COUNTS, (FINITE, ANY), (0.0, 0.25, 1.0)):
         *models, base = numbers(count, many + 1, below, seed=count)
-        assert same(*both(into(sce.Fuse(weights, least, 0.7), models, base), monkeypatch)), (count, below, least)
+        assert same(*both(applied(sce.Fuse(weights, least, 0.7), models, base), monkeypatch)), (count, below, least)
         sums = both(lambda given=(models, base, least): torch.from_numpy(sce._squares(*given)), monkeypatch)
         assert same(*sums), (count, below, least)
 
@@ -158,12 +158,18 @@ def test_della(many: int, parameters: dict, monkeypatch: pytest.MonkeyPatch) -> 
         *models, base = numbers(rows * length, many + 1, below, seed=length)
         operation = della.MagPrune(della.Della(weights=weights, **parameters), 0.7, 0x123456789ABCDEF0, length)
         for first in (0, 3 * length, (1 << 34) // length * length):
-            assert same(*both(into(operation, models, base, first), monkeypatch)), (rows, length, below, first)
+            assert same(*both(applied(operation, models, base, first), monkeypatch)), (rows, length, below, first)
 
 
 @pytest.mark.parametrize(
     "sizes",
-    [[Change(0)], [Change(2)], [sce.Spread()], [Change(1), Change(0), Change(0), Change(1)], [sce.Spread()] * 2],
+    [
+        [DeltaSize(0)],
+        [DeltaSize(2)],
+        [sce.StandardDeviation()],
+        [DeltaSize(1), DeltaSize(0), DeltaSize(0), DeltaSize(1)],
+        [sce.StandardDeviation()] * 2,
+    ],
     ids=str,
 )
 def test_sizes_in_brackets(sizes: list[Size], monkeypatch: pytest.MonkeyPatch) -> None:

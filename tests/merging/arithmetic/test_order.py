@@ -15,7 +15,7 @@ from torch import Tensor
 from mull.errors import MullError
 from mull.merging.arithmetic import compiled
 from mull.merging.arithmetic import order_statistics as order
-from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
+from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 from mull.merging.arithmetic.source import InMemory
 
 KERNEL = compiled.kernels
@@ -53,9 +53,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(params=[(1 << 22, 1 << 18, 64), (500, 300, 20), (500, 4000, 512), (1, 3, 1)], ids=str)
 def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     room, sample, run = request.param
-    for name, value in {"ROOM": room, "FEW": room, "_SAMPLE": sample, "_SPARSE": 1}.items():
+    for name, value in {"MAX_COLLECTED": room, "COLLECT_ALL": room, "_SAMPLE": sample, "_SPARSE": 1}.items():
         monkeypatch.setattr(order, name, value)
-    monkeypatch.setattr(InMemory, "together", run)
+    monkeypatch.setattr(InMemory, "run_length", run)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -73,20 +73,20 @@ def test_every_place(name: str, kind: torch.dtype, way: None, room: None, monkey
             for i, (a, b) in enumerate(pairwise(cuts))
         ]
         for k in (1, 2, 300, COUNT // 5, COUNT // 2, COUNT - 1, COUNT):
-            assert kth_largest(sources, [(Change(0), k)]) == [wanted[k - 1]], k
+            assert kth_largest(sources, [(DeltaSize(0), k)]) == [wanted[k - 1]], k
         places = (COUNT // 2, 1, 300)
-        assert kth_largest(sources, [(Change(0), k) for k in places]) == [wanted[k - 1] for k in places]
+        assert kth_largest(sources, [(DeltaSize(0), k) for k in places]) == [wanted[k - 1] for k in places]
 
 
 @given(values=st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=60), data=st.data())
 def test_small_ones(values: list[float], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("ROOM", "FEW"):
+        for name in ("MAX_COLLECTED", "COLLECT_ALL"):
             patch.setattr(order, name, data.draw(st.integers(1, 70)))
         patch.setattr(order, "_SAMPLE", data.draw(st.integers(1, 70)))
         source = InMemory("x", [torch.tensor(values)])
-        assert kth_largest([source], [(Change(0), k)])[0] == sorted(map(abs, values))[::-1][k - 1]
+        assert kth_largest([source], [(DeltaSize(0), k)])[0] == sorted(map(abs, values))[::-1][k - 1]
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float32])
@@ -96,12 +96,12 @@ def test_elements_that_are_no_numbers_are_passed_over_or_refused(kind: torch.dty
     source, numbers = InMemory("x", [model]), model[~model.isnan()]
     wanted = np.sort(numbers.abs().float().numpy())[::-1]
     for k in (1, 500, len(numbers)):
-        assert kth_largest([source], [(Change(0), k)])[0] == wanted[k - 1]
+        assert kth_largest([source], [(DeltaSize(0), k)])[0] == wanted[k - 1]
     for k in (len(numbers) + 1, COUNT):
         with pytest.raises(MullError, match="x holds NaN"):
-            kth_largest([source], [(Change(0), k)])
+            kth_largest([source], [(DeltaSize(0), k)])
     with pytest.raises(MullError, match="NaN"):
-        kth_largest([InMemory("x", [torch.full_like(model, torch.nan)])], [(Change(0), 1)])
+        kth_largest([InMemory("x", [torch.full_like(model, torch.nan)])], [(DeltaSize(0), 1)])
 
 
 @pytest.mark.parametrize(

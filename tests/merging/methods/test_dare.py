@@ -23,7 +23,7 @@ def kept(name: str = "x", model: int = 0, many: int = 2, count: int = COUNT, **p
     models = [torch.full((count,), float(place == model)) for place in range(many)]
     source = InMemory(name, models, torch.zeros(count))
     out = torch.empty(count)
-    make("dare", parameters).operation(source, 1.0, None).into(models, source.base, out, 0)
+    make("dare", parameters).operation(source, 1.0, None).apply(models, source.base, out, 0)
     return out != 0
 
 
@@ -88,7 +88,7 @@ def test_the_mask_depends_on_nothing_but_seed_name_place_and_index() -> None:
     assert (kept(density=0.6) | ~mask).all()  # a larger share keeps all that a smaller one does
     wild = [torch.randn(1000) + 5, torch.zeros(1000)]
     out = torch.empty(1000)
-    make("dare", {"density": 0.3}).operation(InMemory("x", wild, torch.zeros(1000)), 1.0, None).into(
+    make("dare", {"density": 0.3}).operation(InMemory("x", wild, torch.zeros(1000)), 1.0, None).apply(
         wild, torch.zeros(1000), out, 0
     )
     assert torch.equal(out != 0, mask[:1000])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mull.checkpoints.blocks import Buffer
 from mull.errors import MullError
-from mull.merging.arithmetic.random_numbers import _computed_on, random_numbers
+from mull.merging.arithmetic.random_numbers import _random_numbers_on, random_numbers
 from mull.merging.coefficients import Coefficients
 from mull.merging.streaming import devices
 from mull.merging.streaming.plan import plan_merge
@@ -44,7 +44,7 @@ class Apart(devices.Host):
         self.sent += 1
         return piece.clone()
 
-    def room(self, result: Tensor) -> Tensor:
+    def allocate_for(self, result: Tensor) -> Tensor:
         self.rooms.append(torch.full_like(result, torch.nan))
         return self.rooms[-1]
 
@@ -82,7 +82,7 @@ def test_pieces_travel_to_a_device_and_back(
 def test_a_device_draws_the_same_random_numbers(first: int) -> None:
     for key in (0, 2**64 - 1, 0x0123456789ABCDEF):
         wanted = random_numbers(key, 3, first, 1001)
-        assert _computed_on(torch.device("cpu"), key, 3, first, 1001).tolist() == wanted.tolist()
+        assert _random_numbers_on(torch.device("cpu"), key, 3, first, 1001).tolist() == wanted.tolist()
 
 
 def test_fused_multiply_add_is_found() -> None:

@@ -208,8 +208,8 @@ def test_karcher_without_a_direction() -> None:
 def test_weights_that_nothing_can_be_divided_by_are_refused() -> None:
     with pytest.raises(MullError, match="sum to 0"):
         make("dare", {"weights": (1, -1), "normalize": True})
-    assert make("mi", {"weights": (0, 1.0000001)}).copies(1.0) is None
-    assert make("mi", {"weights": (0, 1)}).copies(1.0) == 1
+    assert make("mi", {"weights": (0, 1.0000001)}).copied_model(1.0) is None
+    assert make("mi", {"weights": (0, 1)}).copied_model(1.0) == 1
 
 
 @given(shape=SIZES, seed=SEEDS, lam=LAMBDAS)

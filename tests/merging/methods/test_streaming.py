@@ -68,7 +68,7 @@ def planned(folders: list[Path], name: str, parameters: dict[str, Any], at: floa
     """A plan for the models that the method takes, the last folder being the base."""
     name, _, based = name.partition(" ")
     method = make(name, parameters)
-    models = folders[: 2 if method.most == 2 or (name == "mi" and not parameters) else 3]
+    models = folders[: 2 if method.max_models == 2 or (name == "mi" and not parameters) else 3]
     base = Checkpoint(folders[-1]) if method.base == "required" or based else None
     return plan_merge(
         Group([Checkpoint(folder) for folder in models], base), Coefficients.scalar(at), method=method, **options
@@ -100,7 +100,7 @@ def test_threads_and_pieces_and_memory(
     plan = planned(folders, name, parameters)
     wanted = weights(digests(merge(plan, tmp_path / "wanted", threads=1)))
     for threads, piece in ((2, 1 << 12), (4, 1001), (3, 1 << 30)):
-        monkeypatch.setattr(devices.Host, "piece", piece)
+        monkeypatch.setattr(devices.Host, "piece_size", piece)
         assert weights(digests(merge(plan, tmp_path / str(piece), threads=threads))) == wanted
     inputs = [loaded(model.folder) for model in plan.group.models]
     base = loaded(plan.group.base.folder) if plan.group.base else None
@@ -112,7 +112,7 @@ def test_threads_and_pieces_and_memory(
         flat = [model.reshape(-1) for model in source.models]
         out = torch.empty_like(flat[0])
         operation = plan.method.operation(source, AT, plan.method.measure(source, survey))
-        operation.into(flat, None if source.base is None else source.base.reshape(-1), out, 0)
+        operation.apply(flat, None if source.base is None else source.base.reshape(-1), out, 0)
         assert torch.equal(result[key].reshape(-1).view(torch.int16), out.view(torch.int16)), key
 
 
@@ -122,7 +122,7 @@ def test_a_range_is_computed_as_it_is_within_the_whole(name: str, parameters: di
     name, _, based = name.partition(" ")
     method = make(name, parameters)
     *models, base = ({key: value.double() for key, value in side.items()} for side in sides(3, torch.float32))
-    models = models[: 2 if method.most == 2 or (name == "mi" and not parameters) else 3]
+    models = models[: 2 if method.max_models == 2 or (name == "mi" and not parameters) else 3]
     generator = random.Random(0)
     for key in ("model.layers.0.mlp.x.weight", "model.layers.1.mlp.experts.weight", "model.norm.weight", "model.y"):
         flat = [model[key].reshape(-1) for model in models]
@@ -131,14 +131,14 @@ def test_a_range_is_computed_as_it_is_within_the_whole(name: str, parameters: di
         survey = method.survey([source], lambda f, xs: [f(x) for x in xs])
         operation = method.operation(source, AT, method.measure(source, survey))
         whole = torch.empty_like(flat[0])
-        operation.into(flat, origin, whole, 0)
+        operation.apply(flat, origin, whole, 0)
         for _ in range(20):
             first = generator.randrange(len(whole)) // operation.align * operation.align
             last = min(first + generator.randint(1, len(whole)) // operation.align * operation.align, len(whole))
             part = torch.empty(last - first, dtype=torch.float64)
             # Copies: memory that begins elsewhere, as a buffer's does.
             cut = [model[first:last].clone() for model in flat]
-            operation.into(cut, None if origin is None else origin[first:last].clone(), part, first)
+            operation.apply(cut, None if origin is None else origin[first:last].clone(), part, first)
             assert torch.equal(part, whole[first:last]), (key, first, last)
 
 

@@ -94,7 +94,7 @@ def test_any_threads_and_pieces_give_the_same_bytes(
     plan = planned(0.45, instruct={"tensors": big[0]}, thinking={"tensors": big[1], "shards": 2})
     wanted = digests(merge(plan, tmp_path / "wanted"))
     for threads, piece in ((1, 64), (2, 4096), (4, 1 << 14), (3, 1 << 20)):
-        monkeypatch.setattr(devices.Host, "piece", piece)
+        monkeypatch.setattr(devices.Host, "piece_size", piece)
         out = merge(plan, tmp_path / f"out{piece}", threads=threads)
         assert digests(out) == wanted
 
@@ -210,7 +210,7 @@ def test_the_manifest(planned: Planned, tmp_path: Path) -> None:
 
 
 def test_progress_counts_every_byte_one_thread_at_a_time(planned: Planned, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(devices.Host, "piece", 64)
+    monkeypatch.setattr(devices.Host, "piece_size", 64)
     plan = planned(0.8, thinking={"shards": 3})
     told, inside = [], []
 

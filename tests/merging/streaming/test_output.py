@@ -132,7 +132,7 @@ def test_a_lock_that_went_away_with_its_folder_is_no_lock(
     monkeypatch.setattr(fcntl, "flock", finish_first)
     with (
         pytest.raises(MullError, match="another merge"),
-        locked(tmp_path / ".out.partial", output.busy(tmp_path / "out")),
+        locked(tmp_path / ".out.partial", output.busy_error(tmp_path / "out")),
     ):
         pytest.fail("two merges believe that the folder is theirs")
 
@@ -371,7 +371,7 @@ def test_an_input_that_fails_for_a_moment(
     wanted = digests(merge(job, tmp_path / "wanted"))
     source = job.group.instruct.folder / "model.safetensors"
     content, stat = source.read_bytes(), source.stat()
-    interpolate, calls = operations.Interpolation.into, itertools.count()
+    interpolate, calls = operations.Interpolation.apply, itertools.count()
 
     def failing(self: Any, models: list[torch.Tensor], *others: Any) -> None:
         if next(calls) == 3:
@@ -383,7 +383,7 @@ def test_an_input_that_fails_for_a_moment(
             interpolate(self, models, *others)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(operations.Interpolation, "into", failing)
+        patch.setattr(operations.Interpolation, "apply", failing)
         with pytest.raises(MullError, match=r"cannot read .*: Input/output error|became shorter while it was read"):
             merge(job, tmp_path / "out", threads=threads)
     assert not (tmp_path / "out").exists()

@@ -72,7 +72,7 @@ def test_the_wrong_element_is_named_whichever_place_it_lies_in(
 @pytest.mark.parametrize("size", [1, 1023, 1024, 1025, 5000])
 def test_every_place_is_looked_at(size: int) -> None:
     for shared in (0, 1, size // 2, size):
-        places = list(verify._places(shared, size))
+        places = list(verify._all_runs(shared, size))
         assert places[0][0] == 0
         assert sum(places[-1]) == size
         assert not shared or any(first + count == shared for first, count in places)
@@ -83,14 +83,14 @@ def test_every_place_is_looked_at(size: int) -> None:
 def test_random_drops_are_looked_at_in_turn_but_in_large_tensors(shared: int) -> None:
     drawn, plain = Combination((1.0, 1.0), keep=5), Combination((1.0, 1.0))
     total = shared + 5_000
-    places = list(verify._places(shared, total, 4))
-    together = [run for group in verify._looked_at(shared, total, plain, 0) for run in group]
-    turns = [verify._looked_at(shared, total, drawn, turn) for turn in range(3)]
+    places = list(verify._all_runs(shared, total, 4))
+    together = [run for group in verify._sampled_runs(shared, total, plain, 0) for run in group]
+    turns = [verify._sampled_runs(shared, total, drawn, turn) for turn in range(3)]
     assert together == places
     assert all(len(runs) == 1 for turn in turns for runs in turn if runs[0][0] < shared)
     assert {run for turn in turns for runs in turn for run in runs} == set(places)
-    large = verify._looked_at(verify._LARGE, verify._LARGE, drawn, 1)
-    assert [run for (run,) in large] == list(verify._places(verify._LARGE, verify._LARGE, 4))
+    large = verify._sampled_runs(verify._LARGE, verify._LARGE, drawn, 1)
+    assert [run for (run,) in large] == list(verify._all_runs(verify._LARGE, verify._LARGE, 4))
 
 
 def test_weights_that_are_no_numbers_stay_so(planned: Callable, tensors_of: Callable, tmp_path: Path) -> None:

@@ -172,11 +172,11 @@ def merge(
         stdout.print("dry run: nothing was written")
         return
     # Only now is torch worth its import time.
-    from mull.merging.streaming.jobs import work
+    from mull.merging.streaming.jobs import total_progress
     from mull.merging.streaming.stream import merge_all
 
     label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
-    with byte_progress(label, work(plans), stderr) as advance:
+    with byte_progress(label, total_progress(plans), stderr) as advance:
         merge_all(
             plans,
             outs,
@@ -228,7 +228,7 @@ def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> No
     plan = plans[0]
     group = plan.group
     tensors = [tensor for shard in plan.shards for tensor in shard.tensors]
-    mixed = sum(plan.copies(tensor) is None for tensor in tensors)
+    mixed = sum(plan.copied_tensor(tensor) is None for tensor in tensors)
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors}))
     times = f"{len(plans)} × " if len(plans) > 1 else ""
     lines = [(role.capitalize(), model.name) for role, model in group.by_role.items()]

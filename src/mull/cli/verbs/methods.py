@@ -34,7 +34,7 @@ def methods(json: JsonOption = False) -> None:
     for name, kind in METHODS.items():
         sign = {"lambda": "λ", "alpha": "α", None: ""}[kind.coefficient]
         default = f" = {kind.default:g}" if sign and kind.default is not None else ""
-        models = "2" if kind.most == 2 else "2 or more"
+        models = "2" if kind.max_models == 2 else "2 or more"
         base = "" if kind.base == "never" else kind.base
         table.add_row(name, kind.about, models, base, sign + default, kind.parameters(), kind.paper)
     stdout.print(table, highlight=False)
@@ -51,7 +51,7 @@ def _values() -> dict[str, Any]:
     methods = {
         name: {
             "about": kind.about,
-            "most_models": kind.most,
+            "most_models": kind.max_models,
             "base": kind.base,
             "coefficient": kind.coefficient,
             "default": kind.default,

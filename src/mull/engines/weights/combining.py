@@ -57,7 +57,7 @@ def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> No
             def each(function: Callable[[Source], Any], some: Iterable[Source]) -> list[Any]:
                 return list(pool.map(function, some))
 
-            mixed = [s for s in sources if recipe.method.copies(coefficients[s.name]) is None]
+            mixed = [s for s in sources if recipe.method.copied_model(coefficients[s.name]) is None]
             survey = recipe.method.survey(list(mixed), each) if mixed else None
 
             def make(parameter: LiveParameter, source: InMemory) -> None:
@@ -70,7 +70,7 @@ def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> No
 
 @torch.no_grad()
 def _make(parameter: LiveParameter, source: InMemory, recipe: Recipe, coefficient: float, survey: Any) -> None:
-    copied = recipe.method.copies(coefficient)
+    copied = recipe.method.copied_model(coefficient)
     if copied is not None:
         parameter.live.copy_(source.models[copied].to(parameter.rounded))
         return
@@ -78,6 +78,6 @@ def _make(parameter: LiveParameter, source: InMemory, recipe: Recipe, coefficien
     direct = parameter.live.dtype == parameter.rounded
     out = parameter.live if direct else torch.empty(source.shape, dtype=parameter.rounded, device=parameter.live.device)
     base = None if source.base is None else source.base.view(-1)
-    operation.into([model.view(-1) for model in source.models], base, out.view(-1), 0)
+    operation.apply([model.view(-1) for model in source.models], base, out.view(-1), 0)
     if not direct:
         parameter.live.copy_(out)

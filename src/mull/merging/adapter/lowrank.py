@@ -1,7 +1,7 @@
 """The difference of a pair in low rank: Thinking − Instruct ≈ B·A for every linear layer, by truncated SVD.
 
 Plans which tensors get factors, computes them one tensor at a time, and measures what the truncation loses. Knows
-neither files of adapters (adapter.py) nor engines.
+neither adapter files (writing.py) nor engines.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mull.merging.coefficients.rules import Layers
 Method = Literal["exact", "randomized"]
 
 EXACT_SIDE = 512
-"""Matrices whose smaller side is at most this get an exact SVD: under a second at 512 × 2,048, ten at 1,024 × 4,096."""
+"""A matrix whose smaller side is at most this gets an exact SVD: under 1 s for 512 × 2,048, 10 s for 1,024 × 4,096."""
 POWER_ITERATIONS = 4
 """Of the randomized SVD (Halko, Martinsson, Tropp 2011, arXiv 0909.4061, algorithm 4.4)."""
 PIECE = 1 << 19
@@ -40,7 +40,7 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 class TwoSided(Protocol):
-    """What this file needs of one of a pair's tensors."""
+    """The attributes of an aligned tensor that this file uses."""
 
     @property
     def name(self) -> str: ...
@@ -50,7 +50,7 @@ class TwoSided(Protocol):
     def thinking(self) -> TensorInfo: ...
     @property
     def shared(self) -> int:
-        """Leading elements that both sides have."""
+        """Number of elements that both sides have; they come first."""
         ...
 
 
@@ -81,15 +81,15 @@ class Unrepresented(NamedTuple):
 
 @dataclass(frozen=True)
 class LowRankPlan:
-    """What an extraction will do; made from headers alone."""
+    """What an extraction will do; made from headers, without reading tensor data."""
 
     pair: Pair
     rank: int
-    """As asked for; a matrix with a smaller side has that side as its rank."""
+    """The requested rank; a matrix whose smaller side is below it gets that side as its rank."""
     dtype: str
-    """Of the stored factors: float32, bfloat16 or float16."""
+    """Dtype of the stored factors: float32, bfloat16 or float16."""
     selection: Coefficients
-    """1 on the parameters that were asked for, 0 elsewhere."""
+    """1 for the selected parameters, 0 for the others."""
     factors: list[PlannedFactors]
     rest: list[Unrepresented]
 
@@ -105,7 +105,7 @@ class LowRankPlan:
 
 
 class Loss(NamedTuple):
-    """Sums over one or several tensors; squared Frobenius norms."""
+    """Squared Frobenius norms, summed over one or several tensors."""
 
     delta: float
     """‖Δ‖²."""
@@ -130,11 +130,11 @@ class Fidelity:
     """How much of Δ = Thinking − Instruct an adapter holds."""
 
     factors: dict[str, Loss]
-    """By tensor name: the linear weights with factors."""
+    """Linear weights with factors, by tensor name."""
     rest: dict[str, tuple[str, float]]
-    """By tensor name: why it has no factors, and its ‖Δ‖²."""
+    """Tensors without factors, by name: the reason, and ‖Δ‖²."""
     stored_whole: frozenset[str] = frozenset()
-    """Tensors of `rest` of which the adapter holds Thinking's own values."""
+    """Names of the tensors in `rest` for which the adapter stores Thinking's values."""
 
     @cached_property
     def total(self) -> float:
@@ -153,7 +153,7 @@ class Fidelity:
         return ((self.represented.error + lost) / self.total) ** 0.5 if self.total else float("nan")
 
     def cells(self) -> dict[tuple[int | None, ModuleKind], Loss]:
-        """By (layer, module kind); layer None = outside the blocks."""
+        """Loss by (layer, module kind); layer None = outside the blocks."""
         groups: dict[tuple[int | None, ModuleKind], list[Loss]] = defaultdict(list)
         for name, loss in self.factors.items():
             groups[layer_of(name), module_kind(name)].append(loss)
@@ -161,14 +161,14 @@ class Fidelity:
         return {cell: _sum(groups[cell]) for cell in ordered}
 
     def kinds(self) -> dict[ModuleKind, Loss]:
-        """By module kind, over all layers."""
+        """Loss by module kind, over all layers."""
         groups: dict[ModuleKind, list[Loss]] = defaultdict(list)
         for name, loss in self.factors.items():
             groups[module_kind(name)].append(loss)
         return {kind: _sum(losses) for kind, losses in sorted(groups.items())}
 
     def rest_shares(self) -> dict[str, float]:
-        """By reason: the share of ‖Δ‖² that has no factors, 0 to 1."""
+        """Share of ‖Δ‖² in tensors without factors, 0 to 1, by reason."""
         shares: dict[str, float] = defaultdict(float)
         for reason, delta in self.rest.values():
             shares[reason] += delta / self.total if self.total else 0.0
@@ -184,14 +184,14 @@ def plan_low_rank(
     dtype: str = "bfloat16",
     exact: bool = False,
 ) -> LowRankPlan:
-    """Plan the factors of a checked pair, opened with the Instruct side as donor: it is the adapter's base model.
+    """Plan the factors of a checked pair. Its donor must be the Instruct side, which is the adapter's base model.
 
-    Every 2-D weight of a linear layer inside `layers` and `modules` gets factors of `rank`, or of its smaller side.
-    `exact` computes every SVD in full.
+    Every 2-D weight of a linear layer in `layers` and `modules` gets factors of `rank`, or of its smaller side if
+    that is less. `exact` makes every SVD exact.
 
     Raises:
-        MullError: the rank is below 1 or above the experts' smaller side, the dtype unknown, the selection matches
-            nothing or nothing with two dimensions, or the model keeps its linear weights transposed.
+        MullError: the rank is below 1 or above the experts' smaller side, the dtype is unknown, the selection matches
+            no parameter or no 2-D weight, or the model stores its linear weights transposed.
     """
     if rank < 1:
         raise MullError(f"rank must be at least 1, got {rank}")
@@ -213,7 +213,7 @@ def plan_low_rank(
             rest.append(Unrepresented(tensor, reason))
             continue
         side = min(tensor.instruct.shape)
-        if rank > side and ".experts." in tensor.name:  # PEFT fuses experts, and ranks of their own get lost
+        if rank > side and ".experts." in tensor.name:  # PEFT fuses experts and ignores ranks that differ
             raise MullError(f"rank {rank} is above the smaller side of the experts, {side}", f"take at most {side}")
         small = exact or side <= max(EXACT_SIDE, _sketch(min(rank, side)))
         factors.append(PlannedFactors(tensor, min(rank, side), "exact" if small else "randomized"))
@@ -223,15 +223,15 @@ def plan_low_rank(
 
 
 def factorise(delta: Tensor, rank: int, method: Method, seed: int = 0) -> tuple[Tensor, Tensor, float]:
-    """A `[rank, in]` and B `[out, rank]` with B·A ≈ `delta` `[out, in]` (float32), and Σσᵢ² of what is kept.
+    """A `[rank, in]` and B `[out, rank]` with B·A ≈ `delta` `[out, in]`, all float32, and Σσᵢ² of the kept values.
 
-    The best approximation of that rank in the Frobenius norm (Eckart and Young 1936), or, "randomized", close to it.
-    Balanced: √σᵢ on each side. The same `seed` gives the same factors.
+    "exact" gives the best approximation of that rank in the Frobenius norm (Eckart and Young 1936), "randomized" one
+    close to it. Both A and B contain the factor √σᵢ. The same `seed` gives the same factors.
     """
     if method == "exact":
         u, s, vh = torch.linalg.svd(delta, full_matrices=False)
     else:
-        with torch.random.fork_rng(devices=[]):  # torch draws its sketch from the global generator
+        with torch.random.fork_rng(devices=[]):  # svd_lowrank uses torch's global random generator
             torch.manual_seed(seed)
             u, s, v = torch.svd_lowrank(delta, q=_sketch(rank), niter=POWER_ITERATIONS)
         vh = v.mT
@@ -241,7 +241,7 @@ def factorise(delta: Tensor, rank: int, method: Method, seed: int = 0) -> tuple[
 
 
 def seed_of(name: str) -> int:
-    """The seed of a tensor's randomized SVD: its own, so that a selection does not change the factors of the rest."""
+    """Seed of the randomized SVD of tensor `name`: other tensors in the selection do not change its factors."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
 
@@ -264,23 +264,24 @@ def difference(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -
 
 
 def energy(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> float:
-    """‖Thinking − Instruct‖² over the rows that both sides have, without holding the difference."""
+    """‖Thinking − Instruct‖² over the rows that both sides have, computed piece by piece to save memory."""
     return sum(squared_norm(piece) for _, piece in _pieces(files, tensor, buffers))
 
 
 def _pieces(files: Files, tensor: TwoSided, buffers: tuple[Buffer, Buffer]) -> Iterator[tuple[int, Tensor]]:
-    wide = torch.float64 if "F64" in (tensor.instruct.dtype, tensor.thinking.dtype) else torch.float32
+    """(index of the first element, Thinking − Instruct as float32 `[≤ PIECE]`) of each piece."""
+    dtype = torch.float64 if "F64" in (tensor.instruct.dtype, tensor.thinking.dtype) else torch.float32
     for first in range(0, tensor.shared, PIECE):
         count = min(PIECE, tensor.shared - first)
-        i = files.elements(tensor.instruct, first, count, buffers[0])
-        t = files.elements(tensor.thinking, first, count, buffers[1])
-        delta = (t.to(wide) - i.to(wide)).float()
+        instruct = files.elements(tensor.instruct, first, count, buffers[0])
+        thinking = files.elements(tensor.thinking, first, count, buffers[1])
+        delta = (thinking.to(dtype) - instruct.to(dtype)).float()
         files.check((tensor.instruct.file, tensor.thinking.file))
         yield first, delta
 
 
 def _sketch(rank: int) -> int:
-    """Columns of the randomized SVD's sketch: twice the rank, as the spectra of fine-tuning decay slowly."""
+    """Columns of the randomized SVD's sketch: twice the rank, because singular values of fine-tuning decay slowly."""
     return max(2 * rank, rank + 16)
 
 

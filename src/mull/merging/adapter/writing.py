@@ -1,7 +1,7 @@
-"""Writes the low-rank difference of a pair as a LoRA adapter in PEFT's layout, with figures of what it loses.
+"""Writes the low-rank difference of a pair as a LoRA adapter in PEFT's layout, and records how much it loses.
 
-Streams: one tensor of the pair is in memory at a time, and each factor is written as soon as it is computed. The output
-folder appears complete or not at all; a run that was stopped leaves nothing and starts over.
+One tensor of the pair is in memory at a time, and its factors are written as soon as they are computed. The output
+folder only appears when it is complete; a run that was stopped leaves nothing, and the next one starts over.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ from mull.merging.streaming.plan import DTYPES
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 SMALL_MATRIX = 1 << 18
-"""Elements up to which an SVD costs more to share between threads than it takes."""
+"""Elements up to which an SVD is faster on one thread than on several."""
 PREFIX = "base_model.model."
-"""What PEFT puts before the base model's own names."""
+"""PEFT's prefix to the parameter names of the base model."""
 
 Describe = Callable[[Path, Fidelity, dict[str, Any]], dict[str, str]]
-"""(folder with the finished adapter, figures, manifest to add to) → further files, name → text."""
+"""(folder with the adapter, its fidelity, the manifest, which may be extended) → further files as name → text."""
 
 
 def extract(
@@ -64,8 +64,8 @@ def extract(
 ) -> Fidelity:
     """Write the adapter of `plan` to the folder `out`; returns how much of the difference it holds.
 
-    `save_rest` also stores Thinking's norms and untied embeddings whole (PEFT's modules_to_save). `progress` is told
-    input bytes as they are done with (increments). `describe` is called before the folder appears under its name.
+    `save_rest` also stores Thinking's norms and untied embeddings whole (PEFT's modules_to_save). `progress` is
+    called with the input bytes done since the last call. `describe` is called before the folder is renamed to `out`.
 
     Raises:
         MullError: `out` exists (without `overwrite`), the disk is full, an input cannot be read or holds NaN, or
@@ -78,9 +78,9 @@ def extract(
         torch.set_num_threads(1)
     try:
         output.check_target(out, inputs, overwrite=overwrite, config=CONFIG)
-        with locked(partial, output.busy(out)):
+        with locked(partial, output.busy_error(out)):
             output.check_target(out, inputs, overwrite=overwrite, config=CONFIG)
-            output.finished_shards(partial, "", {})  # clears what a killed run has left
+            output.finished_shards(partial, "", {})  # removes what a killed run left
             try:
                 fidelity = _fill(plan, partial, saved_whole(plan) if save_rest else [], describe, progress)
                 output.swap_in(partial, out.resolve())
@@ -98,10 +98,10 @@ def extract(
 
 
 def saved_whole(plan: LowRankPlan) -> list[Unrepresented]:
-    """The tensors without factors that PEFT's modules_to_save can hold: whole norms and untied embeddings.
+    """The tensors without factors that PEFT's modules_to_save can store whole: norms and untied embeddings.
 
-    Not a tied embedding (PEFT would want its copy as a head), the biases of layers with factors (a module is in one
-    list or the other), nor what was not selected.
+    Left out are a tied embedding (PEFT would need a copy of it as output head), biases of layers with factors (a module
+    cannot be in both lists), and tensors that were not selected.
     """
     taken = {factors.module for factors in plan.factors}
     if plan.pair.instruct.tied and plan.pair.instruct.embedding:
@@ -116,7 +116,7 @@ def saved_whole(plan: LowRankPlan) -> list[Unrepresented]:
 
 
 def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> dict[str, Any]:
-    """PEFT's adapter_config.json. lora_alpha = r, so scale 1 is Thinking; the patterns keep that for clipped ranks."""
+    """PEFT's adapter_config.json. lora_alpha = r at every rank, so that a scale of 1 gives Thinking."""
     base, _, revision = plan.pair.instruct.name.partition("@")
     on_hub = plan.pair.instruct.name != str(plan.pair.instruct.folder)
     patterns = {factors.module: factors.rank for factors in plan.factors if factors.rank != plan.rank}
@@ -142,7 +142,7 @@ def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> di
 
 
 def manifest(plan: LowRankPlan, fidelity: Fidelity) -> dict[str, Any]:
-    """The content of mull.json: sources, settings, and the loss by tensor, by cell and in all. Shares are 0 to 1."""
+    """The content of mull.json: sources, settings, and the loss by tensor, by cell and in total. Shares are 0 to 1."""
     represented, total = fidelity.represented, fidelity.total
     return {
         "mull": __version__,
@@ -199,7 +199,7 @@ def _fill(
 def _write_weights(
     plan: LowRankPlan, path: Path, whole: list[Unrepresented], progress: Callable[[int], object] | None
 ) -> Fidelity:
-    """The header first, from the plan alone; then each tensor at its place as soon as it is known."""
+    """Write the header, which follows from the plan; then each tensor at its offset as soon as it is computed."""
     header, spans = layout_header(_layout(plan, whole))
     buffers = (Buffer(PIECE * 8), Buffer(PIECE * 8))
     losses: dict[str, Loss] = {}
@@ -211,7 +211,7 @@ def _write_weights(
             target.seek(spans[name][0])
             target.write(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
 
-        def tell(tensor: PlannedFactors | Unrepresented) -> None:
+        def report(tensor: PlannedFactors | Unrepresented) -> None:
             if progress:
                 progress(tensor.source.instruct.nbytes + tensor.source.thinking.nbytes)
 
@@ -221,27 +221,28 @@ def _write_weights(
             a, b, losses[factors.source.name] = _factors(plan, factors, files, buffers)
             put(_key(factors, "A"), a)
             put(_key(factors, "B"), b)
-            tell(factors)
-        for each in whole:
-            info = each.source.thinking
+            report(factors)
+        for tensor in whole:
+            info = tensor.source.thinking
             item = ITEM_BYTES[info.dtype]
             for first in range(0, info.numel, PIECE):
                 piece = buffers[0].bytes[: min(PIECE, info.numel - first) * item]
                 files.read(info.file, info.start + first * item, piece)
                 target.seek(spans[PREFIX + info.name][0] + first * item)
                 target.write(piece)
-        for each in plan.rest:
-            rest[each.source.name] = (each.reason, _finite(energy(files, each.source, buffers), each.source.name))
-            tell(each)
+        for tensor in plan.rest:
+            name = tensor.source.name
+            rest[name] = (tensor.reason, _finite(energy(files, tensor.source, buffers), name))
+            report(tensor)
         target.flush()
         os.fsync(target.fileno())
-    return Fidelity(losses, rest, frozenset(each.source.name for each in whole))
+    return Fidelity(losses, rest, frozenset(tensor.source.name for tensor in whole))
 
 
 def _factors(
     plan: LowRankPlan, factors: PlannedFactors, files: Files, buffers: tuple[Buffer, Buffer]
 ) -> tuple[Tensor, Tensor, Loss]:
-    """A and B as stored, and what they lose."""
+    """A and B in the dtype in which they are stored, and the loss."""
     name = factors.source.name
     delta = difference(files, factors.source, buffers)
     norm = _finite(squared_norm(delta), name)
@@ -254,7 +255,7 @@ def _factors(
 
 
 def _layout(plan: LowRankPlan, whole: list[Unrepresented]) -> list[tuple[str, str, tuple[int, ...]]]:
-    """(name, dtype, shape) of the adapter's tensors, wide items first as its readers need them aligned."""
+    """(name, dtype, shape) of the adapter's tensors; dtypes with more bytes first, to keep all aligned."""
     dtype = DTYPES[plan.dtype]
     layout: list[tuple[str, str, tuple[int, ...]]] = []
     for factors in plan.factors:
@@ -263,12 +264,12 @@ def _layout(plan: LowRankPlan, whole: list[Unrepresented]) -> list[tuple[str, st
             (_key(factors, "A"), dtype, (factors.rank, columns)),
             (_key(factors, "B"), dtype, (rows, factors.rank)),
         ]
-    layout += [(PREFIX + each.source.name, each.source.thinking.dtype, each.source.thinking.shape) for each in whole]
+    layout += [(PREFIX + t.source.name, t.source.thinking.dtype, t.source.thinking.shape) for t in whole]
     return sorted(layout, key=lambda item: -ITEM_BYTES[item[1]])
 
 
 def _targets(plan: LowRankPlan) -> list[str]:
-    """The last parts of the modules' names, as people write them, unless that would reach modules without factors."""
+    """The last part of each module's name, as is usual; full names if that would also match modules without factors."""
     taken = {factors.module for factors in plan.factors}
     modules: dict[str, set[str]] = defaultdict(set)
     for name in (tensor.name for tensor in plan.pair.tensors):

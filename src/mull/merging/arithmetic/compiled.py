@@ -22,8 +22,8 @@ with suppress(ImportError):
     kernels = _kernels
 
 
-def applies(*tensors: Tensor) -> bool:
-    """Whether the kernels can work on these: bfloat16 in the CPU's memory."""
+def supports(*tensors: Tensor) -> bool:
+    """Whether the kernels can work on these tensors: bfloat16 in the CPU's memory."""
     return kernels is not None and all(t.dtype == torch.bfloat16 and t.device.type == "cpu" for t in tensors)
 
 
@@ -33,7 +33,7 @@ def memory(tensor: Tensor) -> Any:
 
 
 def inputs(models: list[Tensor], base: Tensor | None) -> tuple[tuple[Any, ...], Any] | None:
-    """Buffers of the models and the base for a kernel, or None where it does not apply."""
-    if len(models) > MODELS or not applies(*models) or not (base is None or applies(base)):
+    """Buffers of the models and the base for a kernel, or None where the kernels cannot be used."""
+    if len(models) > MODELS or not supports(*models) or not (base is None or supports(base)):
         return None
     return tuple(map(memory, models)), None if base is None else memory(base)

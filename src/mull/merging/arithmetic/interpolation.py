@@ -1,4 +1,4 @@
-"""Θ(λ) = λ·Thinking + (1−λ)·Instruct on tensors, rounded at the end only.
+"""Θ(λ) = λ·Thinking + (1−λ)·Instruct on tensors, rounded only at the end.
 
 Pure arithmetic: knows nothing of files, names or models.
 """
@@ -14,10 +14,11 @@ from torch import Tensor
 from mull.merging.arithmetic import compiled
 
 BLOCK = 32_768
-"""Elements handled at a time: small enough that torch never splits a block over threads (see `interpolate`)."""
+"""Elements computed at a time: few enough that torch never splits a block over threads (see `interpolate`)."""
 _VECTOR = 64
-"""A multiple of the vector length of every CPU kernel of torch."""
+"""Ranges are padded to a multiple of this many elements: a multiple of the vector length of all torch CPU kernels."""
 _FLOAT32_WEIGHT = 2.0**-12
+"""Smallest |w| for which bfloat16 is computed in float32 (see `interpolate`)."""
 
 
 def interpolate(
@@ -41,15 +42,16 @@ def interpolate(
     result is within 0.5001 units in the last place of exact arithmetic, or within 2^-40 of the size of the terms where
     they cancel to less than that. Sums must not overflow float32: elements must be below 1.7e38.
 
-    The sum is near + w·(far − near) with the end that weighs more as `near`: |w| ≤ 1/2 between the ends, 1 − λ is exact
-    where it is needed, and a rounded difference never outweighs the result. In float32 w itself would be rounded,
-    which shows wherever the two terms nearly cancel; so it is split into two float32 parts, w = high + low, and the
-    small correction is added last. A weight below 2^-12 is left to float64: there the terms cancel only where one
-    element is thousands of times the other, and the difference of such bfloat16 numbers does not fit float32.
+    The sum is computed as near + w·(far − near), where `near` is the model with the larger weight. So |w| ≤ 1/2 for λ
+    in [0, 1], 1 − λ is exact where it is used, and the rounding error of the difference stays small beside the result.
+    Rounding w to float32 would be visible where the two terms nearly cancel. Therefore w is split into two float32
+    parts, w = high + low, and low·(far − near) is added last. If |w| < 2^-12, float64 is used: there the terms cancel
+    only if one element is thousands of times the other, and float32 cannot hold the difference of two such bfloat16
+    numbers exactly.
 
-    On a CPU with fused multiply-add, bfloat16 takes one pass over memory (kernels/); elsewhere torch takes the same
-    steps, to the same bytes. The result does not depend on `block`, provided that no thread pool splits it further:
-    torch's kernels treat the last few elements of a range in scalar code, so the ranges are padded.
+    On a CPU with fused multiply-add, a compiled kernel handles bfloat16 in one pass over memory (kernels/); elsewhere
+    torch does the same steps and gives the same bytes. The result does not depend on `block`, provided that torch does
+    not split a block over threads. torch's scalar code for the last elements of a range is avoided by padding.
     """
     rounded = rounded or out.dtype
     if lam in (0, 1):
@@ -58,10 +60,10 @@ def interpolate(
         return
     near, far, weight = (thinking, instruct, 1 - lam) if lam > 0.5 else (instruct, thinking, lam)
     near, far, flat = near.view(-1), far.view(-1), out.view(-1)
-    narrow = near.dtype == far.dtype == rounded == torch.bfloat16
-    if narrow and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64:
+    all_bfloat16 = near.dtype == far.dtype == rounded == torch.bfloat16
+    if all_bfloat16 and _FLOAT32_WEIGHT <= abs(weight) < 2.0**64:
         high = struct.unpack("f", struct.pack("f", weight))[0]
-        if compiled.applies(near, far) and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
+        if compiled.supports(near, far) and out.device.type == "cpu" and out.dtype in (torch.bfloat16, torch.float32):
             sides, written = map(compiled.memory, (near, far)), compiled.memory(flat)
             compiled.kernels.interpolate(*sides, written, high, weight - high)
         else:

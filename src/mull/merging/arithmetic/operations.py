@@ -2,8 +2,8 @@
 
 A method (methods/) makes an operation for each tensor, from its parameters and from what it measured on the tensor. The
 operation can then be applied to any range of the tensor, in any order. It computes in float64 (bfloat16 interpolation
-in float32) and rounds to the output's dtype at the end only. The way from float64 to bfloat16 or float16 leads through
-float32, here and in the kernels: results are within 0.5001 units in the last place. Knows nothing of files or names.
+in float32) and rounds to the output's dtype only at the end. torch and the kernels convert float64 to bfloat16 or
+float16 by way of float32, so that results are within 0.5001 units in the last place. Knows nothing of files or names.
 torch is imported inside functions, because planning a merge does not need it.
 """
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 class Operation(Protocol):
     """A pure function on corresponding ranges of the models' tensors."""
 
-    anywhere: ClassVar[bool]
+    device_independent: ClassVar[bool]
     """Whether every device gives the same bits. Operations that sum over many elements do not."""
 
     @property
     def align(self) -> int:
-        """A range must begin at a multiple of this, and its length must be one too unless it ends the tensor."""
+        """A range must begin at a multiple of this; so must its length, unless the range ends the tensor."""
         ...
 
     @property
-    def placed(self) -> bool:
+    def position_dependent(self) -> bool:
         """Whether an element's result depends on its position in the tensor (on `first`)."""
         ...
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         """Write the result of elements `[first, first + count)` to `out`, rounded to its dtype at the end.
 
         All tensors are `[count]`, contiguous, of any floating dtypes and on one device.
@@ -49,10 +49,10 @@ class Interpolation:
 
     lam: float
     align: int = 1
-    placed: bool = False
-    anywhere: ClassVar[bool] = True
+    position_dependent: bool = False
+    device_independent: ClassVar[bool] = True
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic.interpolation import interpolate
 
         interpolate(models[0], models[1], self.lam, out, block=block_of(out))
@@ -62,37 +62,37 @@ class Interpolation:
 class Combination:
     """base + scale · Σ_m factor_m · δ_m with δ_m = model_m − base, some of whose elements are dropped first.
 
-    In this order, each step in float64 (compiled for bfloat16, in torch otherwise, to the same bits): δ_m; elements
-    whose size lies outside [low_m, high_m] become 0, the size compared in float32; of the rest those become 0 whose
-    random number is not below `keep`; the factors; the sum. With `elect` only the elements that have the sum's sign are
-    summed (a sum of 0 counts as positive). With `mean` the sum is divided by the weights of what was summed. Without a
-    base it is 0.
+    Each step is computed in float64, by the kernels for bfloat16 and by torch otherwise, with the same result: 1. δ_m,
+    where a missing base counts as 0; 2. elements with |δ_m| (rounded to float32) outside [low_m, high_m] become 0;
+    3. elements whose random number is not below `keep` become 0; 4. the factors; 5. the sum. With `elect`, only the
+    elements that have the sign of this sum are summed (0 counts as positive). With `mean`, the sum is divided by the
+    sum of the weights of the elements in it.
     """
 
     factors: tuple[float, ...]
     weights: tuple[float, ...] = ()
-    """What `mean` divides by; the factors unless given."""
+    """The weights that `mean` divides by; the factors unless given."""
     lows: tuple[float, ...] = ()
     highs: tuple[float, ...] = ()
     scale: float = 1.0
     keep: int = 0
     """An element is kept if its random 32-bit number is below this; 0 keeps all elements."""
     key: int = 0
-    """64 bits that choose the random numbers."""
+    """The 64-bit key of the random numbers (see `mull.merging.arithmetic.random_numbers`)."""
     elect: bool = False
     mean: bool = False
     align: int = 4
-    anywhere: ClassVar[bool] = True
+    device_independent: ClassVar[bool] = True
 
     @property
-    def placed(self) -> bool:
+    def position_dependent(self) -> bool:
         return self.keep > 0
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
 
         inputs = compiled.inputs(models, base)
-        if inputs and compiled.applies(out):
+        if inputs and compiled.supports(out):
             compiled.kernels.combine(*inputs, compiled.memory(out), *self._arguments(first))
             return
         block = block_of(out)
@@ -113,16 +113,16 @@ class Combination:
             low, high = self._bounds(m)
             if low > 0 or high < math.inf:
                 size = delta.abs().float()
-                delta = torch.where((size < low) | (size > high), 0.0, delta)  # NaN stays
+                delta = torch.where((size < low) | (size > high), 0.0, delta)  # NaN is kept
             if self.keep:
                 delta = torch.where(numbers_like(delta, self.key, m, first) < self.keep, delta, 0.0)
             deltas.append(delta * self.factors[m])
         weights = self.weights or self.factors
         if self.elect:
             return origin + self.scale * merge_agreeing(deltas, weights, mean=self.mean)
-        total = in_order(deltas)
+        total = sum_in_order(deltas)
         if self.mean:
-            total = divided(total, math.fsum(weights))
+            total = true_divide(total, math.fsum(weights))
         return origin + self.scale * total
 
     def _bounds(self, m: int) -> tuple[float, float]:
@@ -130,8 +130,7 @@ class Combination:
 
     def _arguments(self, first: int) -> tuple[object, ...]:
         weights = self.weights or self.factors
-        many = range(len(self.factors))
-        lows, highs = tuple(self._bounds(m)[0] for m in many), tuple(self._bounds(m)[1] for m in many)
+        lows, highs = zip(*map(self._bounds, range(len(self.factors))), strict=True)
         total = math.fsum(weights)
         return (
             self.factors,
@@ -156,32 +155,33 @@ def block_of(out: Tensor) -> int:
 def merge_agreeing(
     deltas: list[Tensor], weights: tuple[float, ...], *, mean: bool, voters: list[Tensor] | None = None
 ) -> Tensor:
-    """The sum, or the mean by `weights`, of the elements that have the sign of all `voters`' sum (0 is positive).
+    """The sum, or the mean by `weights`, of the elements that have the sign of the sum of `voters` (0 is positive).
 
-    The deltas elect for themselves unless others are given. TIES' election and disjoint merge (Yadav et al. 2023, arXiv
+    The voters are the deltas unless given. TIES' election and disjoint merge (Yadav et al. 2023, arXiv
     2306.01708, sections 4.2 and 4.3), in float64.
     """
     import torch
 
-    mass = in_order(voters or deltas)
-    sign = torch.where(mass >= 0, 1.0, -1.0)
+    vote = sum_in_order(voters or deltas)
+    sign = torch.where(vote >= 0, 1.0, -1.0)
     agrees = [delta * sign > 0 for delta in deltas]
-    total = in_order([0.0 * mass, *(torch.where(a, d, 0.0) for a, d in zip(agrees, deltas, strict=True))])  # NaN stays
+    kept = [torch.where(agree, delta, 0.0) for agree, delta in zip(agrees, deltas, strict=True)]
+    total = sum_in_order([0.0 * vote, *kept])  # 0 · NaN is NaN: an element that is NaN stays NaN
     if not mean:
         return total
-    weight = in_order([a.double() * w for a, w in zip(agrees, weights, strict=True)])
+    weight = sum_in_order([agree.double() * weight for agree, weight in zip(agrees, weights, strict=True)])
     return torch.where(weight != 0, total / weight, total)
 
 
-def divided(values: Tensor, by: float) -> Tensor:
-    """values / by as a true division. CUDA would multiply by the reciprocal if `by` were a plain number."""
+def true_divide(values: Tensor, divisor: float) -> Tensor:
+    """values / divisor, correctly rounded. If `divisor` were a plain number, CUDA would multiply by its reciprocal."""
     import torch
 
-    return values / torch.tensor(by, dtype=values.dtype, device=values.device)
+    return values / torch.tensor(divisor, dtype=values.dtype, device=values.device)
 
 
-def in_order(terms: list[Tensor]) -> Tensor:
-    """The sum, first to last, in float64."""
+def sum_in_order(terms: list[Tensor]) -> Tensor:
+    """The sum in float64, added from first to last, so that it is rounded the same way everywhere."""
     total = terms[0].double()
     for term in terms[1:]:
         total = total + term

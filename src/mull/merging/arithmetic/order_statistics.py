@@ -1,7 +1,7 @@
 """Exact order statistics of sizes such as |model − base|, over any number of elements, in bounded memory and one pass.
 
-A sample brackets the wanted size; one pass collects what lies in the bracket and counts what lies above it. Should the
-sample have misled, the bracket moves and another pass follows, so that the result never depends on luck.
+A sample gives a bracket that probably contains the wanted size. One pass collects the sizes in the bracket and counts
+those above it. If the bracket turns out to be wrong, it is moved and another pass follows, so that the result is exact.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from mull.errors import MullError
 from mull.merging.arithmetic import compiled
-from mull.merging.arithmetic.source import Each, Source, at_hand, in_turn
+from mull.merging.arithmetic.source import Mapper, Source, load_if_small, map_serially
 
-ROOM = 1 << 22
+MAX_COLLECTED = 1 << 22
 """The largest number of sizes that are collected for one bracket (16 MB)."""
-FEW = 1 << 16
-"""Up to this many sizes, all are collected and no sample is needed."""
+COLLECT_ALL = 1 << 16
+"""Up to this many elements, all sizes are collected and no sample is needed."""
 _SAMPLE = 1 << 18
 """The largest number of elements in a sample."""
 _SPARSE = 1 << 9
@@ -33,18 +33,18 @@ _WIDTHS = (3, 10, 50)
 """Half widths of the brackets to try, in standard errors of the sample's quantile."""
 
 Found = tuple[NDArray[np.float32], int, int]
-"""(Sizes in the bracket, as many as there is room for; how many lie in it; how many lie above it)."""
+"""(Sizes in the bracket, at most `MAX_COLLECTED`; how many lie in the bracket; how many lie above it)."""
 Sample = tuple[NDArray[np.float32], NDArray[np.intp] | None]
 """(Sizes; the position where each run of neighbours begins, or None if there are no runs)."""
 Search = Generator[tuple[float, float], Found, float]
-"""Asks for brackets, one after the other; returns the size that was wanted."""
+"""Yields the brackets to look at, receives what was found in each, and returns the wanted size."""
 
 
 class Size(Protocol):
-    """The quantity by which elements are selected: a number ≥ 0 for each, compared in float32."""
+    """The quantity by which elements are selected: a number ≥ 0 for each element, compared in float32."""
 
     kernel: str
-    """The compiled function for sizes of this kind."""
+    """Name of the compiled function for sizes of this kind."""
 
     @property
     def model(self) -> int:
@@ -57,7 +57,7 @@ class Size(Protocol):
 
 
 @dataclass(frozen=True)
-class Change:
+class DeltaSize:
     """|model − base|."""
 
     model: int
@@ -73,16 +73,18 @@ def largest_kept(count: int, density: float) -> int:
     return max(1, math.floor(density * count + 1e-9))
 
 
-def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each: Each = in_turn) -> list[float]:
-    """For each (size, k) the k-th largest size over all elements of all sources (k counts from 1).
+def kth_largest(
+    sources: list[Source], wanted: Sequence[tuple[Size, int]], mapper: Mapper = map_serially
+) -> list[float]:
+    """For each (size, k) of `wanted`, the k-th largest size over all elements of all sources (k counts from 1).
 
-    All are searched for together, so that each source is read about once. All sizes must be of one kind.
+    All are searched for at the same time, so that each source is read about once. All sizes must be of one kind.
     """
-    count = sum(source.count for source in sources)
-    if len(sources) == 1 and count > FEW:
-        sources = [at_hand(sources[0])]  # it is read for the sample and again for the search
+    count = sum(source.numel for source in sources)
+    if len(sources) == 1 and count > COLLECT_ALL:
+        sources = [load_if_small(sources[0])]  # read for the sample and again for the search
     sizes = [size for size, _ in wanted]
-    samples = _samples(sources, sizes, count, each) if count > FEW else None
+    samples = _samples(sources, sizes, count, mapper) if count > COLLECT_ALL else None
     name = sources[0].name if len(sources) == 1 else "a tensor"
     searches = [
         _search(name, k, _brackets(samples[size], k / count) if samples else [(0.0, math.inf)]) for size, k in wanted
@@ -91,7 +93,7 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
     results = [math.nan] * len(wanted)
     while asked:
         brackets = [(sizes[place], *bracket) for place, bracket in asked.items()]
-        found = _collect_all(sources, brackets, each)
+        found = _collect_all(sources, brackets, mapper)
         for place, answer in zip(list(asked), found, strict=True):
             try:
                 asked[place] = searches[place].send(answer)
@@ -101,64 +103,64 @@ def kth_largest(sources: list[Source], wanted: Sequence[tuple[Size, int]], each:
     return results
 
 
-def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]], each: Each) -> list[Found]:
-    total = sum(source.count for source in sources)
+def _collect_all(sources: list[Source], brackets: list[tuple[Size, float, float]], mapper: Mapper) -> list[Found]:
+    total = sum(source.numel for source in sources)
 
     def collect(source: Source) -> list[Found]:
-        # If there are too many sizes, those that are kept should come from all sources: each gets room for four times
-        # its share.
-        return _collect(source, brackets, min(source.count, ROOM, 1024 + 4 * ROOM * source.count // max(total, 1)))
+        # If there are too many sizes, the collected ones should come from all sources: each may give 4 times its share.
+        share = MAX_COLLECTED * source.numel // max(total, 1)
+        return _collect(source, brackets, min(source.numel, MAX_COLLECTED, 1024 + 4 * share))
 
-    parts = each(collect, sources)
+    parts = mapper(collect, sources)
     return [
         (
-            own[0][0] if len(own) == 1 else np.concatenate([values for values, _, _ in own]),
-            sum(within for _, within, _ in own),
-            sum(above for _, _, above in own),
+            found[0][0] if len(found) == 1 else np.concatenate([values for values, _, _ in found]),
+            sum(within for _, within, _ in found),
+            sum(above for _, _, above in found),
         )
-        for own in zip(*parts, strict=True)
+        for found in zip(*parts, strict=True)
     ]
 
 
-def _collect(source: Source, brackets: list[tuple[Size, float, float]], room: int) -> list[Found]:
-    # If all sizes in a bracket are equal, their number is enough.
-    values = [_room.get(i)[: room if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
+def _collect(source: Source, brackets: list[tuple[Size, float, float]], limit: int) -> list[Found]:
+    # A bracket of one value (low == high) needs only counting.
+    values = [_buffers.get(i)[: limit if low < high else 0] for i, (_, low, high) in enumerate(brackets)]
     within, above = [0] * len(brackets), [0] * len(brackets)
     for block in source.blocks():
-        left = [own[min(done, len(own)) :] for own, done in zip(values, within, strict=True)]
-        for i, (found, larger) in enumerate(_pick(*block, brackets, left)):
-            within[i] += found
+        unused = [buffer[min(count, len(buffer)) :] for buffer, count in zip(values, within, strict=True)]
+        for i, (inside, larger) in enumerate(_pick(*block, brackets, unused)):
+            within[i] += inside
             above[i] += larger
     return [(v[: min(w, len(v))].copy(), w, a) for v, w, a in zip(values, within, above, strict=True)]
 
 
-class _Room(threading.local):
-    """Buffers for the sizes in several brackets, per thread. The system only allocates the pages that are used."""
+class _Buffers(threading.local):
+    """One buffer per bracket and thread. The operating system only allocates the pages that are used."""
 
     def __init__(self) -> None:
         self.held: list[NDArray[np.float32]] = []
 
-    def get(self, place: int) -> NDArray[np.float32]:
-        while len(self.held) <= place:
-            self.held.append(np.empty(ROOM, np.float32))
-        return self.held[place]
+    def get(self, index: int) -> NDArray[np.float32]:
+        while len(self.held) <= index:
+            self.held.append(np.empty(MAX_COLLECTED, np.float32))
+        return self.held[index]
 
 
-_room = _Room()
+_buffers = _Buffers()
 
 
 def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
-    """Try the brackets, from narrow to wide. If one holds too many sizes, narrow it by the sizes collected from it."""
-    lower, upper = 0.0, math.inf  # the wanted size lies in [lower, upper], the bracket within that
+    """Try the brackets, from narrow to wide. If one holds too many sizes, make a narrower one from those collected."""
+    lower, upper = 0.0, math.inf  # known: the wanted size lies in [lower, upper]; [low, high] is the bracket within
     low, high = brackets.pop(0)
-    by_values = True
+    by_sample = True  # alternates between a bracket from the collected sizes and halving, so that the search must end
     while True:
         values, within, above = yield low, high
         if above >= k or above + within < k:
             if above >= k:
-                lower = _next(high, math.inf)
+                lower = _next_float32(high, math.inf)
             else:
-                upper = _next(low, -math.inf)
+                upper = _next_float32(low, -math.inf)
             low, high = brackets.pop(0) if brackets else (lower, upper)
             low, high = max(low, lower), min(high, upper)
             if lower > upper:
@@ -168,8 +170,8 @@ def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
             return low
         elif within > len(values):
             lower, upper = low, high
-            brackets = _brackets((values, None), (k - above) / within) if by_values else []  # they are a sample too
-            by_values = not by_values
+            brackets = _brackets((values, None), (k - above) / within) if by_sample else []
+            by_sample = not by_sample
             if brackets:
                 low, high = brackets.pop(0)
                 low, high = max(low, lower), min(high, upper)
@@ -182,50 +184,50 @@ def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
 
 
 def _middle(low: float, high: float) -> float:
-    """A size in (low, high] with half of the float32 numbers between them on each side, so that the search must end."""
+    """The float32 number in (low, high] that halves the float32 numbers between them."""
     ends = np.array([low, high], np.float32).view(np.int32).tolist()
     middle = float(np.array([sum(ends) // 2], np.int32).view(np.float32)[0])
     middle = middle if low < middle <= high else low
-    return min(_next(middle, math.inf), high)
+    return min(_next_float32(middle, math.inf), high)
 
 
-def _samples(sources: list[Source], sizes: list[Size], count: int, each: Each) -> dict[Size, Sample]:
+def _samples(sources: list[Source], sizes: list[Size], count: int, mapper: Mapper) -> dict[Size, Sample]:
     """A sample of each size: runs of elements, evenly spaced over all sources."""
-    together = max(source.together for source in sources)
-    number = max(min(count // _SPARSE, _SAMPLE) // together, 1)
+    run_length = max(source.run_length for source in sources)
+    number = max(min(count // _SPARSE, _SAMPLE) // run_length, 1)  # of runs in the sample
     distinct = list(dict.fromkeys(sizes))
-    begins = dict(zip(map(id, sources), accumulate((source.count for source in sources), initial=0), strict=False))
+    begins = dict(zip(map(id, sources), accumulate((source.numel for source in sources), initial=0), strict=False))
 
     def sample(source: Source) -> tuple[int, list[NDArray[np.float32]]]:
-        length = min(together, source.count)
-        begin, end = begins[id(source)], begins[id(source)] + source.count
+        length = min(run_length, source.numel)
+        begin, end = begins[id(source)], begins[id(source)] + source.numel
         first, last = -(-(begin * number) // count), -(-(end * number) // count)
         if first == last:
             return 1, [np.empty(0, np.float32) for _ in distinct]
-        places = np.arange(first, last) * (count / number)  # run i lies about at i·count/number
-        starts = np.clip(places.astype(np.int64) - begin, 0, source.count - length)
+        positions = np.arange(first, last) * (count / number)  # run i begins near element i·count/number
+        starts = np.clip(positions.astype(np.int64) - begin, 0, source.numel - length)
         models, base = source.runs(starts, length)
         return length, [_size(size, models, base) for size in distinct]
 
-    found = each(sample, sources)
-    if together == 1:
-        return {size: (np.concatenate([own[i] for _, own in found]), None) for i, size in enumerate(distinct)}
-    lengths = np.concatenate([np.full(len(own[0]) // length, length) for length, own in found])
+    found = mapper(sample, sources)
+    if run_length == 1:
+        return {size: (np.concatenate([sizes[i] for _, sizes in found]), None) for i, size in enumerate(distinct)}
+    lengths = np.concatenate([np.full(len(sizes[0]) // length, length) for length, sizes in found])
     starts = np.cumsum(lengths) - lengths
-    return {size: (np.concatenate([own[i] for _, own in found]), starts) for i, size in enumerate(distinct)}
+    return {size: (np.concatenate([sizes[i] for _, sizes in found]), starts) for i, size in enumerate(distinct)}
 
 
 def _brackets(sample: Sample, share: float) -> list[tuple[float, float]]:
-    """Brackets that probably contain the size that a `share` of the elements reaches."""
+    """Brackets that probably contain the size that a `share` (0 to 1) of the elements reach, narrow to wide."""
     sizes, starts = sample
-    ordered = np.sort(sizes)  # several times faster than numpy's partition for as many places; NaN comes last
+    ordered = np.sort(sizes)  # several times faster than numpy's partition at this many positions; NaN comes last
     count = len(sizes) - int(np.count_nonzero(np.isnan(sizes)))
     if not count:
         return [(0.0, math.inf)]
     last = count - 1
     place = count * (1 - share)
     error = math.sqrt(max(place * (1 - place / count), 1))  # as if the elements were independent
-    if starts is not None:  # neighbours are similar, because rows of a matrix differ in scale
+    if starts is not None:  # elements of a run are not independent: rows of a matrix differ in scale
         larger = np.add.reduceat(sizes >= ordered[min(math.floor(place), last)], starts, dtype=np.int64)
         beyond = larger - larger.sum() / len(sizes) * np.diff(starts, append=len(sizes))
         error = max(error, math.sqrt(float(beyond @ beyond)))
@@ -247,7 +249,7 @@ def _pick(
     brackets: list[tuple[Size, float, float]],
     outs: list[NDArray[np.float32]],
 ) -> list[tuple[int, int]]:
-    """Write the sizes within each bracket to its `out` while there is room. Returns how many lie within and above."""
+    """Write the sizes within each bracket to its `out`, as many as fit. Returns (within, above) counts per bracket."""
     inputs = compiled.inputs(models, base)
     if inputs:
         sizes, lows, highs = zip(*brackets, strict=True)
@@ -255,12 +257,12 @@ def _pick(
         return kernel(*inputs, tuple(size.model for size in sizes), lows, highs, tuple(outs))
     results = []
     for (size, low, high), out in zip(brackets, outs, strict=True):
-        own = _size(size, models, base)
-        within = own[(own >= low) & (own <= high)]
+        values = _size(size, models, base)
+        within = values[(values >= low) & (values <= high)]
         out[: len(within)] = within[: len(out)]
-        results.append((len(within), int(np.count_nonzero(own > high))))
+        results.append((len(within), int(np.count_nonzero(values > high))))
     return results
 
 
-def _next(value: float, towards: float) -> float:
+def _next_float32(value: float, towards: float) -> float:
     return float(np.nextafter(np.float32(value), np.float32(towards)))

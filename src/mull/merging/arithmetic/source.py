@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLOCK = 1 << 19
-"""Elements of a block. Fixed, so that sums over blocks do not depend on how the tensor is otherwise cut."""
+"""Elements per block. Fixed, so that a sum over blocks is the same for any number of threads."""
 
 
 class Source(Protocol):
@@ -25,38 +25,38 @@ class Source(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def number(self) -> int:
+    def model_count(self) -> int:
         """How many models there are."""
         ...
 
     @property
-    def count(self) -> int:
-        """Elements that all models have."""
+    def numel(self) -> int:
+        """Number of elements, counting only those that all models have."""
         ...
 
     @property
-    def together(self) -> int:
-        """How many neighbouring elements cost about as much to read as one."""
+    def run_length(self) -> int:
+        """How many neighbouring elements to read as one sample: reading them costs about as much as reading one."""
         ...
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-        """(models, base) of each block in order; each tensor is `[≤ BLOCK]`.
+        """(models, base) of each block in order; each tensor is one-dimensional, of at most `BLOCK` elements.
 
         Do not write to the tensors. They are valid until the next block is read, which may reuse their memory.
         """
         ...
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
-        """(models, base) of `length` elements from each start on, joined; at most `BLOCK` elements together."""
+        """(models, base), each `[len(starts) · length]`, at most `BLOCK`: `length` elements from each start."""
         ...
 
 
-Each = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
-"""`list(map(function, sources))`, perhaps on several threads."""
+Mapper = Callable[[Callable[[Source], Any], Iterable[Source]], list[Any]]
+"""Computes `list(map(function, sources))`, possibly on several threads."""
 
 
-def in_turn(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
-    """An `Each` on one thread."""
+def map_serially(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
+    """A `Mapper` on the calling thread."""
     return [function(source) for source in sources]
 
 
@@ -67,44 +67,44 @@ class InMemory:
     name: str
     models: list[Tensor]
     base: Tensor | None = None
-    together = 1
+    run_length = 1
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.models[0].shape)
 
     @property
-    def number(self) -> int:
+    def model_count(self) -> int:
         return len(self.models)
 
     @property
-    def count(self) -> int:
+    def numel(self) -> int:
         return self.models[0].numel()
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         models = [model.reshape(-1) for model in self.models]
         base = None if self.base is None else self.base.reshape(-1)
-        for first in range(0, self.count, BLOCK):
+        for first in range(0, self.numel, BLOCK):
             part = slice(first, first + BLOCK)
             yield [model[part] for model in models], None if base is None else base[part]
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
         import torch
 
-        places = torch.from_numpy(starts)[:, None] + torch.arange(length)
+        indices = torch.from_numpy(starts)[:, None] + torch.arange(length)
 
-        def joined(tensor: Tensor) -> Tensor:
-            return tensor.reshape(-1)[places].flatten()
+        def gathered(tensor: Tensor) -> Tensor:
+            return tensor.reshape(-1)[indices].flatten()
 
-        return [joined(model) for model in self.models], None if self.base is None else joined(self.base)
+        return [gathered(model) for model in self.models], None if self.base is None else gathered(self.base)
 
 
-def at_hand(source: Source) -> Source:
+def load_if_small(source: Source) -> Source:
     """If the tensor fits in one block, load it now, so that later passes do not read it again.
 
     Other sources are returned unchanged. The result is valid until another block is read on this thread.
     """
-    if not 0 < source.count <= BLOCK:
+    if not 0 < source.numel <= BLOCK:
         return source
     models, base = next(source.blocks())
     return InMemory(source.name, models, base)

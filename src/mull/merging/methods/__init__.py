@@ -1,8 +1,8 @@
 """The ways to combine checkpoints, one per file: `METHODS` has each under its name.
 
-A new method is a new file here with a `Method` in it. It is a frozen dataclass of its parameters and has one pure
-function, `operation`, that turns what it measured of a tensor, if it does, into an `Operation`. None of these files
-imports torch on top.
+To add a method, add a file with a `Method`: a frozen dataclass of its parameters with one pure function, `operation`,
+that returns the `Operation` for a tensor, using what the method measured on it, if anything. These files import torch
+only inside functions, because listing the methods does not need it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args, get_ty
 
 from mull.errors import MullError, nearest
 from mull.merging.arithmetic.operations import Operation
-from mull.merging.arithmetic.source import Each, InMemory, Source, in_turn
+from mull.merging.arithmetic.source import InMemory, Mapper, Source, map_serially
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,14 +25,15 @@ class Method(ABC):
 
     name: ClassVar[str]
     about: ClassVar[str]
-    """What it does, in a line."""
+    """What the method does, in one line."""
     paper: ClassVar[str]
     coefficient: ClassVar[Literal["lambda", "alpha"] | None]
-    """What the per-parameter coefficient means: a place between two models, the scale of the task vectors, nothing."""
+    """What the coefficient of each parameter is: λ between two models, the scale α of task vectors, or None."""
     default: ClassVar[float | None] = None
-    """The coefficient if none is given; None = one must be given."""
+    """The coefficient if none is given; None: it must be given."""
     base: ClassVar[Literal["never", "optional", "required"]] = "never"
-    most: ClassVar[int | None] = None
+    """Whether the method takes a base model."""
+    max_models: ClassVar[int | None] = None
     """The largest number of models; the smallest is always 2."""
 
     def __init_subclass__(cls) -> None:
@@ -44,36 +45,36 @@ class Method(ABC):
         """The operation for one tensor, made from its name, its shape and the result of `measure`. Reads no data."""
 
     def measure(self, source: Source, survey: Any) -> Any:
-        """Measure one tensor. `survey` is the result of the method `survey`. Does not depend on the coefficient."""
+        """What `operation` must know of the data, whatever the coefficient. `survey`: what `survey` returned."""
         return None
 
     def __str__(self) -> str:
         """The method and its parameters: ties (density 0.2, trim tensor, normalize yes)."""
-        values = ", ".join(f"{key} {_value(value)}" for key, value in vars(self).items() if value is not None)
+        values = ", ".join(f"{key} {_format(value)}" for key, value in vars(self).items() if value is not None)
         return f"{self.name} ({values})" if values else self.name
 
     @classmethod
     def parameters(cls) -> str:
         """The parameters with their defaults: density 0.2, trim tensor …"""
         found = {field.name: field.default for field in fields(cast(Any, cls)) if field.default is not None}
-        return ", ".join(f"{key} {_value(value)}" for key, value in found.items())
+        return ", ".join(f"{key} {_format(value)}" for key, value in found.items())
 
     @property
     def measures(self) -> bool:
-        """Whether tensors must be read once before they are merged."""
+        """Whether `measure` reads tensors, so that they are read once more than the merge itself needs."""
         return type(self).measure is not Method.measure
 
     @property
     def takes(self) -> Literal["lambda", "alpha"] | None:
-        """The coefficient that this method takes with these parameters."""
+        """`coefficient`, or None if these parameters replace it."""
         return self.coefficient
 
-    def copies(self, coefficient: float) -> int | None:
-        """The model that is the result at this coefficient, byte for byte; known before anything is read."""
+    def copied_model(self, coefficient: float) -> int | None:
+        """Index of the model that the result equals byte for byte at this coefficient, or None. Reads no data."""
         return int(coefficient) if self.takes == "lambda" and coefficient in (0, 1) else None
 
-    def survey(self, sources: list[Source], each: Each) -> Any:
-        """Measure the whole model before any tensor, if the method needs that."""
+    def survey(self, sources: list[Source], mapper: Mapper) -> Any:
+        """What `measure` must know of the whole model, if anything. `mapper` calls a function for each source."""
         return None
 
     def combine(self, models: list[Tensor], base: Tensor | None = None, coefficient: float | None = None) -> Tensor:
@@ -99,17 +100,17 @@ class Method(ABC):
     def _combine(self, models: list[Tensor], base: Tensor | None, coefficient: float) -> Tensor:
         import torch
 
-        copied = self.copies(coefficient)
+        copied = self.copied_model(coefficient)
         if copied is not None:
             return models[copied].to(models[0].dtype, copy=True)
         models = [model.contiguous() for model in models]
         base = None if base is None else base.contiguous()
         source = InMemory("tensor", models, base)
-        survey = self.survey([source], in_turn)
+        survey = self.survey([source], map_serially)
         operation = self.operation(source, coefficient, self.measure(source, survey))
         out = torch.empty(models[0].shape, dtype=models[0].dtype, device=models[0].device)
         flat = [model.view(-1) for model in models]
-        operation.into(flat, None if base is None else base.view(-1), out.view(-1), 0)
+        operation.apply(flat, None if base is None else base.view(-1), out.view(-1), 0)
         return out
 
     def check_models(self, count: int, *, has_base: bool) -> None:
@@ -118,8 +119,9 @@ class Method(ABC):
             raise MullError(f"the method {self.name} needs a base", "pass --base: the checkpoint that all came from")
         if self.base == "never" and has_base:
             raise MullError(f"the method {self.name} has no use for a base", "leave --base out")
-        if count < 2 or (self.most is not None and count > self.most):
-            allowed = "2 models" if self.most == 2 else f"2 to {self.most} models" if self.most else "2 models or more"
+        if count < 2 or (self.max_models is not None and count > self.max_models):
+            most = self.max_models
+            allowed = "2 models" if most == 2 else f"2 to {most} models" if most else "2 models or more"
             raise MullError(f"the method {self.name} takes {allowed}, got {count}")
         weights = getattr(self, "weights", None)
         if weights is not None and len(weights) != count:
@@ -130,10 +132,10 @@ class Method(ABC):
 
 
 def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) -> Method:
-    """The method called `name` (or by an alias) with its parameters, given as values or as words of a command line.
+    """The method `name` (or an alias of it) with its parameters, given as values or as text from a command line.
 
     Raises:
-        MullError: an unknown method or parameter, or a value that is none.
+        MullError: an unknown method or parameter, or a value of the wrong kind.
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
@@ -146,11 +148,11 @@ def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) 
         if key not in known:
             has = f"it has {', '.join(known)}" if known else "it has none"
             raise MullError(f"the method {name} has no parameter {key!r}", has)
-        values[key] = _read(key, value, hints[key])
+        values[key] = _parse(key, value, hints[key])
     return kind(**values)
 
 
-def _read(key: str, value: Any, hint: Any) -> Any:
+def _parse(key: str, value: Any, hint: Any) -> Any:
     if value is None and type(None) in get_args(hint):
         return None
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
@@ -191,9 +193,9 @@ def check_weights(weights: tuple[float, ...] | None) -> None:
         raise MullError(f"the weights {weights} cannot be used", "give numbers below 1e30 that are not all 0")
 
 
-def _value(value: Any) -> str:
+def _format(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):
-        return ", ".join(map(_value, value))
+        return ", ".join(map(_format, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,4 +1,4 @@
-"""Model Breadcrumbs: neither the outliers nor the small change."""
+"""Model Breadcrumbs: drops the largest and the smallest elements of the task vectors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mull.merging.methods.base import Method, check_share, check_weights
 class Breadcrumbs(Method):
     """b + α·Σ w_m·(mask_m ⊙ δ_m) (Davari & Belilovsky 2023, arXiv 2312.06795, eqs. 1–3).
 
-    Tensor by tensor, mask_m drops the largest `gamma` of the elements of δ_m = θ_m − b by magnitude and, of the rest,
-    all but the next `density`.
+    In each tensor the elements of δ_m = θ_m − b are ranked by magnitude: mask_m drops the largest share `gamma`, keeps
+    the next share `density`, and drops the rest.
     """
 
     name = "breadcrumbs"
@@ -30,7 +30,7 @@ class Breadcrumbs(Method):
     density: float = 0.14
     """Share of the elements that are kept."""
     gamma: float = 0.01
-    """Share of the elements, the largest, that are dropped as outliers."""
+    """Share of the elements that are dropped as outliers: the largest ones."""
     weights: tuple[float, ...] | None = None
     """One for each model; 1 each unless given."""
 
@@ -41,17 +41,17 @@ class Breadcrumbs(Method):
             raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
 
     def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 
-        if not source.count:
+        if not source.numel:
             return (), ()
-        dropped = math.floor(self.gamma * source.count + 1e-9)
-        last = min(dropped + largest_kept(source.count, self.density), source.count)
-        models = [Change(m) for m in range(source.number)]
-        places = [last, *([dropped + 1] if dropped else [])]
-        found = kth_largest([source], [(model, place) for place in places for model in models])
+        dropped = math.floor(self.gamma * source.numel + 1e-9)
+        last_kept = min(dropped + largest_kept(source.numel, self.density), source.numel)
+        models = [DeltaSize(m) for m in range(source.model_count)]
+        ranks = [last_kept, *([dropped + 1] if dropped else [])]
+        found = kth_largest([source], [(model, rank) for rank in ranks for model in models])
         return tuple(found[: len(models)]), tuple(found[len(models) :]) or (math.inf,) * len(models)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         lows, highs = measured
-        return Combination(self.weights or (1.0,) * source.number, lows=lows, highs=highs, scale=coefficient)
+        return Combination(self.weights or (1.0,) * source.model_count, lows=lows, highs=highs, scale=coefficient)

@@ -1,4 +1,4 @@
-"""DARE: drop at random and rescale, then add up or merge like TIES."""
+"""DARE: drops elements of the task vectors at random and rescales the rest, then adds them or merges like TIES."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Dare(Method):
     """b + α·Σ w_m·(mask_m ⊙ δ_m)/density (Yu et al. 2023, arXiv 2311.03099, eqs. 1–4).
 
     mask_m keeps each element of δ_m = θ_m − b with probability `density`, independently. Whether an element is kept
-    depends on the seed, the tensor's name, the model's place and the element's index alone.
+    depends only on the seed, the tensor's name, the model's index and the element's index.
     """
 
     name = "dare"
@@ -33,7 +33,7 @@ class Dare(Method):
     """Probability of keeping an element: 1 − the paper's drop rate p, which is 0.9 in most of its tables."""
     seed: int = 0
     normalize: bool = False
-    """Divide by the weights of what was summed."""
+    """Whether to divide by the sum of the weights of the summed elements."""
     weights: tuple[float, ...] | None = None
     """One for each model; 1 each unless given."""
 
@@ -44,7 +44,7 @@ class Dare(Method):
             raise MullError(f"the weights {self.weights} sum to 0", "leave normalize out, or give other weights")
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        weights = self.weights or (1.0,) * source.number
+        weights = self.weights or (1.0,) * source.model_count
         return Combination(
             tuple(weight / self.density for weight in weights),
             weights,
@@ -58,7 +58,7 @@ class Dare(Method):
 
 @dataclass(frozen=True, kw_only=True)
 class DareTies(Dare):
-    """The same masks and rescaling, then TIES' election and the sum (or mean) of what agrees, without trimming."""
+    """The masks and rescaling of `Dare`, then sign election and merging as in `Ties`, without trimming."""
 
     name = "dare_ties"
     about = "as dare, then elects a sign for each element as ties does"

@@ -1,4 +1,4 @@
-"""DELLA: drop at random, the small ones more often, then merge like TIES."""
+"""DELLA: drops elements at random, small ones more often, then merges like TIES."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
-from mull.merging.arithmetic.operations import Operation, block_of, divided, merge_agreeing
+from mull.merging.arithmetic.operations import Operation, block_of, merge_agreeing, true_divide
 from mull.merging.arithmetic.random_numbers import key_of, numbers_like
 from mull.merging.arithmetic.source import Source, row_length
 from mull.merging.methods.base import Method, check_share, check_weights
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class Della(Method):
     """b + α·τ with MagPrune (Deep et al. 2024, arXiv 2406.11617, sections 3.1–3.3).
 
-    In each row of δ_m = θ_m − b the elements are ranked by magnitude, compared in float32; the drop probability falls
+    In each row of δ_m = θ_m − b the elements are ranked by magnitude, compared in float32. The drop probability falls
     linearly from 1 − density + epsilon/2 for the smallest to 1 − density − epsilon/2 for the largest (for n elements in
-    n steps of epsilon/n); what is kept is divided by its own probability of being kept. τ is the mean (sum unless
-    `normalize`), weighted by w, of the elements that have the elected sign of Σ w_m·δ_m.
+    n steps of epsilon/n). A kept element is true_divide by its probability of being kept. τ is the mean (the sum without
+    `normalize`), weighted by w, of the kept elements that have the sign of Σ w_m·δ_m.
     """
 
     name = "della"
@@ -35,7 +35,7 @@ class Della(Method):
     density: float = 0.5
     """Mean probability of keeping an element."""
     epsilon: float = 0.2
-    """Spread of the probabilities."""
+    """Difference between the largest and the smallest probability."""
     seed: int = 0
     normalize: bool = True
     weights: tuple[float, ...] | None = None
@@ -55,20 +55,22 @@ class Della(Method):
 
 @dataclass(frozen=True)
 class MagPrune:
+    """`Della` on one tensor; `align` is the length of its rows."""
+
     method: Della
     scale: float
     key: int
     align: int
-    placed: bool = True
-    anywhere: ClassVar[bool] = True
+    position_dependent: bool = True
+    device_independent: ClassVar[bool] = True
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
 
         method = self.method
         weights = method.weights or (1.0,) * len(models)
         inputs = compiled.inputs(models, base)
-        if inputs and compiled.applies(out) and self.align < 1 << 32:
+        if inputs and compiled.supports(out) and self.align < 1 << 32:
             shares = method.density - method.epsilon / 2, method.epsilon
             arguments = self.align, self.key, first, *shares, weights, self.scale, method.normalize
             compiled.kernels.prune(*inputs, compiled.memory(out), *arguments)
@@ -88,9 +90,10 @@ class MagPrune:
             delta = model.double() - origin
             rows = delta.abs().float().view(-1, self.align)
             ranks = torch.empty_like(delta).view(-1, self.align)  # 0 = smallest
-            places = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(ranks)
-            ranks.scatter_(1, rows.argsort(dim=1, stable=True), places)
-            share = method.density - method.epsilon / 2 + divided(method.epsilon * (ranks.view(-1) + 0.5), self.align)
+            positions = torch.arange(self.align, dtype=torch.float64, device=rows.device).expand_as(ranks)
+            ranks.scatter_(1, rows.argsort(dim=1, stable=True), positions)
+            spread = true_divide(method.epsilon * (ranks.view(-1) + 0.5), self.align)
+            share = method.density - method.epsilon / 2 + spread
             numbers = numbers_like(delta, self.key, m, first).double() / 2**32
             kept.append(torch.where(numbers < share, delta / share, 0.0) * weights[m])
         return origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize)

@@ -13,7 +13,7 @@ from mull.merging.methods.base import Method, check_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Karcher(Method):
-    """Per tensor, the point on the unit sphere with the least Σ w_m·d(·, θ_m/‖θ_m‖)², d the angle (Karcher 1977,
+    """Per tensor, the unit vector u with the least Σ w_m·angle(u, θ_m)² (Karcher 1977,
     doi 10.1002/cpa.3160300502), times Σ w_m·‖θ_m‖: slerp for any number of models."""
 
     name = "karcher"
@@ -23,11 +23,11 @@ class Karcher(Method):
     default = 1.0
 
     weights: tuple[float, ...] | None = None
-    """One for each model, 0 or more; alike unless given."""
+    """One for each model, 0 or more; equal unless given."""
     steps: int = 100
-    """Iterations at most."""
+    """The largest number of iterations."""
     tolerance: float = 1e-15
-    """Length of the last step, in radians."""
+    """The iteration ends when a step is shorter than this, in radians."""
 
     def __post_init__(self) -> None:
         check_weights(self.weights)
@@ -41,7 +41,7 @@ class Karcher(Method):
 
         from mull.merging.arithmetic.angles import products, spherical_mean
 
-        weights = np.array(self.weights or (1.0,) * source.number)
+        weights = np.array(self.weights or (1.0,) * source.model_count)
         inner = products(source)
         return spherical_mean(inner, weights / weights.sum(), steps=self.steps, tolerance=self.tolerance)
 

@@ -1,4 +1,4 @@
-"""Model interpolation: the straight line, or the plane, through the models."""
+"""Model interpolation: linear, between two models by λ or among several by weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mull.merging.methods.base import Method, check_weights
 
 @dataclass(frozen=True, kw_only=True)
 class Mi(Method):
-    """Θ(λ) = λ·θ₂ + (1−λ)·θ₁ (Wu et al. 2025, arXiv 2510.10977, eq. 6); of N models Σ w_m·θ_m with Σ w_m = 1.
+    """Θ(λ) = λ·θ₂ + (1−λ)·θ₁ (Wu et al. 2025, arXiv 2510.10977, eq. 6); for N models Σ w_m·θ_m with Σ w_m = 1.
 
-    Task arithmetic with the same weights gives the same model whatever its base: the base cancels.
+    Task arithmetic with these weights and α = 1 gives the same model with any base, because the base cancels out.
     """
 
     name = "mi"
@@ -41,9 +41,9 @@ class Mi(Method):
     def takes(self) -> Literal["lambda"] | None:
         return "lambda" if self.weights is None else None
 
-    def copies(self, coefficient: float) -> int | None:
+    def copied_model(self, coefficient: float) -> int | None:
         if self.weights is None:
-            return super().copies(coefficient)
+            return super().copied_model(coefficient)
         return self.weights.index(1) if sorted(self.weights) == [*[0] * (len(self.weights) - 1), 1] else None
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:

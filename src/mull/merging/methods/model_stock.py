@@ -1,4 +1,4 @@
-"""Model Stock: how far to trust the average, read off the angle between the fine-tunes."""
+"""Model Stock: goes from the base towards the average of the models, the further the smaller the angle between them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mull.merging.methods.base import Method
 class ModelStock(Method):
     """b + t·mean(δ), t = N·cos φ / (1 + (N−1)·cos φ) per tensor (Jang et al. 2024, arXiv 2403.19522, eq. 5).
 
-    φ is the angle between the δ_m = θ_m − b; of more than two models cos φ is the mean over all pairs. t is held
-    in [0, 1].
+    φ is the angle between the δ_m = θ_m − b; for more than two models cos φ is the mean over all pairs. t is limited to
+    [0, 1].
     """
 
     name = "model_stock"
@@ -28,10 +28,10 @@ class ModelStock(Method):
     def measure(self, source: Source, survey: Any) -> float:
         from mull.merging.arithmetic.angles import mean_cosine, products
 
-        many = source.number
+        count = source.model_count
         cosine = mean_cosine(products(source))
-        ratio = many * cosine / (1 + (many - 1) * cosine) if cosine > 0 else 0.0
+        ratio = count * cosine / (1 + (count - 1) * cosine) if cosine > 0 else 0.0
         return min(ratio, 1.0)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        return Combination((1.0 / source.number,) * source.number, scale=measured)
+        return Combination((1.0 / source.model_count,) * source.model_count, scale=measured)

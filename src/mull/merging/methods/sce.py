@@ -1,4 +1,4 @@
-"""SCE: select what varies, weigh the models by it, erase the minority's sign."""
+"""SCE: selects the elements that vary most, computes model weights from them, erases elements of the minority sign."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mull.errors import MullError
-from mull.merging.arithmetic.operations import Operation, block_of, divided, in_order, merge_agreeing
+from mull.merging.arithmetic.operations import Operation, block_of, merge_agreeing, sum_in_order, true_divide
 from mull.merging.arithmetic.source import Source
 from mull.merging.methods.base import Method, check_share
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Sce(Method):
     """b + Σ η_m·δ̂_m, per tensor (Wan et al. 2024, arXiv 2408.07990, section 3.3).
 
-    Select: δ̂_m keeps the elements whose variance over the models is among the largest `density`. Calculate: η_m is the
-    share of Σ δ̂_m² in that of all models. Erase: the elements whose sign is not that of Σ δ̂_m (+ where that is 0) are
-    dropped, and the η of those that remain are made to sum to 1.
+    Select: δ̂_m keeps the share `density` of the elements, those with the largest variance over the models. Calculate:
+    η_m = Σ δ̂_m² / Σ_k Σ δ̂_k². Erase: elements whose sign is not that of Σ_m δ̂_m (+ if that is 0) are dropped, and the η
+    of the remaining ones are divided by their sum.
     """
 
     name = "sce"
@@ -46,13 +46,13 @@ class Sce(Method):
         from mull.merging.arithmetic.order_statistics import kth_largest, largest_kept
 
         least = 0.0
-        if self.density < 1 and source.count:
-            (least,) = kth_largest([source], [(Spread(), largest_kept(source.count, self.density))])
+        if self.density < 1 and source.numel:
+            (least,) = kth_largest([source], [(StandardDeviation(), largest_kept(source.numel, self.density))])
         parts = [_squares(models, base, least) for models, base in source.blocks()]
         if not np.isfinite(parts).all():
             raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
-        squares = np.array([math.fsum(part[m] for part in parts) for m in range(source.number)])
-        weights = squares / squares.sum() if squares.any() else np.full(source.number, 1 / source.number)
+        squares = np.array([math.fsum(part[m] for part in parts) for m in range(source.model_count)])
+        weights = squares / squares.sum() if squares.any() else np.full(source.model_count, 1 / source.model_count)
         return tuple(weights.tolist()), least
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
@@ -62,18 +62,20 @@ class Sce(Method):
 
 @dataclass(frozen=True)
 class Fuse:
+    """`Sce` on one tensor; `least` is the smallest standard deviation of the selected elements."""
+
     weights: tuple[float, ...]
     least: float
     scale: float
     align: int = 1
-    placed: bool = False
-    anywhere: ClassVar[bool] = True
+    position_dependent: bool = False
+    device_independent: ClassVar[bool] = True
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
 
         inputs = compiled.inputs(models, base)
-        if inputs and compiled.applies(out):
+        if inputs and compiled.supports(out):
             compiled.kernels.fuse(*inputs, compiled.memory(out), self.least, self.weights, self.scale)
             return
         assert base is not None
@@ -89,10 +91,10 @@ class Fuse:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The standard deviation over the models, a size to select by (see `mull.merging.arithmetic.order_statistics`).
+class StandardDeviation:
+    """The standard deviation over the models, as a `Size` (see `mull.merging.arithmetic.order_statistics`).
 
-    It stands for the variance, whose order it has: that of small task vectors would underflow float32.
+    It orders elements as the variance does, but the variance of small task vectors would underflow float32.
     """
 
     kernel = "spreads"
@@ -104,7 +106,7 @@ class Spread:
 
 
 def _squares(models: list[Tensor], base: Tensor | None, least: float) -> NDArray[np.float64]:
-    """Σ δ̂_m² of each model."""
+    """Σ δ̂_m² of each model: float64 `[models]`."""
     import numpy as np
 
     from mull.merging.arithmetic import compiled
@@ -117,8 +119,8 @@ def _squares(models: list[Tensor], base: Tensor | None, least: float) -> NDArray
         return sums
     assert base is not None
     squares = np.zeros((len(models), -(-base.numel() // SUMS) * SUMS))
-    for own, delta in zip(squares, _selected(models, base, least), strict=True):
-        own[: base.numel()] = delta.square().numpy(force=True)
+    for row, delta in zip(squares, _selected(models, base, least), strict=True):
+        row[: base.numel()] = delta.square().numpy(force=True)
     return ordered_sums(squares)
 
 
@@ -129,7 +131,7 @@ def _selected(models: list[Tensor], base: Tensor, least: float) -> list[Tensor]:
 
 
 def _deviation(deltas: list[Tensor]) -> Tensor:
-    if len(deltas) == 2:  # two numbers lie half their distance from their mean
+    if len(deltas) == 2:  # each of two numbers is half their distance away from their mean
         return (deltas[0] - deltas[1]).abs() * 0.5
-    mean = divided(in_order(deltas), len(deltas))
-    return divided(in_order([(delta - mean).square() for delta in deltas]), len(deltas)).sqrt()
+    mean = true_divide(sum_in_order(deltas), len(deltas))
+    return true_divide(sum_in_order([(delta - mean).square() for delta in deltas]), len(deltas)).sqrt()

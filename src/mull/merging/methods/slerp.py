@@ -1,4 +1,4 @@
-"""Spherical interpolation: along the arc between two tensors, or two rows, instead of the chord."""
+"""Spherical interpolation: along the arc between two tensors or rows instead of the chord (the straight line)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Slerp(Method):
-    """(sin((1−λ)φ)·θ₁ + sin(λφ)·θ₂) / sin φ, φ the angle between the flattened tensors (Shoemake 1985).
+    """(sin((1−λ)φ)·θ₁ + sin(λφ)·θ₂) / sin φ, where φ is the angle between the flattened tensors (Shoemake 1985).
 
-    Where |cos φ| exceeds `linear_above`, or a tensor is 0, the chord is taken instead of the arc.
+    If |cos φ| exceeds `linear_above`, or a tensor is 0, interpolation is linear.
     """
 
     name = "slerp"
     about = "interpolates along the arc between two tensors"
     paper = "Shoemake 1985, Animating rotation with quaternion curves"
     coefficient = "lambda"
-    most = 2
+    max_models = 2
 
     linear_above: float = 0.9995
-    """The value of merging tools. Two fine-tunes of one model often lie above it; 1 takes the arc everywhere."""
+    """The default of other merging tools. |cos φ| of two fine-tunes of one model is often larger; 1: always the arc."""
 
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)
@@ -51,9 +51,8 @@ class Slerp(Method):
 class NuSlerp(Method):
     """Slerp per row instead of per tensor, of task vectors where a base is given: b + slerp(θ₁ − b, θ₂ − b).
 
-    As in mergekit (Goddard et al. 2024, arXiv 2403.13257), which has no paper of its own for it; λ is the relative
-    weight of the second model. As there the arc is taken everywhere but between parallel vectors; where one is 0 there
-    is none and the chord is taken.
+    As in mergekit (Goddard et al. 2024, arXiv 2403.13257); no paper describes it. λ is the relative weight of the
+    second model. As there, interpolation is linear only between parallel vectors, and where one of them is 0.
     """
 
     name = "nuslerp"
@@ -61,12 +60,12 @@ class NuSlerp(Method):
     paper = "Goddard et al. 2024, arXiv 2403.13257"
     coefficient = "lambda"
     base = "optional"
-    most = 2
+    max_models = 2
 
     per: Literal["row", "tensor"] = "row"
-    """Rows run along the last dimension; a vector is one row."""
+    """A row lies along the last dimension; a vector is one row."""
     linear_above: float = 1.0
-    """Where |cos φ| exceeds this the chord is taken."""
+    """If |cos φ| exceeds this, interpolation is linear."""
 
     def __post_init__(self) -> None:
         check_linear_above(self.linear_above)
@@ -92,15 +91,15 @@ class NuSlerp(Method):
 
 @dataclass(frozen=True)
 class RowArcs:
-    """Each row of `align` elements along its own arc."""
+    """Slerp of each row of `align` elements."""
 
     lam: float
     linear_above: float
     align: int
-    placed: bool = False
-    anywhere: ClassVar[bool] = False
+    position_dependent: bool = False
+    device_independent: ClassVar[bool] = False
 
-    def into(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
+    def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         import torch
 
         from mull.merging.arithmetic import compiled
@@ -108,7 +107,7 @@ class RowArcs:
 
         factors = arc_of_rows(products_of_rows(models, base, self.align), self.lam, self.linear_above)
         inputs = compiled.inputs(models, base)
-        if inputs and compiled.applies(out):
+        if inputs and compiled.supports(out):
             compiled.kernels.mix_rows(*inputs, self.align, factors, compiled.memory(out))
             return
         left, right = torch.from_numpy(factors).to(out.device)[:, :, None].unbind(1)

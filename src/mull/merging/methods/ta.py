@@ -28,4 +28,4 @@ class TaskArithmetic(Method):
         check_weights(self.weights)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        return Combination(self.weights or (1.0,) * source.number, scale=coefficient)
+        return Combination(self.weights or (1.0,) * source.model_count, scale=coefficient)

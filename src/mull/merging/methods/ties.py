@@ -1,4 +1,4 @@
-"""TIES: trim, elect a sign, merge what agrees."""
+"""TIES: trims the task vectors, elects a sign for each element, merges the values with that sign."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mull.merging.arithmetic.operations import Combination, Operation
-from mull.merging.arithmetic.source import Each, Source
+from mull.merging.arithmetic.source import Mapper, Source
 from mull.merging.methods.base import Method, check_choice, check_share, check_weights
 
 
@@ -14,9 +14,9 @@ from mull.merging.methods.base import Method, check_choice, check_share, check_w
 class Ties(Method):
     """b + α·τ (Yadav et al. 2023, arXiv 2306.01708, sections 4.1–4.3).
 
-    Of each δ_m = θ_m − b the largest `density` of the elements by magnitude are kept (with all that equal the least of
-    them); per element the sign of Σ w_m·δ_m is elected, + where the sum is 0; τ is the mean, weighted by w, of the kept
-    elements with that sign.
+    Trim: the share `density` of the elements of δ_m = θ_m − b is kept, the largest by magnitude (and all that equal the
+    least of them). Elect: an element's sign is that of Σ w_m·δ_m, + if the sum is 0. Merge: τ is the mean, weighted by
+    w, of the kept elements with that sign.
     """
 
     name = "ties"
@@ -29,9 +29,9 @@ class Ties(Method):
     density: float = 0.2
     """Share of the elements that are kept; the paper's default."""
     trim: Literal["tensor", "model"] = "tensor"
-    """Whether `density` is of each tensor, as in merging tools, or of the whole task vector, as in the paper's code."""
+    """`density` is a share of each tensor, as in merging tools, or of the whole task vector, as in the paper's code."""
     normalize: bool = True
-    """Mean of what agrees; its sum if false."""
+    """Whether τ is the mean or the sum of the elements with the elected sign."""
     weights: tuple[float, ...] | None = None
     """One for each model; 1 each unless given."""
 
@@ -40,23 +40,23 @@ class Ties(Method):
         check_choice("trim", self.trim, ("tensor", "model"))
         check_weights(self.weights)
 
-    def survey(self, sources: list[Source], each: Each) -> tuple[float, ...] | None:
-        count = sum(source.count for source in sources)
+    def survey(self, sources: list[Source], mapper: Mapper) -> tuple[float, ...] | None:
+        count = sum(source.numel for source in sources)
         if self.trim == "tensor" or self.density == 1 or not count:
             return None
-        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 
         kept = largest_kept(count, self.density)
-        return tuple(kth_largest(sources, [(Change(m), kept) for m in range(sources[0].number)], each))
+        return tuple(kth_largest(sources, [(DeltaSize(m), kept) for m in range(sources[0].model_count)], mapper))
 
     def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
-        from mull.merging.arithmetic.order_statistics import Change, kth_largest, largest_kept
+        from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 
-        if self.trim == "model" or self.density == 1 or not source.count:
+        if self.trim == "model" or self.density == 1 or not source.numel:
             return survey or ()
-        kept = largest_kept(source.count, self.density)
-        return tuple(kth_largest([source], [(Change(m), kept) for m in range(source.number)]))
+        kept = largest_kept(source.numel, self.density)
+        return tuple(kth_largest([source], [(DeltaSize(m), kept) for m in range(source.model_count)]))
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
-        weights = self.weights or (1.0,) * source.number
+        weights = self.weights or (1.0,) * source.model_count
         return Combination(weights, lows=measured, scale=coefficient, elect=True, mean=self.normalize)

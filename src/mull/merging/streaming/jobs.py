@@ -1,4 +1,4 @@
-"""One result of a merge run, and what is settled before its first byte is written: what is done to each tensor."""
+"""`Job`: one result of a merge run. Before anything is written, the method chooses the operation for each tensor."""
 
 from __future__ import annotations
 
@@ -20,62 +20,65 @@ from mull.merging.streaming.reading import InFiles
 
 
 class Job(NamedTuple):
-    """One result of a run: its plan, the hidden folder it grows in, what is done to each tensor, the shards done."""
+    """One result of a merge run."""
 
     plan: MergePlan
     partial: Path
+    """The hidden folder in which the result is written until it is complete."""
     operations: dict[str, Operation]
+    """By tensor name, for the tensors that are computed, not copied."""
     done: list[str]
+    """File names of the finished shards."""
 
 
-def work(plans: list[MergePlan]) -> int:
-    """What `progress` adds up to: bytes to write, and once more the bytes that are measured first."""
-    measured = _mixed(plans) if plans[0].method.measures else {}
+def total_progress(plans: list[MergePlan]) -> int:
+    """Sum of what `progress` will be told: bytes to write, plus bytes of the tensors that are measured first."""
+    measured = _computed(plans) if plans[0].method.measures else {}
     return sum(plan.nbytes for plan in plans) + sum(tensor.nbytes for tensor in measured.values())
 
 
-def _mixed(plans: list[MergePlan]) -> dict[str, OutputTensor]:
-    """The tensors, by name, that are not mere copies in all results."""
+def _computed(plans: list[MergePlan]) -> dict[str, OutputTensor]:
+    """The tensors, by name, that at least one result does not just copy."""
     tensors = ((plan, tensor) for plan in plans for shard in plan.shards for tensor in shard.tensors)
-    return {tensor.source.name: tensor for plan, tensor in tensors if plan.copies(tensor) is None}
+    return {tensor.source.name: tensor for plan, tensor in tensors if plan.copied_tensor(tensor) is None}
 
 
-def prepare_all(jobs: list[Job], threads: int, tell: Callable[[int], None]) -> None:
-    """Let the method measure each tensor, of several at a time and once for all results; settle what is done to it."""
+def prepare_all(jobs: list[Job], threads: int, report: Callable[[int], None]) -> None:
+    """Fill in the operations of all jobs. Tensors are measured in parallel, each once for all results."""
     method = jobs[0].plan.method
-    mixed = _mixed([job.plan for job in jobs])
-    measured = _measure(method, mixed, threads, tell)
+    measured = _measure(method, _computed([job.plan for job in jobs]), threads, report)
     for job in jobs:
         for shard in job.plan.shards:
             for tensor in shard.tensors:
-                if job.plan.copies(tensor) is None:
+                if job.plan.copied_tensor(tensor) is None:
                     source, found = measured[tensor.source.name]
                     job.operations[source.name] = method.operation(source, tensor.coefficient, found)
 
 
 def _measure(
-    method: Method, mixed: dict[str, OutputTensor], threads: int, tell: Callable[[int], None]
+    method: Method, tensors: dict[str, OutputTensor], threads: int, report: Callable[[int], None]
 ) -> dict[str, tuple[InFiles, Any]]:
+    """By tensor name: the source and what the method measured on it."""
     with Files() as files, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        sources = [InFiles(tensor.source, files) for tensor in mixed.values()]
+        sources = [InFiles(tensor.source, files) for tensor in tensors.values()]
         if not method.measures:
             return {source.name: (source, None) for source in sources}
         for source in sources:
             for info in inputs_of(source.tensor):
                 files.open(info.file)
 
-        def each(function: Callable[[Source], Any], some: Iterable[Source]) -> list[Any]:
-            return list(pool.map(function, some))
+        def mapper(function: Callable[[Source], Any], sources: Iterable[Source]) -> list[Any]:
+            return list(pool.map(function, sources))
 
         def measure(source: InFiles) -> Any:
             found = method.measure(source, survey)
             files.check({info.file for info in inputs_of(source.tensor)})
-            tell(mixed[source.name].nbytes)
+            report(tensors[source.name].nbytes)
             return found
 
         try:
-            survey = method.survey(list(sources), each)
-            largest_first = sorted(sources, key=lambda source: -source.count)
+            survey = method.survey(list(sources), mapper)
+            largest_first = sorted(sources, key=lambda source: -source.numel)
             found = list(pool.map(measure, largest_first))
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -84,4 +87,5 @@ def _measure(
 
 
 def inputs_of(source: AlignedTensor) -> list[TensorInfo]:
+    """The tensor in all models, then in the base if there is one."""
     return [*source.models, *([source.base] if source.base else [])]

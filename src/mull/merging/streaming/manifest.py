@@ -1,4 +1,4 @@
-"""What a merge records of itself: mull.json, with all that is needed to do it again."""
+"""mull.json: what a merge records about itself, with everything needed to repeat it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mull.merging.streaming.plan import MergePlan
 
 
 def shared_manifest(plan: MergePlan, hashes: dict[str, dict[str, str]]) -> dict[str, object]:
-    """What all results of a run share; each one's own description comes beside it."""
+    """The entries that all results of a run share; `MergePlan.described` adds those of each result."""
     manifest: dict[str, object] = {
         "mull": __version__,
         "torch": torch.__version__,
@@ -39,7 +39,7 @@ def content_hashes(plan: MergePlan) -> dict[str, dict[str, str]]:
 
 
 def check_hashes(plan: MergePlan, before: dict[str, dict[str, str]]) -> None:
-    """Raise MullError if an input's content is not what it was."""
+    """Raise MullError if the content of an input file has changed since `before`."""
     for role, hashes in content_hashes(plan).items():
         for name, digest in hashes.items():
             if before[role][name] != digest:
@@ -49,7 +49,7 @@ def check_hashes(plan: MergePlan, before: dict[str, dict[str, str]]) -> None:
 
 
 def _files(model: Checkpoint, hashes: dict[str, str]) -> dict[str, dict[str, object]]:
-    """Size and header hash of each file; its content hash on request, or for free from the hub's cache."""
+    """Size and header hash of each file; its content hash if it is in `hashes` or known from the hub's cache."""
     files: dict[str, dict[str, object]] = {}
     for path in model.files:
         with path.open("rb") as file:
@@ -59,7 +59,7 @@ def _files(model: Checkpoint, hashes: dict[str, str]) -> dict[str, dict[str, obj
         blob = path.resolve().name
         if path.name in hashes:
             entry["sha256"] = hashes[path.name]
-        elif path.is_symlink() and len(blob) == 64:  # the hub's cache names a file by its SHA-256
+        elif path.is_symlink() and len(blob) == 64:  # the hub's cache uses the SHA-256 as file name
             entry["sha256"] = blob
         files[path.name] = entry
     return files

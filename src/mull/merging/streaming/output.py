@@ -1,7 +1,7 @@
-"""The output folder of a merge: complete, or not there at all.
+"""The output folder of a merge, which either is complete or does not exist.
 
-Work is done in a hidden sibling folder (`.NAME.partial`) that is locked against a second merge, keeps a journal of its
-finished shards, and is renamed to the output when all is written. Knows nothing of tensors.
+A merge writes into a hidden folder beside it (`.NAME.partial`), which is locked against a second merge and holds a
+journal of finished shards. When everything is written, it is renamed to the output. Knows nothing of tensors.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from mull.errors import MullError
 from mull.folders import LOCK, write_atomically
 
 MANIFEST = "mull.json"
-# A checkpoint's companions never begin with a dot, so these cannot meet one of the same name.
+# Begins with a dot, as no companion file of a checkpoint does, so that the two cannot have the same name.
 _JOURNAL = ".journal.json"
 
 
 def check_place(out: Path) -> None:
-    """Raise MullError unless a folder can be made at `out`, and be put there by a rename."""
+    """Raise MullError unless a folder can be created as `out` by renaming another one."""
     target = out.resolve()
     if target == target.parent or target.is_mount():
         raise MullError(f"the output {out} is the top of a file system", "choose a folder inside it")
-    place = next(folder for folder in target.parents if folder.exists())
-    if not place.is_dir():
-        raise MullError(f"the output {out} would lie in the file {place}", "choose another output folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise MullError(f"cannot write into {place}", "check its permissions, or choose another output folder")
+    parent = next(folder for folder in target.parents if folder.exists())
+    if not parent.is_dir():
+        raise MullError(f"the output {out} would lie in the file {parent}", "choose another output folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise MullError(f"cannot write into {parent}", "check its permissions, or choose another output folder")
 
 
 def check_target(out: Path, inputs: Iterable[Checkpoint], *, overwrite: bool, config: str = "config.json") -> None:
-    """Raise MullError unless a model may be written to `out`; only a folder with `config` and weights is replaced."""
+    """Raise MullError unless a model may be written to `out`. It only replaces a folder with `config` and weights."""
     check_place(out)
     target = out.resolve()
     for side in inputs:
@@ -63,20 +63,20 @@ def is_finished(out: Path, digest: str) -> bool:
 
 
 def partial_folder(out: Path) -> Path:
-    """Where the work on `out` is done: beside it, so that a rename finishes it."""
+    """The folder that is renamed to `out` at the end; it lies beside it, so that a rename is possible."""
     target = out.resolve()
     return target.with_name(f".{target.name}.partial")
 
 
-def busy(out: Path) -> MullError:
-    """What is said where another process works on `out`."""
+def busy_error(out: Path) -> MullError:
+    """The error for an `out` that another process is writing to."""
     return MullError(f"another merge is writing to {out}", "wait for it, or choose another folder")
 
 
 def finished_shards(partial: Path, digest: str, sizes: dict[str, int]) -> list[str]:
-    """Shards that an earlier, killed run of the same plan has finished; everything else but room for shards is removed.
+    """File names of the shards that an earlier, killed run of the same plan finished. Removes all files but its shards.
 
-    `digest` identifies the plan, `sizes` its shards' bytes by file name.
+    `digest` identifies the plan; `sizes` holds the bytes of each of its shards by file name.
     """
     try:
         saved = json.loads((partial / _JOURNAL).read_text())
@@ -92,11 +92,12 @@ def finished_shards(partial: Path, digest: str, sizes: dict[str, int]) -> list[s
 
 
 def record_finished(partial: Path, digest: str, done: list[str]) -> None:
+    """Write the journal that `finished_shards` reads."""
     write_text(partial / _JOURNAL, json.dumps({"digest": digest, "done": done}))
 
 
 def swap_in(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place; an old one is moved aside first and removed last."""
+    """Rename the finished folder to `out`. An existing `out` is renamed first and removed last."""
     old = out.with_name(f".{out.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     _sync(partial)
@@ -115,12 +116,12 @@ def swap_in(partial: Path, out: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write the file whole or not at all, onto the disk."""
+    """Write the file atomically and wait until it is on the disk."""
     write_atomically(path, text.encode(), onto_disk=True)
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the content, with the permissions of any new file."""
+    """Copy the content, not the permissions, and wait until it is on the disk."""
     shutil.copyfile(source, target)
     _sync(target)
 

@@ -1,6 +1,7 @@
-"""The plan of a merge: which bytes of which inputs make which bytes of the output. Made from headers alone.
+"""The plan of a merge: which input tensors are combined, how, and where in the output the result is written.
 
-Verified before the first byte is written: names, shapes, dtypes, coefficients, disk space. Touches no tensor data.
+Made from headers, without reading tensor data. Names, shapes, dtypes, coefficients and disk space are checked before
+anything is written.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ class OutputTensor:
     source: AlignedTensor
     dtype: str
     coefficient: float
-    """λ or α, as the method takes it."""
+    """λ or α, whichever the method uses."""
     start: int
-    """Byte offset in its shard."""
+    """Byte offset in the shard file."""
     nbytes: int
 
 
@@ -65,9 +66,9 @@ class MergePlan:
 
     @property
     def coefficient(self) -> tuple[str, str]:
-        """The coefficient's sign and its value or rules; both empty where the method takes none."""
-        sign = {"lambda": "λ", "alpha": "α", None: ""}[self.method.takes]
-        return sign, self.coefficients.label if sign else ""
+        """The coefficient's symbol (λ or α) and its value or rules; both empty if the method takes none."""
+        symbol = {"lambda": "λ", "alpha": "α", None: ""}[self.method.takes]
+        return symbol, self.coefficients.label if symbol else ""
 
     @property
     def nbytes(self) -> int:
@@ -76,19 +77,19 @@ class MergePlan:
 
     @property
     def read_bytes(self) -> int:
-        """Bytes of the inputs that take part: of what is copied, one model's. To measure is to read them again."""
-        return sum(_read(tensor, self.copies(tensor)) for shard in self.shards for tensor in shard.tensors)
+        """Input bytes that the merge reads: of a copied tensor only those of one model. Measuring is not counted."""
+        return sum(_read(tensor, self.copied_tensor(tensor)) for shard in self.shards for tensor in shard.tensors)
 
-    def copies(self, tensor: OutputTensor) -> TensorInfo | None:
-        """The tensor whose bytes (or values, in another dtype) are the whole result, if any."""
+    def copied_tensor(self, tensor: OutputTensor) -> TensorInfo | None:
+        """The input tensor that the result is a copy of (converted if the dtypes differ), or None if it is computed."""
         if tensor.source.donor.dtype not in FLOATING:
             return tensor.source.donor
-        copied = self.method.copies(tensor.coefficient)
+        copied = self.method.copied_model(tensor.coefficient)
         return None if copied is None else tensor.source.models[copied]
 
     @cached_property
     def digest(self) -> str:
-        """Identifies inputs (by name, size and time of change), settings and layout: a resume needs the same."""
+        """Hash of inputs (name, size, modification time), settings and layout. It must be equal to resume a merge."""
         layout = [shard.header.hex() for shard in self.shards]
         return hashlib.sha256(json.dumps([__version__, self.described, layout], sort_keys=True).encode()).hexdigest()
 
@@ -98,7 +99,7 @@ class MergePlan:
         return self.describe()
 
     def describe(self) -> dict[str, Any]:
-        """The settings and the inputs as they are now, for the manifest and the digest."""
+        """The settings and the present state of the inputs, for the manifest and the digest."""
         return {
             **self.method.to_json(),
             "coefficients": self.coefficients.to_json(),
@@ -122,7 +123,7 @@ class MergePlan:
                     raise MullError(what, "make sure that nothing writes to it, then run again")
 
     def config(self) -> dict[str, Any]:
-        """The donor's config, with the new dtype where one was asked for: loaders cast to what the config says."""
+        """The donor's config with the dtype of the result, since loaders convert weights to the dtype in the config."""
         config = dict(self.group.donor.config)
         name = next((name for name, kind in DTYPES.items() if kind == self.dtype), None)
         if name is not None:
@@ -150,7 +151,7 @@ class MergePlan:
         companions = sum(path.stat().st_size for path in self.group.donor.companions())
         needed, free = times * (self.nbytes + companions + (1 << 20)), shutil.disk_usage(parent).free
         if needed > free:
-            have = f"the result needs {in_words(needed)}, {in_words(free)} are free"
+            have = f"the result needs {format_bytes(needed)}, {format_bytes(free)} are free"
             raise MullError(
                 f"not enough disk space at {parent}: {have}", "free some space or choose another output folder"
             )
@@ -164,9 +165,9 @@ def plan_merge(
     dtype: str | None = None,
     shard_bytes: int | None = None,
 ) -> MergePlan:
-    """Plan a merge of a checked pair or group; interpolation unless another method is given.
+    """Plan a merge of a checked pair or group; by interpolation unless `method` is given.
 
-    Shards are the donor's, or of at most `shard_bytes` each.
+    Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each.
 
     Raises:
         MullError: a coefficient matches nothing or lies beyond the model, `dtype` is unknown, or the method does not
@@ -184,20 +185,20 @@ def plan_merge(
         outputs.append((tensor, target if target and mixed else tensor.donor.dtype))
     shards = []
     groups = _by_size(outputs, shard_bytes) if shard_bytes else _as_donor(outputs)
-    for i, together in enumerate(groups):
+    for i, members in enumerate(groups):
         file = SINGLE if len(groups) == 1 else f"model-{i + 1:05d}-of-{len(groups):05d}.safetensors"
-        # Wide items first, as safetensors itself does: its readers need every tensor aligned.
-        together.sort(key=lambda item: -ITEM_BYTES[item[1]])
-        header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in together])
-        tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in together]
+        # Dtypes with more bytes first, as safetensors itself does: its readers need every tensor aligned.
+        members.sort(key=lambda item: -ITEM_BYTES[item[1]])
+        header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in members])
+        tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in members]
         shards.append(OutputShard(file, header, tensors))
     plan = MergePlan(group, method, coefficients, target, shards)
-    _ = plan.described  # the inputs as they are now: what changes from here on is noticed
+    _ = plan.described  # records the present state of the inputs, so that `check_unchanged` notices later changes
     return plan
 
 
-def in_words(nbytes: int) -> str:
-    """Bytes for people: 3.44 GB, 12.3 MB."""
+def format_bytes(nbytes: int) -> str:
+    """Bytes as text: 3.44 GB, 12.3 MB."""
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 

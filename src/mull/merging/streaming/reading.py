@@ -1,4 +1,4 @@
-"""A tensor of a merge as a method sees it: in the models' files, block by block."""
+"""`InFiles`: a `Source` that reads a tensor from the models' files, block by block."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class _Buffers(threading.local):
     def __init__(self) -> None:
         self.held: list[Buffer] = []
 
-    def get(self, number: int) -> list[Buffer]:
-        while len(self.held) < number:
+    def get(self, count: int) -> list[Buffer]:
+        while len(self.held) < count:
             self.held.append(Buffer(BLOCK * 8))
-        return self.held[:number]
+        return self.held[:count]
 
 
 _buffers = _Buffers()
@@ -33,11 +33,11 @@ _buffers = _Buffers()
 
 @dataclass(frozen=True)
 class InFiles:
-    """The common elements of an aligned tensor. `files` must have the models' files open."""
+    """The elements of an aligned tensor that all models have. The models' files must be open in `files`."""
 
     tensor: AlignedTensor
     files: Files
-    together = 1 << 7  # so few that many rows of a matrix are sampled
+    run_length = 1 << 7  # short, so that a sample covers many rows of a matrix
 
     @property
     def name(self) -> str:
@@ -48,34 +48,34 @@ class InFiles:
         return self.tensor.donor.shape
 
     @property
-    def number(self) -> int:
+    def model_count(self) -> int:
         return len(self.tensor.models)
 
     @property
-    def count(self) -> int:
+    def numel(self) -> int:
         return self.tensor.shared
 
     def blocks(self) -> Iterator[tuple[list[Tensor], Tensor | None]]:
         buffers = _buffers.get(len(self._infos))
-        for first in range(0, self.count, BLOCK):
-            length = min(BLOCK, self.count - first)
-            yield self._apart(
+        for first in range(0, self.numel, BLOCK):
+            length = min(BLOCK, self.numel - first)
+            yield self._split(
                 self.files.elements(info, first, length, buffer)
                 for info, buffer in zip(self._infos, buffers, strict=True)
             )
 
     def runs(self, starts: NDArray[np.int64], length: int) -> tuple[list[Tensor], Tensor | None]:
-        many = len(starts) * length
+        count = len(starts) * length
         buffers = _buffers.get(len(self._infos))
         for info, buffer in zip(self._infos, buffers, strict=True):
-            self.files.read_runs(info, starts, length, buffer.bytes[: many * ITEM_BYTES[info.dtype]])
-        return self._apart(buffer.view(info.dtype, many) for info, buffer in zip(self._infos, buffers, strict=True))
+            self.files.read_runs(info, starts, length, buffer.bytes[: count * ITEM_BYTES[info.dtype]])
+        return self._split(buffer.view(info.dtype, count) for info, buffer in zip(self._infos, buffers, strict=True))
 
     @property
     def _infos(self) -> list[TensorInfo]:
         return [*self.tensor.models, *([self.tensor.base] if self.tensor.base else [])]
 
-    def _apart(self, values: Iterable[Tensor]) -> tuple[list[Tensor], Tensor | None]:
-        """(models, base)"""
+    def _split(self, values: Iterable[Tensor]) -> tuple[list[Tensor], Tensor | None]:
+        """(models, base) from the tensors in the order of `_infos`."""
         read = list(values)
         return (read[:-1], read[-1]) if self.tensor.base else (read, None)

@@ -1,4 +1,4 @@
-"""Writes one shard of a merge: its pieces, in parallel, through reused buffers."""
+"""Writes one shard of a merge: several threads compute and write its pieces, each with buffers that it reuses."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from mull.merging.streaming.jobs import Job, inputs_of
 from mull.merging.streaming.plan import OutputTensor
 
 _DIRTY = 1 << 25
-"""Bytes after which the disk begins to write, so that it does not only begin when all is computed."""
+"""Written bytes after which the system is told to copy them to the disk, so that it does so during the computation."""
 
 
 class Piece(NamedTuple):
-    """A range of elements of one output tensor that comes from the same sources throughout."""
+    """A range of elements of one output tensor. All of them come from the same models."""
 
     tensor: int
-    """Its place in the shard."""
+    """Index of the tensor in the shard."""
     first: int
     length: int
 
 
-def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Callable[[int], None]) -> None:
-    """Write one shard of every job; pieces are the parallelism."""
-    shards = [job.plan.shards[place] for job in jobs]
-    pieces, longest = _pieces(jobs, place, devices.stage(device).piece)
-    taking, stop = Lock(), threading.Event()
-    wide = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
+def write_shard(jobs: list[Job], index: int, threads: int, device: str, report: Callable[[int], None]) -> None:
+    """Write shard number `index` of every job. Threads take one piece after the other and write it for all jobs."""
+    shards = [job.plan.shards[index] for job in jobs]
+    pieces, longest = _pieces(jobs, index, devices.stage(device).piece_size)
+    next_piece, stop = Lock(), threading.Event()
+    output_item_bytes = max((ITEM_BYTES[tensor.dtype] for tensor in shards[0].tensors), default=1)
     read = [[*inputs_of(tensor.source), tensor.source.donor] for tensor in shards[0].tensors]
-    many = max(map(len, read), default=0)
-    wide_read = max((ITEM_BYTES[info.dtype] for infos in read for info in infos), default=1)
+    buffer_count = max(map(len, read), default=0)
+    input_item_bytes = max((ITEM_BYTES[info.dtype] for infos in read for info in infos), default=1)
 
     def worker() -> None:
-        torch.set_num_threads(1)  # of this thread: more would only contend
+        torch.set_num_threads(1)  # the workers already use all cores
         with devices.stage(device) as stage:
-            reader = _Reader(files, [stage.buffer(longest * wide_read) for _ in range(many)], stage)
-            mixed = stage.buffer(longest * wide)
+            reader = _Reader(files, [stage.buffer(longest * input_item_bytes) for _ in range(buffer_count)], stage)
+            out_buffer = stage.buffer(longest * output_item_bytes)
             while not stop.is_set():
-                with taking:
+                with next_piece:
                     piece = next(pieces, None)
                 if piece is None:
                     return
                 reader.begin(piece)
                 for job, shard, target in zip(jobs, shards, targets, strict=True):
                     tensor = shard.tensors[piece.tensor]
-                    data = _compute(reader, job, tensor, piece, mixed, stage)
+                    data = _compute(reader, job, tensor, piece, out_buffer, stage)
                     reader.check()
                     target.write(data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
-                    tell(len(data))
+                    report(len(data))
 
     with Files(mapped=device == "cpu") as files, ThreadPoolExecutor(threads) as pool, ExitStack() as stack:
         for info in (info for infos in read for info in infos):
@@ -69,11 +69,11 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
         for job, shard in zip(jobs, shards, strict=True):
             targets.append(_Target(os.open(job.partial / shard.file, os.O_WRONLY)))
             stack.callback(os.close, targets[-1].descriptor)
-        stack.callback(pool.shutdown, wait=True)  # before the files are closed, and once `stop` is set
+        stack.callback(pool.shutdown, wait=True)  # runs after `stop.set` and before the files are closed
         stack.callback(stop.set)
         for target, shard in zip(targets, shards, strict=True):
             target.write(memoryview(shard.header), 0)
-            tell(len(shard.header))
+            report(len(shard.header))
         futures = [pool.submit(worker) for _ in range(threads)]
         wait(futures, return_when=FIRST_EXCEPTION)
         stop.set()
@@ -84,11 +84,11 @@ def write_shard(jobs: list[Job], place: int, threads: int, device: str, tell: Ca
 
 
 class _Target:
-    """A file to write, from its beginning to its end but for a few pieces that change places."""
+    """A file that threads write from beginning to end, except that neighbouring pieces may change their order."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._writing = Lock()  # a file's writers would spin in the kernel where they can sleep
+        self._writing = Lock()  # without it, writers of one file would spin in the kernel instead of sleeping
         self._written = self._begun = 0
 
     def write(self, data: memoryview, offset: int) -> None:
@@ -104,8 +104,8 @@ class _Target:
         write_back(self.descriptor, first, length)
 
 
-def _pieces(jobs: list[Job], place: int, wanted: int) -> tuple[Iterator[Piece], int]:
-    """The shard's pieces, of about `wanted` elements, and the longest one's elements."""
+def _pieces(jobs: list[Job], index: int, wanted: int) -> tuple[Iterator[Piece], int]:
+    """The shard's pieces, of about `wanted` elements each, and the number of elements of the longest one."""
 
     def steps(tensor: OutputTensor) -> int:
         operations = [job.operations.get(tensor.source.name) for job in jobs]
@@ -115,18 +115,19 @@ def _pieces(jobs: list[Job], place: int, wanted: int) -> tuple[Iterator[Piece], 
     def pieces() -> Iterator[Piece]:
         for i, (tensor, step) in enumerate(zip(tensors, lengths, strict=True)):
             shared, total = tensor.source.shared, tensor.source.donor.numel
-            for begin, end in ((0, shared), (shared, total)):  # a piece never straddles the end of the common rows
+            # A piece holds either rows that all models have or rows that only the donor has.
+            for begin, end in ((0, shared), (shared, total)):
                 for first in range(begin, end, step):
                     yield Piece(i, first, min(step, end - first))
 
-    tensors = jobs[0].plan.shards[place].tensors
+    tensors = jobs[0].plan.shards[index].tensors
     lengths = [steps(tensor) for tensor in tensors]
     longest = (min(step, tensor.source.donor.numel) for tensor, step in zip(tensors, lengths, strict=True))
     return pieces(), max(longest, default=1)
 
 
 class _Reader:
-    """The inputs of one piece, each looked up once whoever asks for it."""
+    """The inputs of one piece. Each is read, and sent to the device, once for all jobs."""
 
     def __init__(self, files: Files, buffers: list[Buffer], stage: Host) -> None:
         self._files = files
@@ -141,39 +142,39 @@ class _Reader:
         self._sent.clear()
 
     def values(self, info: TensorInfo) -> Tensor:
-        """The piece of that tensor, flattened."""
+        """The piece of that tensor: `[length]`, in the CPU's memory."""
         if info not in self._values:
             buffer = self._buffers[len(self._values)]
             self._values[info] = self._files.elements(info, self._piece.first, self._piece.length, buffer)
         return self._values[info]
 
     def sent(self, info: TensorInfo) -> Tensor:
-        """The same where the arithmetic runs."""
+        """The piece of that tensor on the device."""
         if info not in self._sent:
             self._sent[info] = self._stage.send(self.values(info))
         return self._sent[info]
 
     def check(self) -> None:
-        """Raise MullError if what was looked at may not be what the files hold."""
+        """Raise MullError if a file could not be read in full, so that the values may be wrong."""
         self._files.check(info.file for info in self._values)
 
 
-def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, mixed: Buffer, stage: Host) -> memoryview:
+def _compute(reader: _Reader, job: Job, tensor: OutputTensor, piece: Piece, buffer: Buffer, stage: Host) -> memoryview:
     """The bytes of one piece of the result."""
     source = tensor.source
-    result = mixed.view(tensor.dtype, piece.length)
-    only = source.donor if piece.first >= source.shared else job.plan.copies(tensor)
-    if only is not None:
-        result.copy_(reader.values(only))  # as they are where the dtype is the same
+    result = buffer.view(tensor.dtype, piece.length)
+    copied = source.donor if piece.first >= source.shared else job.plan.copied_tensor(tensor)
+    if copied is not None:
+        result.copy_(reader.values(copied))  # byte for byte if the dtype is the same
     else:
         operation = job.operations[source.name]
-        values = reader.sent if operation.anywhere else reader.values
+        values = reader.sent if operation.device_independent else reader.values
         models = [values(info) for info in source.models]
         base = values(source.base) if source.base else None
-        if operation.anywhere:
-            computed = stage.room(result)
-            operation.into(models, base, computed, piece.first)
+        if operation.device_independent:
+            computed = stage.allocate_for(result)
+            operation.apply(models, base, computed, piece.first)
             stage.fetch(computed, result)
         else:
-            operation.into(models, base, result, piece.first)
-    return mixed.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]
+            operation.apply(models, base, result, piece.first)
+    return buffer.bytes[: piece.length * ITEM_BYTES[tensor.dtype]]

@@ -1,7 +1,7 @@
-"""Executes a merge plan: streams both inputs through reused buffers into preallocated shards.
+"""Executes a merge plan: reads the inputs piece by piece into reused buffers and writes preallocated shards.
 
-Memory does not grow with the model. A killed merge leaves a hidden sibling folder with a record of its finished
-shards (output.py); the same command goes on from there, and the output folder appears complete or not at all.
+Memory does not grow with the model. A killed merge leaves a hidden folder beside the output, with a list of finished
+shards (output.py). The same command continues from there. The output folder only appears when it is complete.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mull.folders import locked
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
 from mull.merging.streaming.manifest import check_hashes, content_hashes, shared_manifest
-from mull.merging.streaming.plan import MergePlan, OutputShard, in_words
+from mull.merging.streaming.plan import MergePlan, OutputShard, format_bytes
 from mull.merging.streaming.shards import write_shard
 from mull.merging.streaming.verify import verify
 
@@ -45,15 +45,15 @@ def merge_all(
     extra_files: list[dict[str, str]] | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[Path]:
-    """Write each plan's model to its folder, reading every input byte once for all of them together.
+    """Write each plan's model to its folder. Every input byte is read once for all plans.
 
-    The plans may differ in their coefficients alone. What a method measures before it merges it reads once more.
+    The plans may differ only in their coefficients. A method that measures tensors first reads them once more for that.
 
-    `progress` is told bytes of `work` as they are done (increments; the first ones count what an earlier, killed run
-    had finished), by one thread at a time. `extra_files` (name → text, for each plan) are written beside the weights.
-    On a CUDA `device` ("cuda", "cuda:1") the same arithmetic gives the same bytes; measuring and what sums over rows
-    stay on the CPU. `hash_inputs` puts the SHA-256 of every input file into mull.json and makes sure that it is the
-    same at the end, at the price of two more passes over them.
+    `progress` is called with the bytes done since the last call, by one thread at a time; `total_progress` is the sum.
+    Shards that an earlier, killed run finished count too. `extra_files` (name → text, for each plan) are written beside
+    the weights. A CUDA `device` ("cuda", "cuda:1") gives the same bytes; measuring and sums over rows stay on the CPU.
+    `hash_inputs` writes the SHA-256 of every input file into mull.json and checks that it is the same at the end,
+    which means reading the files twice more.
 
     Raises:
         MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
@@ -70,9 +70,9 @@ def merge_all(
         output.check_place(out)
     finished = [output.is_finished(out, plan.digest) for plan, out in zip(plans, outs, strict=True)]
     results = outs
-    if any(finished) and not all(finished):  # an earlier run was killed between putting its results in their places
-        left = [i for i, done in enumerate(finished) if not done]
-        plans, outs, extras = [plans[i] for i in left], [outs[i] for i in left], [extras[i] for i in left]
+    if any(finished) and not all(finished):  # an earlier run was killed while it renamed its results
+        todo = [i for i, done in enumerate(finished) if not done]
+        plans, outs, extras = [plans[i] for i in todo], [outs[i] for i in todo], [extras[i] for i in todo]
     inputs = list(plans[0].group.by_role.values())
     partials = [output.partial_folder(out) for out in outs]
     intra_op = torch.get_num_threads()
@@ -86,7 +86,7 @@ def merge_all(
             fresh[0].check_space(outs[0], times=len(fresh))
         with ExitStack() as locks:
             for partial, out in zip(partials, outs, strict=True):
-                locks.enter_context(locked(partial, output.busy(out)))
+                locks.enter_context(locked(partial, output.busy_error(out)))
                 output.check_target(out, inputs, overwrite=overwrite)  # another merge may have finished in between
             out = outs[0]
             jobs = [_resumed(plan, partial) for plan, partial in zip(plans, partials, strict=True)]
@@ -100,12 +100,12 @@ def merge_all(
         raise MullError(f"{device} failed: {reason}", "try fewer --threads, or leave --device out") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = f"the disk of {out} is full: the result needs {in_words(sum(plan.nbytes for plan in plans))}"
+            what = f"the disk of {out} is full: the result needs {format_bytes(sum(plan.nbytes for plan in plans))}"
             raise MullError(what, "free some space and run it again") from None
         what = f"cannot write {out}: {error.strerror}"
         raise MullError(what, "check the folder's permissions and the disk") from None
     finally:
-        torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
+        torch.set_num_threads(intra_op)  # torch takes the workers' setting as default for later threads
     return results
 
 
@@ -140,12 +140,12 @@ def _fill(
     extra_files: list[dict[str, str]],
     progress: Callable[[int], object] | None,
 ) -> None:
-    """Write everything into the partial folders. What an error leaves there is kept only if a later run can use it."""
-    telling = Lock()
+    """Write everything into the partial folders. After an error, a folder is kept only if a later run can resume it."""
+    progress_lock = Lock()
 
-    def tell(nbytes: int) -> None:
+    def report(nbytes: int) -> None:
         if progress:
-            with telling:
+            with progress_lock:
                 progress(nbytes)
 
     hashes = content_hashes(jobs[0].plan) if hash_inputs else {}
@@ -154,15 +154,15 @@ def _fill(
             for shard in job.plan.shards:
                 if shard.file not in job.done:
                     _reserve(job.partial / shard.file, shard)
-        prepare_all(jobs, threads, tell)
-        for place, shard in enumerate(jobs[0].plan.shards):
-            waiting = [job for job in jobs if shard.file not in job.done]
-            if waiting:
-                write_shard(waiting, place, threads, device, tell)
+        prepare_all(jobs, threads, report)
+        for index, shard in enumerate(jobs[0].plan.shards):
+            unfinished = [job for job in jobs if shard.file not in job.done]
+            if unfinished:
+                write_shard(unfinished, index, threads, device, report)
             for job in jobs:
-                if job not in waiting:
-                    tell(shard.nbytes)
-            for job in waiting:
+                if job not in unfinished:
+                    report(shard.nbytes)
+            for job in unfinished:
                 job.done.append(shard.file)
                 output.record_finished(job.partial, job.plan.digest, job.done)
         try:
@@ -200,8 +200,8 @@ def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, objec
 
 
 def _reserve(path: Path, shard: OutputShard) -> None:
-    """Take the shard's whole space on disk before any work is done."""
+    """Allocate the shard's whole file on disk, so that a full disk shows before any work is done."""
     with path.open("r+b" if path.exists() else "w+b") as file:
-        if hasattr(os, "posix_fallocate"):  # not on macOS, where a full disk shows only while writing
+        if hasattr(os, "posix_fallocate"):  # macOS lacks it: there a full disk only shows while writing
             os.posix_fallocate(file.fileno(), 0, shard.nbytes)
         os.truncate(file.fileno(), shard.nbytes)

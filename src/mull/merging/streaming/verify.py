@@ -1,7 +1,7 @@
 """The self-check of a merge: re-reads a sample of the written shards and compares it with float64 arithmetic.
 
-Written on numpy and on its own reading of the dtypes; interpolation is computed anew, any other method by its own
-operation in float64, which the compiled kernels have no part in.
+Uses numpy and its own code to decode dtypes. Interpolation has a second implementation here; other methods use their
+own operation in float64, for which no compiled kernel is used.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from mull.merging.arithmetic.operations import Interpolation, Operation
 from mull.merging.streaming.plan import MergePlan, OutputTensor
 
 _RUN = 1024
-"""Elements compared at each of the first, middle and last place of a tensor's common rows and of its other rows."""
+"""Elements per run. Compared are the first, the middle and the last run of the rows that all models have, and of those
+that only the donor has."""
 _LARGE = 1 << 22
-"""Elements of a tensor from which on all three places are compared also where each costs its own random numbers; of a
-smaller one it is one of them, in turn from tensor to tensor."""
+"""For an operation with random numbers every run costs time. So in a tensor of fewer elements than this only one of the
+three runs of the common rows is compared: a different one from tensor to tensor."""
 _MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
 _SMALLEST_NORMAL = {"BF16": 2.0**-126, "F16": 2.0**-14, "F32": 2.0**-126, "F64": 2.0**-1022}
 _LARGEST = {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": float(np.finfo(np.float64).max)}
@@ -33,11 +34,11 @@ _LARGEST = {"BF16": 3.38e38, "F16": 65504.0, "F32": 3.4e38, "F64": float(np.finf
 def verify(plan: MergePlan, folder: Path, operations: Mapping[str, Operation]) -> int:
     """Compare a sample of every tensor in `folder` with its inputs; returns the number of elements compared.
 
-    What is copied (λ = 0, λ = 1, integers, rows that the donor alone has) must be equal bit for bit; any other
-    element must lie within one unit in the last place of the method's result in float64.
+    Copied elements (λ = 0, λ = 1, integers, rows that only the donor has) must be equal bit for bit. Any other element
+    must lie within one unit in the last place of the method's result in float64.
 
     Raises:
-        MullError: an element is wrong: the disk or the memory is at fault, or mull is.
+        MullError: an element is wrong, because of the disk, the memory or an error in mull.
     """
     compared = 0
     for shard in plan.shards:
@@ -48,30 +49,30 @@ def verify(plan: MergePlan, folder: Path, operations: Mapping[str, Operation]) -
             files.read(file, 0, header)
             if header != shard.header:
                 raise MullError(f"self-check failed: the header of {shard.file} is damaged", _REMEDY)
-            for turn, tensor in enumerate(shard.tensors):
+            for index, tensor in enumerate(shard.tensors):
                 operation = operations.get(tensor.source.name)
                 shared, total = tensor.source.shared, tensor.source.donor.numel
                 result = TensorInfo(tensor.source.name, tensor.dtype, (total,), file, tensor.start, tensor.nbytes)
-                for runs in _looked_at(shared, total, operation, turn):
-                    source = tensor.source.donor if runs[0][0] >= shared else plan.copies(tensor)
-                    _compare(tensor, result, source, operation, _Runs(files, runs))
+                for runs in _sampled_runs(shared, total, operation, index):
+                    source = tensor.source.donor if runs[0][0] >= shared else plan.copied_tensor(tensor)
+                    _compare(tensor, result, source, operation, _Sample(files, runs))
                     compared += sum(count for _, count in runs)
     return compared
 
 
-class _Runs(NamedTuple):
-    """Where to look: (first, count) of each run of elements; they are compared as one."""
+class _Sample(NamedTuple):
+    """Runs of elements, (first, count) each, that are read and compared as one array."""
 
     files: Files
     runs: list[tuple[int, int]]
 
-    def element(self, at: int) -> int:
-        """The tensor's element that is the one at `at` here."""
+    def element(self, index: int) -> int:
+        """The index in the tensor of the element at `index` of the array."""
         for first, count in self.runs:
-            if at < count:
-                return first + at
-            at -= count
-        raise IndexError(at)
+            if index < count:
+                return first + index
+            index -= count
+        raise IndexError(index)
 
     def raw(self, info: TensorInfo) -> bytes:
         item = info.nbytes // max(info.numel, 1)
@@ -92,63 +93,63 @@ class _Runs(NamedTuple):
         return np.frombuffer(raw, kind).astype(np.float64)
 
 
-def _looked_at(shared: int, total: int, operation: Operation | None, turn: int) -> list[list[tuple[int, int]]]:
-    """The runs of a tensor, those together that can be computed together."""
-    places = list(_places(shared, total, operation.align if operation else 1))
-    mixed, own = [run for run in places if run[0] < shared], [run for run in places if run[0] >= shared]
-    if not operation or not operation.placed:
-        groups = [mixed, own]
-    elif shared < _LARGE and mixed:
-        groups = [[mixed[turn % len(mixed)]], own]
+def _sampled_runs(shared: int, total: int, operation: Operation | None, index: int) -> list[list[tuple[int, int]]]:
+    """The runs to compare of tensor number `index`, in groups that can be computed in one call."""
+    runs = list(_all_runs(shared, total, operation.align if operation else 1))
+    common, donor_only = [run for run in runs if run[0] < shared], [run for run in runs if run[0] >= shared]
+    if not operation or not operation.position_dependent:
+        groups = [common, donor_only]
+    elif shared < _LARGE and common:
+        groups = [[common[index % len(common)]], donor_only]
     else:
-        groups = [*([run] for run in mixed), own]
+        groups = [*([run] for run in common), donor_only]
     return [group for group in groups if group]
 
 
 _REMEDY = "check disk and memory, then merge again"
 
 
-def _places(shared: int, total: int, align: int = 1) -> Iterator[tuple[int, int]]:
-    """(first, count) of each run, in whole multiples of `align`; none straddles the end of the common rows."""
+def _all_runs(shared: int, total: int, align: int = 1) -> Iterator[tuple[int, int]]:
+    """(first, count) of each run, multiples of `align`. No run holds both common rows and rows of the donor only."""
     run = -(-_RUN // align) * align
     for begin, end in ((0, shared), (shared, total)):
         last = max(begin, end - run)
-        for place in sorted({begin, (begin + last) // 2, last}):
-            first = place - (place - begin) % align
+        for position in sorted({begin, (begin + last) // 2, last}):
+            first = position - (position - begin) % align
             if first < end:
-                yield first, end - first if place == last else run
+                yield first, end - first if position == last else run
 
 
 def _compare(
-    tensor: OutputTensor, result: TensorInfo, source: TensorInfo | None, operation: Operation | None, places: _Runs
+    tensor: OutputTensor, result: TensorInfo, source: TensorInfo | None, operation: Operation | None, sample: _Sample
 ) -> None:
     values = None
     if source and source.dtype == tensor.dtype:
         item = np.dtype((np.void, tensor.nbytes // max(result.numel, 1)))
-        wrong = np.frombuffer(places.raw(source), item) != np.frombuffer(places.raw(result), item)
+        wrong = np.frombuffer(sample.raw(source), item) != np.frombuffer(sample.raw(result), item)
     else:
-        values = places.values(result)
+        values = sample.values(result)
         if source:
-            wanted = places.values(source)
+            wanted = sample.values(source)
             size = np.abs(wanted)
         else:
-            wanted, size = _recomputed(tensor, operation, places)
+            wanted, size = _recomputed(tensor, operation, sample)
         wrong = ~_close(values, wanted, size, tensor.dtype)
     if wrong.any():
-        at = int(np.argmax(wrong))
+        index = int(np.argmax(wrong))
         if values is None and tensor.dtype in FLOATING:
-            values = places.values(result)
-        value = "" if values is None else f" ({values[at]:g})"
-        where = f"element {places.element(at)} of {tensor.source.name} in {result.file.name}"
+            values = sample.values(result)
+        value = "" if values is None else f" ({values[index]:g})"
+        where = f"element {sample.element(index)} of {tensor.source.name} in {result.file.name}"
         raise MullError(f"self-check failed: {where} is wrong{value}", _REMEDY)
 
 
 def _recomputed(
-    tensor: OutputTensor, operation: Operation | None, places: _Runs
+    tensor: OutputTensor, operation: Operation | None, sample: _Sample
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The elements in float64 and the size of the terms they are the sum of."""
-    models = [places.values(info) for info in tensor.source.models]
-    base = places.values(tensor.source.base) if tensor.source.base else None
+    """The elements computed in float64, and for each the sum of the absolute values of its terms."""
+    models = [sample.values(info) for info in tensor.source.models]
+    base = sample.values(tensor.source.base) if tensor.source.base else None
     with np.errstate(invalid="ignore", over="ignore"):
         if isinstance(operation, Interpolation):
             parts = ((1 - operation.lam) * models[0], operation.lam * models[1])
@@ -156,8 +157,8 @@ def _recomputed(
         assert operation is not None
         wanted = np.empty(len(models[0]))
         origin = None if base is None else torch.from_numpy(base)
-        operation.into(
-            [torch.from_numpy(model) for model in models], origin, torch.from_numpy(wanted), places.runs[0][0]
+        operation.apply(
+            [torch.from_numpy(model) for model in models], origin, torch.from_numpy(wanted), sample.runs[0][0]
         )
         return wanted, np.abs(wanted) + sum(np.abs(values) for values in (*models, *([] if base is None else [base])))
 
@@ -165,9 +166,9 @@ def _recomputed(
 def _close(
     got: NDArray[np.float64], wanted: NDArray[np.float64], size: NDArray[np.float64], dtype: str
 ) -> NDArray[np.bool_]:
-    """Within one unit in the last place of `wanted`, the sum of terms of total size `size`."""
+    """Whether `got` is within one unit in the last place of `wanted`. `size`: sum of its terms' absolute values."""
     with np.errstate(invalid="ignore"):
         unit = np.maximum(np.abs(wanted), _SMALLEST_NORMAL[dtype]) * 2.0 ** -_MANTISSA[dtype]
-        unit = np.maximum(unit, size * 2.0**-40)  # where the terms cancel to nothing, so do float64's digits
+        unit = np.maximum(unit, size * 2.0**-40)  # where the terms cancel, float64 has fewer correct digits
         overflow = np.isinf(got) & (np.abs(wanted) > _LARGEST[dtype])
         return (np.abs(got - wanted) <= unit) | overflow | (~np.isfinite(wanted) & ~np.isfinite(got))

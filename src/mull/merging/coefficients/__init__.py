@@ -1,4 +1,4 @@
-"""Which λ each parameter gets: ordered rules, their selectors and files, and what a method and a λ make together."""
+"""Which λ each parameter gets: ordered rules, their selectors and files; recipes of a method with its λ."""
 
 from mull.merging.coefficients.mapping import (
     Coefficients,

@@ -1,4 +1,4 @@
-"""Which rule decides over which parameters of a model: pure functions on names."""
+"""Which rule decides the λ of which parameters of a model: pure functions on names."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Assignment:
     """Index of the rule that decided; None = the default."""
     tensors: int
     layers: str
-    """Their layers, as in "0-11,24"; empty where they lie in none."""
+    """Their layers, as in "0-11,24"; empty if they belong to no layer."""
     outside: int
-    """How many of them lie outside the layers."""
+    """How many of them belong to no layer."""
     kinds: tuple[str, ...]
-    """Kinds of module and their parts, in the order of `SELECTORS`."""
+    """Their module kinds and parts, in the order of `SELECTORS`."""
 
 
 def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Assignment]:
-    """One row for each rule and λ, the default first, rules in order, their λ by first layer.
+    """One row for each rule and λ: first the default, then the rules in order, the λ of a rule sorted by first layer.
 
     Raises:
         MullError: as `Coefficients.decisions`.
@@ -52,6 +52,6 @@ def explain(coefficients: Coefficients, names: Iterable[str]) -> list[Assignment
 
 
 def shadowed(coefficients: Coefficients, rows: Iterable[Assignment]) -> list[int]:
-    """Indices of the rules that decide nothing, because later rules match all their parameters."""
+    """Indices of the rules without effect, because later rules match all their parameters."""
     deciding = {row.rule for row in rows}
     return [i for i in range(len(coefficients.rules)) if i not in deciding]

@@ -1,6 +1,6 @@
 """`Coefficients`: the map from parameter name to λ. Every ablation is one of these.
 
-Knows names only, never tensors.
+Knows names, not tensors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["Coefficients", "Decision", "Gradient", "Layers", "Rule", "check_lamb
 
 
 LARGEST = 1e6
-"""Coefficients beyond this would overflow weights, or drown them in rounding errors."""
+"""With larger coefficients, weights would overflow or consist of rounding errors."""
 
 
 class Decision(NamedTuple):
-    """What a parameter gets, and why."""
+    """The λ of a parameter, and the rule that it comes from."""
 
     lam: float
     rule: int | None
@@ -33,7 +33,7 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class Coefficients:
-    """Ordered rules over a default λ; for each parameter the last rule that matches decides."""
+    """Ordered rules and a default λ. For each parameter the last rule that matches decides."""
 
     default: float
     rules: tuple[Rule, ...] = ()
@@ -61,8 +61,8 @@ class Coefficients:
         modules: Iterable[str] | None = None,
         extrapolate: bool = False,
     ) -> Coefficients:
-        """λ inside `layers` and `modules`, the Instruct's parameters (λ = 0) elsewhere: the ablations of
-        Wu et al. 2025 (arXiv 2510.10977), tables 4 and 5."""
+        """λ for parameters in `layers` and `modules`, 0 (Instruct) for all others: the ablations of Wu et al. 2025
+        (arXiv 2510.10977), tables 4 and 5."""
         kinds = tuple(modules) if modules is not None else None
         if layers is None and kinds is None:
             return cls.scalar(lam, extrapolate=extrapolate)
@@ -70,7 +70,7 @@ class Coefficients:
 
     @classmethod
     def per_layer(cls, lams: Iterable[float], *, rest: float = 0.0, extrapolate: bool = False) -> Coefficients:
-        """One λ for each layer, `rest` outside the layers."""
+        """One λ for each layer, `rest` for parameters outside the layers."""
         return cls(rest, (Rule(tuple(lams)),), extrapolate)
 
     @property
@@ -79,7 +79,7 @@ class Coefficients:
 
     @property
     def label(self) -> str:
-        """What the weights are called on records: the shortest decimal form of a scalar λ, else the rules in words."""
+        """The name of these weights in records: the shortest decimal form of a scalar λ, or the rules in words."""
         if self.is_scalar:
             return shortest(self.default)
         parts = []
@@ -89,19 +89,18 @@ class Coefficients:
         return "; ".join(parts) + (f", else {shortest(self.default)}" if self.default else "")
 
     def values(self) -> list[float]:
-        """Every λ that is written in the default and the rules."""
+        """The default and every λ in the rules."""
         return [self.default, *(lam for rule in self.rules for lam in rule.values)]
 
     def then(self, rules: Iterable[Rule]) -> Coefficients:
-        """The same with further rules, which decide before the present ones."""
+        """These coefficients with further rules, which take precedence over the present ones."""
         return replace(self, rules=(*self.rules, *rules))
 
     def decisions(self, names: Iterable[str]) -> dict[str, Decision]:
         """λ of each parameter name, with the rule that decided.
 
         Raises:
-            MullError: a rule reaches beyond the model's layers, has values for another number of layers, or matches
-                no parameter.
+            MullError: as `Rule.apply`, for any of the rules.
         """
         names = list(names)
         layers = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
@@ -116,7 +115,7 @@ class Coefficients:
         return {name: decision.lam for name, decision in self.decisions(names).items()}
 
     def to_json(self) -> dict[str, Any]:
-        """A record that `from_json` reads back; what older versions knew is written as they wrote it."""
+        """A record for `from_json`. Coefficients that older versions could express are written as they wrote them."""
         return {
             "default": self.default,
             "rules": [_rule_to_json(rule) for rule in self.rules],
@@ -128,9 +127,9 @@ class Coefficients:
         return cls(data["default"], tuple(map(_rule_from_json, data["rules"])), data["extrapolate"])
 
 
-def _naming_rule(number: int, many: int) -> AbstractContextManager[None]:
-    """Errors name the rule, unless it is the only one."""
-    return naming(f"rule {number}") if many > 1 else nullcontext()
+def _naming_rule(number: int, count: int) -> AbstractContextManager[None]:
+    """Errors raised inside name rule `number` (from 1), unless there is only one rule."""
+    return naming(f"rule {number}") if count > 1 else nullcontext()
 
 
 def _rule_to_json(rule: Rule) -> dict[str, Any]:
@@ -155,8 +154,8 @@ def _rule_from_json(data: dict[str, Any]) -> Rule:
 
 
 def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
-    """Raise MullError unless λ is a finite number below `LARGEST`, within [0, 1] or extrapolating on purpose."""
-    if not -LARGEST <= lam <= LARGEST:  # compares whole numbers of hundreds of digits too, which math.isfinite does not
+    """Raise MullError unless λ is a finite number within ±`LARGEST`, and within [0, 1] without `extrapolate`."""
+    if not -LARGEST <= lam <= LARGEST:  # unlike math.isfinite, works for integers of hundreds of digits
         if lam in (math.inf, -math.inf) or lam != lam:
             raise MullError(f"a coefficient (λ, α) must be a finite number, got {lam}")
         raise MullError("a coefficient (λ, α) is too large: weights would overflow", f"stay within ±{LARGEST:,.0f}")
@@ -168,7 +167,7 @@ def check_lambda(lam: float, *, extrapolate: bool = False) -> None:
 
 
 def parse_lambdas(text: str, *, extrapolate: bool = False) -> list[float]:
-    """λ values from "0:1:0.1" (start:stop:step, both ends included) or "0,0.4,0.8"; sorted, without repeats.
+    """λ values from "0:1:0.1" (start:stop:step, both ends included) or "0,0.4,0.8"; sorted, each once.
 
     Raises:
         MullError: not of that form, or a λ outside [0, 1] without `extrapolate`.
@@ -196,10 +195,10 @@ def parse_lambdas(text: str, *, extrapolate: bool = False) -> list[float]:
 
 
 def parse_layers(text: str) -> Layers:
-    """Inclusive layer ranges from "12-35", "7" or "0-11,24-35"; one range as a pair.
+    """Inclusive layer ranges from "12-35", "7" or "0-11,24-35"; a single range as a pair.
 
     Raises:
-        MullError: not of that form, or a range that ends before it begins.
+        MullError: not of that form, or a range ends before it begins.
     """
     ranges: list[Range] = []
     for part in text.split(","):

@@ -12,7 +12,7 @@ from mull.merging.methods.ties import Ties
 
 @dataclass(frozen=True)
 class Preset:
-    """A method with its parameters and coefficient, and what the source leaves to the reader."""
+    """A method with its parameters and coefficient, and a note on what the publication leaves open."""
 
     method: Method
     coefficient: float
@@ -35,7 +35,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """Raises MullError for an unknown name."""
+    """The preset called `name`. Raises MullError if there is none."""
     if name not in PRESETS:
         raise MullError(f"unknown preset {name!r}", nearest(name, PRESETS))
     return PRESETS[name]

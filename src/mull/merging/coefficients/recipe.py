@@ -1,4 +1,4 @@
-"""`Recipe`: weights named by what they are made of. A λ is the plainest one; every study is a list of them."""
+"""`Recipe`: how weights are made. The simplest one is a λ; every study is a list of recipes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAIR = ("instruct", "thinking")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A method on checkpoints that an engine holds, called by their roles."""
+    """A merge method on checkpoints that an engine has loaded; `models` and `base` are their roles."""
 
     coefficients: Coefficients
     method: Method = field(default_factory=Mi)
@@ -30,7 +30,7 @@ class Recipe:
         return self.method == Mi() and self.models == PAIR
 
     def to_json(self) -> dict[str, Any]:
-        """For the plan of a run; of a plain interpolation the coefficients alone."""
+        """A record for the plan of a run; for an interpolation of the pair, only the coefficients."""
         coefficients = self.coefficients.to_json()
         if self.is_interpolation:
             return coefficients

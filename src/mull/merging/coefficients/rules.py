@@ -1,4 +1,4 @@
-"""`Rule`: which parameters, and which λ they get. Knows names only, never tensors."""
+"""`Rule`: selects parameters by name and says which λ they get. Knows names, not tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mull.checkpoints.names import MODULE_KINDS, MODULE_PARTS, layer_of, module_
 from mull.errors import MullError, nearest
 
 SELECTORS: tuple[str, ...] = (*MODULE_KINDS, *MODULE_PARTS)
-"""What `modules` of a rule may name."""
+"""The values that `modules` of a rule may contain."""
 
 Range = tuple[int, int]
 Layers = Range | tuple[Range, ...]
@@ -24,20 +24,20 @@ Layers = Range | tuple[Range, ...]
 
 @dataclass(frozen=True)
 class Gradient:
-    """λ that changes linearly in the layer index, from the first layer that a rule selects to the last."""
+    """λ that changes linearly with the layer index, from the first layer that a rule selects to the last one."""
 
     first: float
     last: float
 
     def at(self, layer: int, span: Range) -> float:
-        """λ of `layer` among the layers from `span[0]` to `span[1]`; these two are exact, a single one gets `first`."""
+        """λ of `layer`: exactly `first` at layer `span[0]` and exactly `last` at layer `span[1]`."""
         low, high = span
         if layer == low:
             return float(self.first)
         if layer == high:
             return float(self.last)
         share = (layer - low) / (high - low)
-        # Rounded, so that 0.2→0.9 over eight layers passes 0.3 and not 0.30000000000000004; never beyond the ends.
+        # Rounded, so that 0.2→0.9 over eight layers gives 0.3, not 0.30000000000000004; within the ends.
         lam = round(self.first * (1 - share) + self.last * share, 12)
         return float(min(max(lam, min(self.first, self.last)), max(self.first, self.last)))
 
@@ -47,21 +47,21 @@ class Gradient:
 
 @dataclass(frozen=True)
 class Rule:
-    """λ for the parameters that every given selector picks: layers, kinds of module, a name pattern.
+    """λ for the parameters that match all given selectors: layers, module kinds, a name pattern.
 
     Raises:
         MullError: a selector that can match nothing, an unknown kind of module, an unreadable pattern.
     """
 
     lam: float | tuple[float, ...] | Gradient
-    """One λ; or one for each of `layers` in order (without `layers`: for each of the model's); or a gradient over the
-    layers selected. The last two reach no parameter outside the layers."""
+    """One λ, or one for each of `layers` in order (all layers of the model if None), or a gradient over these layers.
+    The last two do not match parameters outside the layers."""
     layers: Layers | None = None
-    """Counted from 0; None = anywhere, outside the layers too."""
+    """Counted from 0; None = all parameters, also those outside the layers."""
     modules: tuple[str, ...] | None = None
-    """Any of these kinds or parts (`SELECTORS`)."""
+    """Kinds or parts (`SELECTORS`), of which a parameter must have at least one."""
     name: str | None = None
-    """A shell glob (`*` also spans dots) or `re:` and a regular expression, either for the whole name."""
+    """A shell glob (`*` also matches dots), or `re:` and a regular expression. Either must match the whole name."""
 
     def __post_init__(self) -> None:
         if () in (self.modules, self.layers, self.lam):
@@ -78,11 +78,11 @@ class Rule:
         if self.layers is not None:
             object.__setattr__(self, "layers", canonical(self.ranges))
         if self.name is not None:
-            _ = self._fits  # compiles the pattern, or says what is wrong with it
+            _ = self._fits  # compiles the pattern, which raises if it is wrong
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Every λ that is written in the rule."""
+        """Every λ in the rule."""
         if isinstance(self.lam, Gradient):
             return (self.lam.first, self.lam.last)
         return self.lam if isinstance(self.lam, tuple) else (self.lam,)
@@ -93,7 +93,7 @@ class Rule:
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """The layer ranges, ascending and apart; empty where the rule names none."""
+        """The layer ranges, ascending and not overlapping; empty if the rule has none."""
         if not self.layers:
             return ()
         return cast("tuple[Range, ...]", (self.layers,) if isinstance(self.layers[0], int) else self.layers)
@@ -121,11 +121,11 @@ class Rule:
         return self.modules is None or not set(self.modules).isdisjoint(module_kinds(name))
 
     def apply(self, names: Sequence[str], layers: int) -> dict[str, float]:
-        """λ of each parameter that the rule matches, among all names of a model of so many layers.
+        """λ of each parameter that the rule matches. `names`: all of the model's; `layers`: its number of layers.
 
         Raises:
-            MullError: the rule reaches beyond the model's layers, has values for another number of layers, or matches
-                no parameter.
+            MullError: the rule names layers that the model does not have, its number of values is not the number of
+                layers, or it matches no parameter.
         """
         if self.layers and self.ranges[-1][1] >= layers:
             raise MullError(
@@ -144,7 +144,7 @@ class Rule:
         return lams
 
     def _by_layer(self, matched: list[int], layers: int) -> dict[int, float]:
-        """λ of each layer, from a gradient over the matched ones or from values for all that the rule names."""
+        """λ of each layer: a gradient over the matched layers, or the values for the layers that the rule names."""
         if isinstance(self.lam, Gradient):
             return {layer: self.lam.at(layer, (matched[0], matched[-1])) for layer in matched}
         named = [layer for low, high in self.ranges or ((0, layers - 1),) for layer in range(low, high + 1)]
@@ -167,7 +167,7 @@ class Rule:
 
 
 def shortest(lam: float) -> str:
-    """The shortest decimal form that reads back as the same number: 0.8, 1, 1e-05."""
+    """The shortest decimal form that is parsed as the same number: 0.8, 1, 1e-05."""
     return repr(float(lam) + 0.0).removesuffix(".0")
 
 
@@ -177,15 +177,15 @@ def format_ranges(ranges: Iterable[Range]) -> str:
 
 
 def as_ranges(layers: Iterable[int]) -> tuple[Range, ...]:
-    """The fewest ascending inclusive ranges that hold exactly these layers."""
+    """The fewest inclusive ranges, ascending, that contain exactly these layers."""
     return _joined([(layer, layer) for layer in layers])
 
 
 def canonical(ranges: Iterable[Range]) -> Layers:
-    """The ranges ascending and joined where they touch; a single one as a plain pair.
+    """The ranges sorted, and joined where they touch or overlap; a single range as a plain pair.
 
     Raises:
-        MullError: a range that holds no layer.
+        MullError: a range contains no layer.
     """
     ranges = tuple(ranges)
     for low, high in ranges:
@@ -206,7 +206,7 @@ def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
 
 
 def _hint(rule: Rule, names: Sequence[str]) -> str:
-    """What the model has in place of what the rule asked for."""
+    """A remedy for a rule that matches nothing: what the model has instead."""
     if not rule.is_scalar and any(Rule(0.0, rule.layers, rule.modules, rule.name).matches(name) for name in names):
         return "a gradient or a list reaches only what lies in layers; give these parameters one number"
     if rule.name is not None:
@@ -230,7 +230,7 @@ def _summary(names: Sequence[str]) -> str:
 
 
 def _nearest_names(pattern: str, names: Sequence[str]) -> list[str]:
-    """The three names most like the pattern, numbers as `*`: globs to copy."""
+    """The three names most similar to the pattern, with `*` for numbers, so that users can copy them as globs."""
     shapes = {re.sub(r"\.\d+(?=\.)", ".*", name) for name in names}
     wanted = re.sub(r"\.\d+(?=\.)", ".*", pattern.removeprefix("re:").replace("\\", ""))
     return sorted(shapes, key=lambda shape: (-SequenceMatcher(None, wanted, shape).ratio(), shape))[:3]

@@ -1,8 +1,8 @@
-"""Rules as one line of text, for flags: SELECTOR=VALUE.
+"""Rules as text, for command-line options: SELECTOR=VALUE.
 
 ffn=0.8                                 a kind of module, or several: ffn,norm
 12-35=0.8                               layers, or several ranges: 0-11,24-35
-layers:12-35,modules:ffn=0.8            both (a space does for the comma between selectors)
+layers:12-35,modules:ffn=0.8            both (a space instead of the comma is allowed)
 model.layers.*.mlp.*=0.8                a glob for the whole parameter name
 re:.*[.](q|k)_proj[.].*=0.8             a regular expression for the whole parameter name
 all=0.2->0.9                            a gradient from the first layer selected to the last (or 0.2→0.9)
@@ -22,10 +22,10 @@ _EVERYTHING = "all"
 
 
 def parse_rule(text: str) -> Rule:
-    """A rule from "SELECTOR=VALUE", as `format_rule` writes it or shorter.
+    """A rule from "SELECTOR=VALUE", in the form that `format_rule` writes or a shorter one.
 
     Raises:
-        MullError: not of that form, a selector given twice, or what `Rule` refuses.
+        MullError: not of that form, a selector is given twice, or `Rule` raises.
     """
     selector, equals, value = text.rpartition("=")
     if not equals or not selector.strip():
@@ -45,7 +45,7 @@ def parse_rule(text: str) -> Rule:
 
 
 def format_rule(rule: Rule) -> str:
-    """The rule as `parse_rule` reads it."""
+    """The rule in the form that `parse_rule` reads."""
     terms = [f"layers:{format_ranges(rule.ranges)}"] if rule.layers else []
     terms += ["modules:" + ",".join(rule.modules)] if rule.modules else []
     terms += [f"name:{rule.name}"] if rule.name is not None else []
@@ -55,7 +55,7 @@ def format_rule(rule: Rule) -> str:
 def make_rule(
     lam: float | tuple[float, ...] | Gradient, layers: str | None, modules: str | None, name: str | None
 ) -> Rule:
-    """A rule from selectors as they are written: "0-11,24-35", "ffn,norm", "model.layers.*"."""
+    """A rule from selectors as text: layers "0-11,24-35", modules "ffn,norm", name "model.layers.*"."""
     return Rule(
         lam,
         parse_layers(layers) if layers is not None else None,
@@ -65,7 +65,7 @@ def make_rule(
 
 
 def parse_value(text: str) -> float | tuple[float, ...] | Gradient:
-    """λ from "0.8", a gradient from "0.2->0.9" or "0.2→0.9", λ by layer from "0.1,0.2,0.3" (a single one: "0.1,")."""
+    """λ from "0.8", a gradient from "0.2->0.9" or "0.2→0.9", one λ per layer from "0.1,0.2" (for one layer: "0.1,")."""
     try:
         ends = re.split("->|→", text)
         if len(ends) == 2:
@@ -81,7 +81,7 @@ def parse_value(text: str) -> float | tuple[float, ...] | Gradient:
 
 
 def format_value(lam: float | tuple[float, ...] | Gradient) -> str:
-    """The value as `parse_value` reads it, exactly."""
+    """The value as text; `parse_value` gives exactly the same value back."""
     if isinstance(lam, Gradient):
         return f"{shortest(lam.first)}->{shortest(lam.last)}"
     if isinstance(lam, tuple):
@@ -90,7 +90,7 @@ def format_value(lam: float | tuple[float, ...] | Gradient) -> str:
 
 
 def _term(term: str) -> tuple[str, str]:
-    """Which selector a term is, and its content; a bare term is known by its form."""
+    """(selector, content) of a term; a term without "selector:" is recognised by its form."""
     key, colon, content = term.partition(":")
     parts = term.split(",")
     if colon and key in _KEYS:

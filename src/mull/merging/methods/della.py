@@ -21,7 +21,7 @@ class Della(Method):
 
     In each row of δ_m = θ_m − b the elements are ranked by magnitude, compared in float32. The drop probability falls
     linearly from 1 − density + epsilon/2 for the smallest to 1 − density − epsilon/2 for the largest (for n elements in
-    n steps of epsilon/n). A kept element is true_divide by its probability of being kept. τ is the mean (the sum without
+    n steps of epsilon/n). A kept element is divided by its probability of being kept. τ is the mean (the sum without
     `normalize`), weighted by w, of the kept elements that have the sign of Σ w_m·δ_m.
     """
 

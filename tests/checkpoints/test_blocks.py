@@ -101,9 +101,9 @@ def test_what_is_looked_at_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "large"
     file.write_bytes(bytes(96 << 20))
     info = TensorInfo("large", "U8", (96 << 20,), file, 0, 96 << 20)
-    monkeypatch.setattr(blocks, "_HELD", 16 << 20)
+    monkeypatch.setattr(blocks, "_MAX_RESIDENT", 16 << 20)
     assert grown() < 32
-    monkeypatch.setattr(blocks, "_HELD", 1 << 40)
+    monkeypatch.setattr(blocks, "_MAX_RESIDENT", 1 << 40)
     assert grown() > 64
 
 
@@ -168,7 +168,7 @@ def test_where_nothing_can_be_mapped(info: TensorInfo, monkeypatch: pytest.Monke
             raise OSError("no such thing here")
 
     with Files() as files:
-        files._map = Never
+        files._mapping_type = Never
         files.open(info.file)
         buffer = Buffer(4 * MANY)
         assert lies_in(files.elements(info, 0, MANY, buffer), buffer)

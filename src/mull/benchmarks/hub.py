@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mull.checkpoints.hub import is_hubs, reason_of
+from mull.checkpoints.hub import hub_error_reason, is_hub_error
 from mull.errors import MullError
 
 
@@ -41,7 +41,7 @@ def _fetch(source: DatasetFiles, file: str, folder: str | None, advice: str) -> 
     try:
         path = hf_hub_download(source.repo, file, repo_type="dataset", revision=source.revision, local_dir=folder)
     except Exception as error:
-        if not is_hubs(error):
+        if not is_hub_error(error):
             raise
-        raise MullError(f"{source.repo} could not be loaded from the hub ({reason_of(error)})", advice) from None
+        raise MullError(f"{source.repo} could not be loaded from the hub ({hub_error_reason(error)})", advice) from None
     return Path(path)

@@ -1,8 +1,7 @@
-"""Pieces of tensors, where they lie in mapped files or read into reused buffers: what every pass over checkpoints is
-built on.
+"""Reads pieces of tensors, from memory-mapped files or into reused buffers. All passes over checkpoints use this.
 
-A fresh temporary for each whole tensor costs several times the reading itself. One buffer per thread does not, and a
-mapped file (files.c) spares the copy too.
+Allocating memory for each whole tensor takes several times as long as reading it. One buffer per thread avoids that,
+and a mapped file (files.c) avoids copying as well.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ with suppress(ImportError):  # not on Linux, or no compiler at installation
 
     compiled = _files
 
-_HELD = 1 << 25
-"""Bytes that are looked at in mapped files before the system may take them back: they count as this process's."""
+_MAX_RESIDENT = 1 << 25
+"""Bytes read from mapped files after which their pages are released, because they count as memory of this process."""
 TORCH_DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
@@ -42,14 +41,14 @@ _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _torch_dtype(dtype: str) -> torch.dtype:
-    """An integer of as many bytes where torch has no such dtype: enough to copy it."""
+    """The torch dtype, or an integer of as many bytes if torch has none: enough to copy elements."""
     return TORCH_DTYPES.get(dtype, _WORDS[ITEM_BYTES[dtype]])
 
 
 class Buffer:
     """Page-aligned memory for one piece of a tensor, reused from piece to piece.
 
-    `pinned`: the system keeps it in place, so that a CUDA device reads and writes it by itself.
+    `pinned`: page-locked, so that a CUDA device can read and write it directly.
     """
 
     def __init__(self, nbytes: int, *, pinned: bool = False) -> None:
@@ -62,22 +61,22 @@ class Buffer:
         self.bytes = memoryview(held)
 
     def view(self, dtype: str, count: int) -> Tensor:
-        """The first `count` elements as a tensor `[count]` over this memory."""
+        """The first `count` elements of this memory as a tensor `[count]`, without a copy."""
         return torch.frombuffer(self.bytes, dtype=_torch_dtype(dtype), count=count)
 
 
 class Files:
-    """Open files by path, closed together. Reading is safe from several threads.
+    """Open files by path; leaving the `with` block closes all. Several threads may read.
 
-    `mapped`: `elements` may lie in mapped files. A device fetches them from pinned buffers instead.
+    `mapped`: `elements` may return memory of mapped files. False for CUDA, which copies from pinned buffers.
     """
 
     def __init__(self, *, mapped: bool = True) -> None:
-        self._map = compiled.Mapping if mapped and compiled else None
+        self._mapping_type = compiled.Mapping if mapped and compiled else None
         self._descriptors: dict[Path, int] = {}
         self._mappings: dict[Path, Any] = {}
-        self._mapping = Lock()
-        self._looked_at = 0
+        self._mapping_lock = Lock()
+        self._resident = 0
 
     def open(self, path: Path) -> int:
         if path not in self._descriptors:
@@ -99,84 +98,84 @@ class Files:
         self._descriptors.clear()
         self._mappings.clear()
 
-    def read(self, path: Path, offset: int, into: memoryview) -> None:
-        """Fill `into` from byte `offset` on.
+    def read(self, path: Path, offset: int, target: memoryview) -> None:
+        """Fill `target` with the file's bytes from `offset` on.
 
         Raises:
             MullError: the file ends too early (it changed since its header was read) or cannot be read.
         """
         done = 0
-        while done < len(into):
+        while done < len(target):
             try:
-                got = os.preadv(self._descriptors[path], [into[done:]], offset + done)
+                got = os.preadv(self._descriptors[path], [target[done:]], offset + done)
             except OSError as error:
                 raise _unreadable(path, error.strerror) from None
             if got == 0:
                 raise _shorter(path)
             done += got
 
-    def read_runs(self, info: TensorInfo, starts: NDArray[np.int64], length: int, into: memoryview) -> None:
-        """Fill `into` with runs of `length` elements of a tensor, one after the other, from each start on.
+    def read_runs(self, info: TensorInfo, starts: NDArray[np.int64], length: int, target: memoryview) -> None:
+        """Fill `target` with runs of `length` elements of a tensor, one run from each of `starts`.
 
         Raises:
             MullError: as `read`.
         """
         nbytes = length * ITEM_BYTES[info.dtype]
         offsets = info.start + starts * ITEM_BYTES[info.dtype]
-        if compiled and compiled.read_runs(self._descriptors[info.file], offsets, nbytes, into):
+        if compiled and compiled.read_runs(self._descriptors[info.file], offsets, nbytes, target):
             return
         for i, offset in enumerate(offsets.tolist()):
-            self.read(info.file, offset, into[i * nbytes : (i + 1) * nbytes])
+            self.read(info.file, offset, target[i * nbytes : (i + 1) * nbytes])
 
     def elements(self, info: TensorInfo, first: int, count: int, buffer: Buffer) -> Tensor:
-        """Elements `[first, first + count)` of a tensor: in place where the file is mapped, else in `buffer`.
+        """Elements `[first, first + count)` of a tensor: in the mapped file, or in `buffer` if it is not mapped.
 
-        They must not be written to, and `check` comes before what was made of them counts.
+        Do not write to them. Call `check` before you rely on what was computed from them.
 
         Raises:
             MullError: as `read`.
         """
         nbytes = count * ITEM_BYTES[info.dtype]
         offset = info.start + first * ITEM_BYTES[info.dtype]
-        place = self._mapped(info.file)
-        if place is None or offset % ITEM_BYTES[info.dtype]:
+        mapping = self._mapped(info.file)
+        if mapping is None or offset % ITEM_BYTES[info.dtype]:
             self.read(info.file, offset, buffer.bytes[:nbytes])
             return buffer.view(info.dtype, count)
-        if offset + nbytes > len(place):
+        if offset + nbytes > len(mapping):
             raise _shorter(info.file)
-        self._looked_at += nbytes
-        if self._looked_at > _HELD:
-            self._looked_at = 0
-            for each in filter(None, list(self._mappings.values())):
-                each.release()
-        return torch.frombuffer(place, dtype=_torch_dtype(info.dtype), count=count, offset=offset)
+        self._resident += nbytes
+        if self._resident > _MAX_RESIDENT:
+            self._resident = 0
+            for used in filter(None, list(self._mappings.values())):
+                used.release()
+        return torch.frombuffer(mapping, dtype=_torch_dtype(info.dtype), count=count, offset=offset)
 
     def _mapped(self, path: Path) -> Any:
-        """The file's mapping; None where it cannot be mapped."""
-        with self._mapping:
+        """The file's mapping; None if it cannot be mapped."""
+        with self._mapping_lock:
             if path not in self._mappings:
-                self._mappings[path] = self._new(self._descriptors[path])
+                self._mappings[path] = self._new_mapping(self._descriptors[path])
             return self._mappings[path]
 
-    def _new(self, descriptor: int) -> Any:
+    def _new_mapping(self, descriptor: int) -> Any:
         try:
-            return self._map(descriptor, os.fstat(descriptor).st_size) if self._map else None
-        except (OSError, ValueError):  # its file system does not map, or too many are mapped
+            return self._mapping_type(descriptor, os.fstat(descriptor).st_size) if self._mapping_type else None
+        except (OSError, ValueError):  # the file system cannot map files, or too many are mapped
             return None
 
     def check(self, paths: Iterable[Path]) -> None:
-        """Raise MullError if one of these files was cut or could not be read where `elements` looked at it."""
+        """Raise MullError if one of these files became shorter, or if reading it through its mapping failed."""
         for path in paths:
-            place = self._mappings.get(path)
-            if place is not None:
-                if os.fstat(self._descriptors[path]).st_size < len(place):
+            mapping = self._mappings.get(path)
+            if mapping is not None:
+                if os.fstat(self._descriptors[path]).st_size < len(mapping):
                     raise _shorter(path)
-                if place.damaged():
+                if mapping.damaged():
                     raise _unreadable(path, os.strerror(errno.EIO))
 
 
 def write_back(descriptor: int, offset: int, length: int) -> None:
-    """Let the disk begin with bytes that were written, where the system can be told so. `os.fsync` makes sure."""
+    """Start writing these bytes to the disk without waiting, if the system supports it. `os.fsync` waits."""
     if compiled:
         compiled.write_back(descriptor, offset, length)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
-from mull.checkpoints.hub import is_hubs, reason_of
+from mull.checkpoints.hub import hub_error_reason, is_hub_error
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
@@ -23,7 +23,7 @@ HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*"]
-_HUB_DUPLICATES = ["consolidated*", "*/*"]  # the same weights once more, in another layout
+_HUB_DUPLICATES = ["consolidated*", "*/*"]  # the same weights in another layout
 
 
 class Checkpoint:
@@ -36,7 +36,7 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
-        """Open a local folder; nothing but its listing is read yet.
+        """Open a local folder; only the names of its files are read.
 
         Raises:
             MullError: there is no such folder, or it holds no safetensors checkpoint.
@@ -61,12 +61,12 @@ class Checkpoint:
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:
-        """Open a folder or, where no such path exists, a hub id, downloaded through huggingface_hub.
+        """Open a folder or, if there is no such path, download a hub id through huggingface_hub.
 
         A hub id is `owner/name`, or `owner/name@revision` for a branch, tag or commit.
 
         Raises:
-            MullError: neither a folder nor reachable on the hub.
+            MullError: there is no such folder, and the hub does not give it.
         """
         path = Path(source).expanduser()
         text = str(source)
@@ -77,7 +77,7 @@ class Checkpoint:
 
     @property
     def published_name(self) -> str:
-        """The hub id, or the folder's own name: a path on this machine is nobody else's business."""
+        """The hub id, or the folder's name without its path: paths on this machine are not published."""
         return self.name if self.is_on_hub else self.folder.resolve().name
 
     @property
@@ -141,7 +141,7 @@ class Checkpoint:
 
     @property
     def tied(self) -> bool:
-        """Whether the output head is the embedding: the config's word, or, where it is silent, no lm_head tensor."""
+        """Whether the output head shares the embedding's weights: as the config says, else if there is no lm_head."""
         stated = is_tied(self.config)
         return HEAD not in self.tensors if stated is None else stated
 
@@ -164,11 +164,11 @@ class Checkpoint:
             return file.get_tensor(name)
 
     def companions(self) -> Iterable[Path]:
-        """The files beside the weights that a copy of the model needs: config, tokenizer, templates, licence, code."""
+        """Files that a copy of the model needs besides weights: config, tokenizer, templates, licence, code."""
         skip = {INDEX, "mull.json", "README.md", "training.json"}
         for path in sorted(self.folder.iterdir()):
-            other = path.name in skip or path.name.startswith(".") or path.name.endswith((*_WEIGHTS, ".index.json"))
-            if path.is_file() and not other:
+            skipped = path.name in skip or path.name.startswith(".") or path.name.endswith((*_WEIGHTS, ".index.json"))
+            if path.is_file() and not skipped:
                 yield path
 
     @cached_property
@@ -221,7 +221,7 @@ def _download(name: str, revision: str | None) -> Path:
             snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
         )
     except Exception as error:
-        if not is_hubs(error):
+        if not is_hub_error(error):
             raise
-        what = f"{name} is no local folder, and the hub did not give it ({reason_of(error)})"
+        what = f"{name} is no local folder, and the hub did not give it ({hub_error_reason(error)})"
         raise MullError(what, remedy) from None

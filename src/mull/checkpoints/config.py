@@ -1,4 +1,4 @@
-"""Normalises config.json: one spelling for what transformers has spelled in several ways.
+"""Normalises config.json: one form for settings that versions of transformers write in different ways.
 
 `rope_theta`/`rope_scaling` and the newer `rope_parameters` (flat, or nested per layer type) become one form, and so
 do `torch_dtype` and `dtype`. Knows no model library; the file itself is never rewritten.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-# What may differ between two fine-tunes of one model without changing how its weights are read.
+# Settings that may differ between two fine-tunes of one model, because they do not change what the weights mean.
 _NOT_STRUCTURE = {
     "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache", "bos_token_id", "eos_token_id",
     "pad_token_id", "max_position_embeddings", "rope_theta", "rope_scaling", "rope_parameters", "vocab_size",
@@ -18,13 +18,13 @@ _NOT_STRUCTURE = {
     "return_dict", "output_attentions", "output_hidden_states", "_attn_implementation", "chunk_size_feed_forward",
     "id2label", "label2id", "problem_type", "is_encoder_decoder", "original_max_position_embeddings",
 }  # fmt: skip
-# Absent means the same as this value: configs written by different releases spell out different defaults.
+# A missing setting has this value; releases of transformers differ in which defaults they write.
 _DEFAULTS = {
     "attention_bias": False, "mlp_bias": False, "use_sliding_window": False,
     "hidden_act": "silu", "mlp_only_layers": [],
 }  # fmt: skip
 _RENAMED = {"num_experts": "num_local_experts"}
-# Their older spelling is flat, but the scaling was always meant for the layers with full attention.
+# Their older configs have one flat `rope_scaling`, which only applies to the layers with full attention.
 _SCALES_FULL_ATTENTION_ONLY = {"olmo3"}
 
 
@@ -35,13 +35,13 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def structure(config: dict[str, Any]) -> dict[str, Any]:
-    """Everything that decides how the weights are read: sizes, heads, activation, experts, epsilon …"""
+    """All settings that decide how the weights are used: sizes, heads, activation, experts, epsilon …"""
     plain = {k: v for k, v in text_config(config).items() if k not in _NOT_STRUCTURE and k != "text_config"}
     plain = {k: v for k, v in plain.items() if v is not None and not (k in _DEFAULTS and v == _DEFAULTS[k])}
     for older, newer in _RENAMED.items():
         if older in plain:
             plain.setdefault(newer, plain.pop(older))
-    # A sliding window that is switched off is no window; layer types that are all full attention are the default.
+    # Drop a sliding window that is switched off, and layer types that are all full attention, the default.
     if not plain.get("use_sliding_window", "use_sliding_window" not in text_config(config)):
         for key in ("sliding_window", "max_window_layers"):
             plain.pop(key, None)
@@ -69,7 +69,7 @@ def rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _older_spelling(config: dict[str, Any]) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling` as what `rope_parameters` says in their place."""
+    """`rope_theta` and `rope_scaling` in the newer form of `rope_parameters`."""
     scaling = config.get("rope_scaling")
     scaling = scaling if isinstance(scaling, dict) else {}
     local = config.get("rope_local_base_freq")
@@ -95,7 +95,7 @@ def _rope_group(values: dict[str, Any], config: dict[str, Any]) -> dict[str, Any
 
 
 def token_ids(config: dict[str, Any], generation: dict[str, Any], key: str) -> list[int]:
-    """`eos_token_id` or `pad_token_id` as a sorted list, from the generation config where it has one."""
+    """`eos_token_id` or `pad_token_id` as a sorted list, from the generation config if it has it."""
     value = generation.get(key, text_config(config).get(key))
     if value is None:
         return []
@@ -103,6 +103,6 @@ def token_ids(config: dict[str, Any], generation: dict[str, Any], key: str) -> l
 
 
 def is_tied(config: dict[str, Any]) -> bool | None:
-    """Whether the output head shares the embedding's weights; None where the config does not say."""
+    """Whether the output head shares the embedding's weights; None if the config does not say."""
     stated = config.get("tie_word_embeddings", text_config(config).get("tie_word_embeddings"))
     return None if stated is None else bool(stated)

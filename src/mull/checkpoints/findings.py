@@ -1,4 +1,4 @@
-"""What two checkpoints agree on and what not: every check that decides whether they can be mixed.
+"""Compares two checkpoints: every check that decides whether they can be mixed.
 
 Reads headers, configs and tokenizer files, never tensor data.
 """
@@ -15,7 +15,7 @@ from mull.checkpoints.headers import FLOATING, TensorInfo
 Severity = Literal["refuse", "warn", "same"]
 
 CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
-"""Refusals that the user may overrule: the weights still fit, their meaning may not."""
+"""Codes of refusals that users may overrule: the weights can be mixed, but the result may not make sense."""
 _QUANTISED_NAMES = (
     ".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros",
     ".scales", ".g_idx", ".SCB", ".absmax",
@@ -35,7 +35,7 @@ class Finding(NamedTuple):
 
 
 def find(instruct: Checkpoint, thinking: Checkpoint, donor: Checkpoint, *, base: bool = False) -> list[Finding]:
-    """Compare the two sides. With `base`, `instruct` is the Base of task vectors: only its weights matter."""
+    """Compare the two sides. With `base`, `instruct` is the base of task vectors: only its weights are used."""
     found = [*_architecture(instruct, thinking), *_quantised(instruct, thinking)]
     if found[0].severity != "refuse":
         found += [*_tensors(instruct, thinking, donor), *_dtypes(instruct, thinking)]
@@ -49,7 +49,7 @@ def _architecture(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     kinds = [text_config(side.config).get("model_type") or "unknown" for side in (a, b)]
     classes = [side.config.get("architectures") for side in (a, b)]
     names = [", ".join(map(str, c)) if isinstance(c, list) else kind for c, kind in zip(classes, kinds, strict=True)]
-    if kinds[0] != kinds[1] or (all(classes) and names[0] != names[1]):  # a config saved by itself names no class
+    if kinds[0] != kinds[1] or (all(classes) and names[0] != names[1]):  # a bare config names no class
         yield Finding(
             "refuse",
             "architecture",
@@ -292,7 +292,7 @@ def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
 
 
 def _label(side: Checkpoint, instruct: Checkpoint) -> str:
-    """What a finding calls a side: its role, since findings are published and paths are not."""
+    """The name of a side in findings: its role, because findings are published and paths should not be."""
     return "the Instruct side" if side is instruct else "the Thinking side"
 
 

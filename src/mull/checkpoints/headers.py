@@ -1,7 +1,7 @@
-"""Reads and writes safetensors headers: names, dtypes, shapes and byte ranges, checked before anything trusts them.
+"""Reads, checks and writes safetensors headers: names, dtypes, shapes and byte ranges of tensors.
 
-The safetensors library opens whole files for reading tensors; a merge needs the byte offsets, and a header alone
-must be enough to plan it. Knows nothing of models.
+The safetensors library does not give byte offsets, which a merge needs; and it must be possible to plan a merge from
+headers alone. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MAX_DIMENSIONS = 64
 
 
 class TensorInfo(NamedTuple):
-    """Where one tensor lies."""
+    """Where one tensor is stored."""
 
     name: str
     dtype: str
-    """As safetensors spells it, e.g. "BF16"."""
+    """Safetensors' name of it, e.g. "BF16"."""
     shape: tuple[int, ...]
     file: Path
     start: int
@@ -96,7 +96,7 @@ _Entry = tuple[str, str, tuple[int, ...], int, int]
 def _parse(raw: bytes) -> tuple[list[_Entry], dict[str, str]]:
     """`(name, dtype, shape, begin, end)` in file order, and the metadata.
 
-    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError where `raw` is not of that form.
+    Raises ValueError, KeyError, TypeError, AttributeError or RecursionError if `raw` is no such header.
     """
     header = json.loads(raw.decode("utf-8"))
     metadata = header.pop("__metadata__", None) or {}
@@ -104,7 +104,7 @@ def _parse(raw: bytes) -> tuple[list[_Entry], dict[str, str]]:
         raise ValueError("metadata that is not text")
     entries: list[_Entry] = []
     for name, entry in header.items():
-        name.encode()  # a lone surrogate cannot be printed, nor written into another header
+        name.encode()  # raises ValueError for a lone surrogate, which cannot be written into another header
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
             raise ValueError("fields of the wrong type")
@@ -115,9 +115,9 @@ def _parse(raw: bytes) -> tuple[list[_Entry], dict[str, str]]:
 
 
 def layout_header(tensors: list[tuple[str, str, tuple[int, ...]]]) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """Header bytes of a file that holds `(name, dtype, shape)` in this order, and each tensor's (start, bytes).
+    """Header bytes of a file with tensors `(name, dtype, shape)` in this order, and each tensor's (start, bytes).
 
-    The header is padded to 8 bytes, so that data of 8-byte items stays aligned.
+    The header is padded to a multiple of 8 bytes, so that 8-byte elements are aligned.
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     spans: dict[str, tuple[int, int]] = {}

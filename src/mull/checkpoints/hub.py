@@ -8,7 +8,7 @@ from mull.errors import MullError
 
 
 def check_repo_id(repo: str) -> None:
-    """Raise MullError unless this can be the name of a model on the hub; asks nobody."""
+    """Raise MullError unless this can be the name of a model on the hub. Uses no network."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -21,10 +21,10 @@ def check_repo_id(repo: str) -> None:
 
 
 def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
-    """Upload the folder's files to the model repository `repo`, made if need be; returns its address.
+    """Upload the folder's files to the model repository `repo`, which is created if necessary. Returns its URL.
 
     Raises:
-        MullError: no network, no login, no right to write there; the folder is left as it is.
+        MullError: no network, no login or no permission to write. The folder is not changed.
     """
     from huggingface_hub import HfApi
 
@@ -33,7 +33,7 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repo, commit_message=message)
     except Exception as error:
-        if not is_hubs(error):
+        if not is_hub_error(error):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise MullError(
@@ -43,13 +43,13 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
     return str(url)
 
 
-def is_hubs(error: Exception) -> bool:
-    """Whether the error is of the hub's client, of whichever HTTP library it uses, or of the system."""
+def is_hub_error(error: Exception) -> bool:
+    """Whether the error comes from the hub's client, one of the HTTP libraries it may use, or the system."""
     return isinstance(error, OSError | ValueError) or type(error).__module__.startswith(_HTTP)
 
 
-def reason_of(error: Exception) -> str:
-    """Why the hub gave nothing, on one line: what its client says below "404 Client Error. (Request ID: …)"."""
+def hub_error_reason(error: Exception) -> str:
+    """The hub client's reason on one line, without its first line "404 Client Error. (Request ID: …)"."""
     lines = [" ".join(line.split()).rstrip(".:") for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if " Client Error" not in line and " Server Error" not in line]
     return next(iter(told or lines), type(error).__name__)

@@ -1,6 +1,6 @@
-"""What a parameter's name says: the layer it belongs to and the kind of module.
+"""Finds the layer and the module kind of a parameter from its name.
 
-Names are those of safetensors files and of transformers' models; no model library is needed to read them.
+The names are those in safetensors files and transformers models; no model library is needed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from typing import Literal, get_args
 
 ModuleKind = Literal["attention", "ffn", "norm", "embedding", "lm_head", "other"]
 MODULE_KINDS: tuple[ModuleKind, ...] = get_args(ModuleKind)
-"""Every parameter is of exactly one of these."""
+"""Every parameter has exactly one of these kinds."""
 
 ModulePart = Literal["experts", "shared_experts", "router", "linear_attention", "vision", "audio", "mtp"]
 MODULE_PARTS: tuple[ModulePart, ...] = get_args(ModulePart)
-"""Finer selectors: parts of ffn, of attention, and the parts beside the language model."""
+"""More specific selectors: parts of ffn, of attention, and parts outside the language model."""
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
-# Beside the language model; they count their own layers.
-_SIDES: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
+# Parts outside the language model; they number their own layers.
+_OUTSIDE_PARTS: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
     ("mtp", re.compile(r"(^|\.)mtp(_\w+)?\.")),
     (
         "vision",
@@ -30,7 +30,7 @@ _SIDES: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
     ("audio", re.compile(r"(^|\.)(audio_(tower|model|encoder|embed)|embed_audio|talker|code2wav|token2wav)\.")),
 )
 
-# Hybrid models call every block's module `mixer`, or `mamba`, or `conv`: what lies inside tells them apart.
+# Hybrid models name the module of every block `mixer`, `mamba` or `conv`; the names inside it show its kind.
 _FFN_IN_MIXER = r"(gate|router|experts|shared_experts?|(gate|up|down)_proj|fc\d_latent_proj)\."
 _LINEAR = re.compile(rf"\.(linear_attn|mamba)\.|\.layers\.\d+\.conv\.|\.mixer\.(?!{_FFN_IN_MIXER}|[qkvo]_proj\.)")
 _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
@@ -41,7 +41,7 @@ _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
             r"(^|\.)(embed_tokens|embed_positions|wte|wpe|word_embeddings|embed_in)\.|^(model|backbone)\.embeddings\."
         ),
     ),
-    # A norm inside the attention module (q_norm, k_norm) belongs to the attention: it goes where its module goes.
+    # A norm inside the attention module (q_norm, k_norm) counts as attention, as part of that module.
     (
         "attention",
         re.compile(
@@ -57,7 +57,7 @@ _KINDS: tuple[tuple[ModuleKind, re.Pattern[str]], ...] = (
     ),
     ("norm", re.compile(r"(norm(_f|_?\d)?|ln_f|ln_?\d)(\.|$)")),
 )
-# The gate of a shared expert weighs that expert alone and goes with it; the router chooses among the others.
+# The gate of a shared expert only scales that expert, so it counts as part of it, not as router.
 _FFN_PARTS: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
     ("shared_experts", re.compile(r"\.shared?_experts?(_gate)?\.")),
     ("router", re.compile(r"\.(gate|router)\.|\.(gate_weight|router_bias|expert_bias|e_score_correction_bias)$")),
@@ -68,9 +68,9 @@ _FFN_PARTS: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
 def layer_of(name: str) -> int | None:
     """The transformer block's index in `name`, or None outside the blocks (embeddings, final norm, lm_head).
 
-    Parts beside the language model (a vision tower, a head that predicts further tokens) have no layers in this sense.
+    Parts outside the language model (a vision tower, a multi-token prediction head) have no layers in this sense.
     """
-    found = None if _side(name) else _LAYER.search(name)
+    found = None if _outside_part(name) else _LAYER.search(name)
     return int(found.group(1)) if found else None
 
 
@@ -83,12 +83,12 @@ def module_kind(name: str) -> ModuleKind:
 
 
 def module_kinds(name: str) -> tuple[ModuleKind | ModulePart, ...]:
-    """All that selects the parameter: its kind, and the parts it belongs to.
+    """All selectors that match the parameter: its kind, and the parts it belongs to.
 
     - of ffn: `experts`, `shared_experts` (with their own gate), `router`;
-    - of attention: `linear_attention`, where it is a module of its own (`linear_attn`, Mamba, short convolutions);
-    - beside the language model, with any kind: `vision` and `audio` (towers and projectors), `mtp` (where it is a
-      module of its own: a model that stores it as one more layer, as DeepSeek and GLM do, selects it by that layer).
+    - of attention: `linear_attention`, if it is a separate module (`linear_attn`, Mamba, short convolutions);
+    - outside the language model, with any kind: `vision` and `audio` (towers and projectors), `mtp` (multi-token
+      prediction, if it is a separate module; DeepSeek and GLM store it as one more layer: select that layer).
     """
     kind = module_kind(name)
     part: ModulePart | None = None
@@ -96,8 +96,8 @@ def module_kinds(name: str) -> tuple[ModuleKind | ModulePart, ...]:
         part = next((part for part, pattern in _FFN_PARTS if pattern.search(name)), None)
     elif kind == "attention" and _LINEAR.search(name):
         part = "linear_attention"
-    return (kind, *(each for each in (part, _side(name)) if each))
+    return (kind, *(found for found in (part, _outside_part(name)) if found))
 
 
-def _side(name: str) -> ModulePart | None:
-    return next((part for part, pattern in _SIDES if pattern.search(name)), None)
+def _outside_part(name: str) -> ModulePart | None:
+    return next((part for part, pattern in _OUTSIDE_PARTS if pattern.search(name)), None)

@@ -1,6 +1,6 @@
 """`Group`: checkpoints of one model, aligned tensor by tensor; `Pair`: an Instruct and a Thinking one.
 
-What makes them mixable or not is in findings.py; this file aligns and refuses.
+The checks are in findings.py; this file aligns tensors and raises if a check refuses.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class AlignedTensor(NamedTuple):
     name: str
     models: tuple[TensorInfo, ...]
     donor: TensorInfo
-    """The one that gives name, shape and dtype."""
+    """The donor's tensor, which determines name, shape and dtype."""
     base: TensorInfo | None
     shared: int
-    """Leading elements that all have: all of them, or fewer where only padding rows of the vocabulary differ."""
+    """Number of leading elements that all have: less than all only if the models differ in vocabulary padding rows."""
 
     @property
     def instruct(self) -> TensorInfo:
@@ -62,7 +62,7 @@ class Group:
 
     @property
     def roles(self) -> list[str]:
-        """What each model is called in records: "model 1", "model 2" …"""
+        """The name of each model in records: "model 1", "model 2" …"""
         return [f"model {i + 1}" for i in range(len(self.models))]
 
     @property
@@ -75,7 +75,7 @@ class Group:
         return dict(zip(self.roles, self.models, strict=True)) | ({"base": self.base} if self.base else {})
 
     def findings(self, allow: Iterable[str] = ()) -> list[Finding]:
-        """All that was compared, refusals first; reads headers and small files only.
+        """All results of the comparison, refusals first. Reads only headers and small files.
 
         Refusals whose code is in `allow` become warnings. Raises MullError for a code that cannot be overruled.
         """
@@ -104,10 +104,10 @@ class Group:
         return found
 
     def check(self, allow: Iterable[str] = ()) -> list[Finding]:
-        """The warnings of a mixable group; `allow` as in `findings`.
+        """The warnings, if the models can be mixed; `allow` as in `findings`.
 
         Raises:
-            Refused: the models cannot be mixed; every reason is named.
+            Refused: the models cannot be mixed; the message has every reason.
         """
         findings = self.findings(allow)
         refusals = [finding for finding in findings if finding.severity == "refuse"]

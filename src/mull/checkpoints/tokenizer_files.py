@@ -1,4 +1,4 @@
-"""Reads a checkpoint's tokenizer files far enough to compare them: id → string, template, without any library."""
+"""Reads what is compared of tokenizer files, the strings of token ids and the chat template, without any library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mull.errors import MullError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; MullError where the file is damaged."""
+    """The JSON object in the file. Raises MullError if the file is unreadable or damaged."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -24,14 +24,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 class TokenizerFiles:
-    """The tokenizer of a model folder, as its files state it."""
+    """The tokenizer files of a model folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @cached_property
     def strings(self) -> dict[int, str] | None:
-        """Token id → string; None where the folder has no readable vocabulary (sentencepiece only, or none)."""
+        """Token id → string; None if the folder has no readable vocabulary (only sentencepiece, or none)."""
         tokens: dict[int, str] = {}
         whole, parts = self.folder / "tokenizer.json", self.folder / "vocab.json"
         try:
@@ -62,7 +62,7 @@ class TokenizerFiles:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """tokenizer_config.json, or empty."""
+        """The content of tokenizer_config.json; empty if there is none."""
         path = self.folder / "tokenizer_config.json"
         return read_json(path) if path.is_file() else {}
 
@@ -81,8 +81,8 @@ class TokenizerFiles:
     def opens_thought(self) -> bool | None:
         """Whether the template's generation prompt ends by opening `<think>`; None without a template.
 
-        Read from the template's text: the last place that writes an assistant's turn opener, as Qwen3-2507 has it.
-        A hybrid template that opens and closes an empty block on request does not open thought.
+        Judged by the template's text after its last `add_generation_prompt`, where Qwen3-2507 opens the model's turn.
+        A hybrid template, which opens and closes an empty block on request, does not count.
         """
         template = self.chat_template
         if template is None:

@@ -1,7 +1,7 @@
-"""How far the next-token distributions of two models lie apart, for adapters that stand in for λ.
+"""How well an adapter replaces interpolation: KL divergence of the next-token distributions of two models.
 
-KL(Θ(λ) ‖ Instruct + λ·adapter) at the end of prompts, beside the yardstick KL(Θ(λ) ‖ Instruct). Applies the adapter's
-files to the weights itself; knows no adapter library and not how the adapter was made.
+Computes KL(Θ(λ) ‖ Instruct + λ·adapter) at the end of prompts and, for comparison, KL(Θ(λ) ‖ Instruct). Reads the
+adapter's files and changes the weights itself; knows no adapter library and not how the adapter was made.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ Messages = list[dict[str, str]]
 
 
 class Mean(NamedTuple):
-    """Nats per token, and the standard error over prompts (NaN for a single one)."""
+    """Mean KL divergence in nats per token, and its standard error over prompts (NaN for a single prompt)."""
 
     mean: float
     error: float
 
 
 class Divergence(NamedTuple):
-    """At one λ."""
+    """KL divergences at one λ."""
 
     lam: float
     instruct: Mean
-    """KL(Θ(λ) ‖ Instruct): what having no adapter costs."""
+    """KL(Θ(λ) ‖ Instruct): the divergence without an adapter."""
     adapter: Mean
     """KL(Θ(λ) ‖ Instruct + λ·adapter)."""
 
 
 def read_prompts(path: Path) -> list[Messages]:
-    """Conversations from a file: JSONL with `messages`, `prompt` or `question` per line, else one user message a line.
+    """Conversations from a file: JSONL with `messages`, `prompt` or `question` per line; else one user message a line.
 
     Raises:
-        MullError: the file cannot be read, is empty, or a line of a .jsonl file has none of these keys.
+        MullError: the file cannot be read or is empty, or a line of a .jsonl file has none of these keys.
     """
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -74,11 +74,11 @@ def divergences(
     trust_remote_code: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> list[Divergence]:
-    """Mean KL divergence at each λ, over `positions` per prompt: its end, and on along Thinking's own greedy answer.
+    """Mean KL divergence at each λ, over `positions` per prompt: its end and the first tokens of Thinking's answer.
 
     Prompts are rendered with the Thinking side's chat template. Weights are those of `mull merge`; on CPU the adapter
-    is added in float32, distributions are compared in float64. `progress` is told of each pass over one prompt:
-    `passes(...)` in all.
+    is added in float32, and distributions are compared in float64. `progress` is called with 1 after each forward pass
+    over a prompt, `passes(...)` times in total.
 
     Raises:
         MullError: the adapter names a weight that the model lacks, a prompt does not fit, or memory runs out.
@@ -94,12 +94,12 @@ def divergences(
         rendered = [_render(tokenizer, prompt, limit).to(device) for prompt in prompts]
         factors = _Adapter(weights.model, adapter)
         with _threads(weights.model):
-            stop = tokenizer.eos_token_id
-            return _divergences(weights, factors, rendered, lams, positions, stop, progress or (lambda _: None))
+            stop_id = tokenizer.eos_token_id
+            return _divergences(weights, factors, rendered, lams, positions, stop_id, progress or (lambda _: None))
 
 
 def passes(prompts: int, lams: int) -> int:
-    """Passes that `divergences` reports to `progress`."""
+    """Number of passes that `divergences` reports to `progress`."""
     return prompts * (2 + 2 * lams)
 
 
@@ -109,22 +109,23 @@ def _divergences(
     prompts: list[Tensor],
     lams: Iterable[float],
     positions: int,
-    stop: int | None,
-    tell: Callable[[int], object],
+    stop_id: int | None,
+    report: Callable[[int], object],
 ) -> list[Divergence]:
     model = weights.model
-    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"  # whole sequences, no row cache
+    # Not the row cache's attention, since the passes are over whole sequences.
+    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
     weights.set(Coefficients.scalar(1.0))
     sequences = []
     for tokens in prompts:
-        sequences.append(_continued(model, tokens, positions - 1, stop))
-        tell(1)
+        sequences.append(_continued(model, tokens, positions - 1, stop_id))
+        report(1)
 
     def distributions() -> list[Tensor]:
         found = []
         for prompt, tokens in zip(prompts, sequences, strict=True):
             found.append(_log_probabilities(model, tokens, tokens.shape[1] - prompt.shape[1] + 1))
-            tell(1)
+            report(1)
         return found
 
     weights.set(Coefficients.scalar(0.0))
@@ -132,17 +133,17 @@ def _divergences(
     results = []
     for lam in lams:
         weights.set(Coefficients.scalar(lam))
-        wanted = distributions()
+        merged = distributions()
         weights.set(Coefficients.scalar(0.0))
         with adapter.applied(lam):
-            found = distributions()
-        results.append(Divergence(lam, _mean(wanted, base), _mean(wanted, found)))
+            adapted = distributions()
+        results.append(Divergence(lam, _mean(merged, base), _mean(merged, adapted)))
     return results
 
 
 @contextmanager
 def _threads(model: PreTrainedModel) -> Iterator[None]:
-    """One thread for a small model: its matrix products cost more to share than they take."""
+    """One thread for a small model, whose matrix products are slower on several threads."""
     before = torch.get_num_threads()
     if sum(parameter.nbytes for parameter in model.parameters()) <= SMALL_MODEL:
         torch.set_num_threads(1)
@@ -153,7 +154,7 @@ def _threads(model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Adapter:
-    """An adapter's tensors and the live weights they belong to."""
+    """An adapter's tensors and the model weights that they change."""
 
     def __init__(self, model: PreTrainedModel, folder: Path) -> None:
         live = dict(model.named_parameters(remove_duplicate=False))
@@ -173,7 +174,10 @@ class _Adapter:
 
     @contextmanager
     def applied(self, scale: float) -> Iterator[None]:
-        """The live weights, which must be the base model's, plus `scale`·B·A; whoever sets them next starts afresh."""
+        """Adds `scale`·B·A to the model's weights, which must be the base model's.
+
+        Afterwards only replaced weights are restored; the others must be set again.
+        """
         kept = [live.clone() for live, _ in self._whole]
         with torch.no_grad():
             for live, a, b in self._factors:
@@ -187,7 +191,7 @@ class _Adapter:
 
 
 def _weight(live: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
-    """The live weight that a checkpoint calls `name`; transformers keeps all experts of a layer in two stacks."""
+    """The model's weight that is called `name` in checkpoints; transformers stacks a layer's experts in two tensors."""
     found = live.get(name)
     expert = re.fullmatch(r"(.+\.experts)\.(\d+)\.(gate|up|down)_proj\.weight", name)
     if expert:
@@ -219,7 +223,7 @@ def _conversation(line: str, where: str) -> Messages:
 
 
 def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
-    """Token ids `[1, L]`, ready for an assistant's turn; the bare text where the tokenizer has no chat template."""
+    """Token ids `[1, L]`, ready for an assistant's turn; without the template if the tokenizer has none."""
     try:
         if tokenizer.chat_template:
             ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
@@ -236,13 +240,13 @@ def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
 
 
 @torch.inference_mode()
-def _continued(model: PreTrainedModel, tokens: Tensor, count: int, stop: int | None) -> Tensor:
-    """`tokens` `[1, L]` and the model's own greedy continuation of at most `count` tokens, the end of text left out."""
+def _continued(model: PreTrainedModel, tokens: Tensor, count: int, stop_id: int | None) -> Tensor:
+    """`tokens` `[1, L]` and their greedy continuation: at most `count` tokens, without the end-of-text token."""
     step, cache = tokens, None
     for _ in range(count):
         output = model(input_ids=step, past_key_values=cache, use_cache=True)
         step, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
-        if step.item() == stop:
+        if step.item() == stop_id:
             break
         tokens = torch.cat([tokens, step], dim=1)
     return tokens
@@ -250,13 +254,13 @@ def _continued(model: PreTrainedModel, tokens: Tensor, count: int, stop: int | N
 
 @torch.inference_mode()
 def _log_probabilities(model: PreTrainedModel, tokens: Tensor, positions: int) -> Tensor:
-    """Natural log of the next token's distribution at the last positions, `[positions, V]` float64."""
+    """Natural log of the next-token probabilities at the last `positions`: float64 `[positions, V]`."""
     logits: Tensor = model(input_ids=tokens, use_cache=False).logits
     return logits[0, -positions:].double().log_softmax(-1).cpu()
 
 
-def _mean(wanted: list[Tensor], found: list[Tensor]) -> Mean:
+def _mean(log_p: list[Tensor], log_q: list[Tensor]) -> Mean:
     """KL(P ‖ Q) = Σ p·(log p − log q) (Kullback and Leibler 1951), mean over tokens, then over prompts."""
-    each = torch.stack([(p.exp() * (p - q)).nan_to_num(0.0).sum(-1).mean() for p, q in zip(wanted, found, strict=True)])
-    error = each.std().item() / len(each) ** 0.5 if len(each) > 1 else float("nan")
-    return Mean(each.mean().item(), error)
+    kl = torch.stack([(p.exp() * (p - q)).nan_to_num(0.0).sum(-1).mean() for p, q in zip(log_p, log_q, strict=True)])
+    error = kl.std().item() / len(kl) ** 0.5 if len(kl) > 1 else float("nan")
+    return Mean(kl.mean().item(), error)

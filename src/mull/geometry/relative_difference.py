@@ -15,7 +15,8 @@ from mull.checkpoints.headers import FLOATING, ITEM_BYTES
 from mull.checkpoints.names import ModuleKind, layer_of, module_kind
 from mull.checkpoints.pair import AlignedTensor, Pair
 
-_PIECE = 1 << 19  # elements: a few MB per buffer
+_PIECE = 1 << 19
+"""Elements read at a time: a few MB per buffer."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class RelativeDifference:
 
     overall: float
     cells: dict[tuple[int | None, ModuleKind], float]
-    """σ of each (layer, module kind); layer None = outside the blocks."""
+    """σ by (layer, module kind); layer None = outside the blocks."""
 
 
 def relative_difference(
@@ -32,33 +33,33 @@ def relative_difference(
 ) -> RelativeDifference:
     """The relative difference of the two sides of a checked pair, over the elements that both have.
 
-    `progress` is told the bytes read, as increments, by one thread at a time.
+    `progress` is called with the bytes read since the last call, by one thread at a time.
     """
     sums: dict[tuple[int | None, ModuleKind], list[float]] = defaultdict(lambda: [0.0, 0.0])
     tensors = [t for t in pair.tensors if t.instruct.dtype in FLOATING and t.thinking.dtype in FLOATING]
-    telling = Lock()
+    progress_lock = Lock()
     intra_op = torch.get_num_threads()
 
-    def worker(mine: list[AlignedTensor]) -> list[tuple[AlignedTensor, float, float]]:
+    def worker(own_tensors: list[AlignedTensor]) -> list[tuple[AlignedTensor, float, float]]:
         torch.set_num_threads(1)
         buffers = [Buffer(_PIECE * 8) for _ in range(2)]
-        narrow = [torch.empty(_PIECE, dtype=torch.float32) for _ in range(3)]
-        wide = [torch.empty(_PIECE, dtype=torch.float64) for _ in range(3)]  # touched, so held, only where it is needed
+        float32 = [torch.empty(_PIECE, dtype=torch.float32) for _ in range(3)]
+        float64 = [torch.empty(_PIECE, dtype=torch.float64) for _ in range(3)]  # takes memory only when it is used
         results = []
-        for t in mine:
+        for t in own_tensors:
             difference = magnitude = 0.0
-            exact = narrow if {t.instruct.dtype, t.thinking.dtype} <= {"BF16", "F16"} else wide
+            converted = float32 if {t.instruct.dtype, t.thinking.dtype} <= {"BF16", "F16"} else float64
             shared = min(t.instruct.numel, t.thinking.numel)
             for first in range(0, shared, _PIECE):
                 count = min(_PIECE, shared - first)
-                a, b, d = (buffer[:count] for buffer in exact)
+                a, b, d = (buffer[:count] for buffer in converted)
                 a.copy_(files.elements(t.instruct, first, count, buffers[0]))
                 b.copy_(files.elements(t.thinking, first, count, buffers[1]))
                 torch.sub(a, b, out=d)
                 difference += d.abs_().sum(dtype=torch.float64).item()
                 magnitude += a.abs_().sum(dtype=torch.float64).item() + b.abs_().sum(dtype=torch.float64).item()
                 if progress:
-                    with telling:
+                    with progress_lock:
                         progress(count * (ITEM_BYTES[t.instruct.dtype] + ITEM_BYTES[t.thinking.dtype]))
             files.check((t.instruct.file, t.thinking.file))
             results.append((t, difference, magnitude))
@@ -75,7 +76,7 @@ def relative_difference(
                     cell[0] += difference
                     cell[1] += magnitude
         finally:
-            torch.set_num_threads(intra_op)  # the workers' own setting becomes the default of threads started later
+            torch.set_num_threads(intra_op)  # torch takes the workers' setting as default for later threads
     total = [sum(cell[i] for cell in sums.values()) for i in range(2)]
     ordered = sorted(sums.items(), key=lambda item: (item[0][0] is None, item[0][0] or 0, item[0][1]))
     return RelativeDifference(_ratio(*total), {key: _ratio(*cell) for key, cell in ordered})

@@ -421,7 +421,7 @@ def test_what_the_cache_cannot_do_is_refused_by_name(tmp_path: Path, config: Pre
 def test_the_check_fails_where_a_window_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = MistralConfig(**COMMON | {"sliding_window": 100})  # far beyond the check's few tokens
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]
-    monkeypatch.setattr(StepMask, "within", lambda self, window: self.causal)
+    monkeypatch.setattr(StepMask, "for_window", lambda self, window: self.causal)
     with pytest.raises(MullError, match="wrong for model type 'mistral'"):
         LocalEngine(*folders)
 

@@ -1,4 +1,4 @@
-"""How a local engine computes, by name and without torch: what tells two runs apart that cannot be compared."""
+"""The name of a local engine's arithmetic, found without torch. Runs with different names cannot be compared."""
 
 from __future__ import annotations
 

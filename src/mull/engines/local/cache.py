@@ -1,9 +1,9 @@
-"""The key/value cache whose rows live and die on their own, and the attention function that reads it.
+"""A key/value cache whose rows are independent of each other, and the attention function that reads it.
 
-A slot holds one response. Each decode step writes one position per slot, wherever that slot has got to, so a finished
-response leaves and a new one takes its slot while the others go on. The attention function is registered with
-transformers under `ATTENTION` and is handed to a model as its attention implementation; the layers stay transformers'.
-Knows no requests, no sampling and no λ.
+A slot holds one response. Each decode step writes one position per slot, which differs from slot to slot. So a new
+response can take the slot of a finished one while the others continue. The attention function is registered with
+transformers under the name `ATTENTION`; a model uses it as its attention implementation, and its layers are otherwise
+those of transformers. Knows no requests, no sampling and no λ.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ ATTENTION = "mull_rows"
 """Name of `row_attention` among transformers' attention implementations."""
 
 WIDTH_STEP = 64
-"""Attention widths are multiples of this many positions: a multiple of every SIMD width, so that masked positions at
-the end add exact zeros to the same partial sums and a row's result does not depend on the longest row of its batch."""
+"""Attention widths (numbers of positions) are multiples of this, which is a multiple of every SIMD width. Then masked
+positions at the end only add exact zeros to the same partial sums, and a row's result does not depend on the longest
+row of its batch."""
 
 
 class Span(NamedTuple):
-    """Neighbouring slots that attend over one width."""
+    """Neighbouring slots that read the same number of positions."""
 
     start: int
     stop: int
@@ -32,7 +33,7 @@ class Span(NamedTuple):
 
 
 class LayerStates(NamedTuple):
-    """One layer's `[slots, kv_heads, width, head_dim]`."""
+    """Keys and values of one layer: `[slots, kv_heads, width, head_dim]`."""
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -41,33 +42,32 @@ class LayerStates(NamedTuple):
 class StepMask:
     """Which cached positions each row of a decode step may read: additive masks `[n, 1, 1, width]`, 0 or −inf.
 
-    `positions` (int64 `[n]`) are those of the step's tokens. A sliding window of w leaves a token its last w positions,
-    its own among them.
+    `positions` (int64 `[n]`) are those of the step's tokens. With a sliding window of w, a token reads the last w
+    positions, including its own.
     """
 
     def __init__(self, positions: torch.Tensor, width: int, dtype: torch.dtype) -> None:
         self._positions = positions
-        self._places = torch.arange(width, device=positions.device)
-        hidden = self._places > positions[:, None]
+        self._cached = torch.arange(width, device=positions.device)
+        future = self._cached > positions[:, None]
         self.causal = torch.zeros(len(positions), 1, 1, width, dtype=dtype, device=positions.device)
-        self.causal.masked_fill_(hidden[:, None, None], float("-inf"))
-        self._within: dict[int, torch.Tensor] = {}
+        self.causal.masked_fill_(future[:, None, None], float("-inf"))
+        self._windowed: dict[int, torch.Tensor] = {}
 
-    def within(self, window: int | None) -> torch.Tensor:
-        """The mask of a layer with this sliding window; None: of one without."""
+    def for_window(self, window: int | None) -> torch.Tensor:
+        """The mask of a layer with this sliding window; None = without one."""
         if window is None:
             return self.causal
-        if window not in self._within:
-            past = self._places <= self._positions[:, None] - window
-            self._within[window] = self.causal.masked_fill(past[:, None, None], float("-inf"))
-        return self._within[window]
+        if window not in self._windowed:
+            past = self._cached <= self._positions[:, None] - window
+            self._windowed[window] = self.causal.masked_fill(past[:, None, None], float("-inf"))
+        return self._windowed[window]
 
 
 class RowCache(Cache):
-    """Keys and values `[slots, kv_heads, width, head_dim]` per layer, written at one position of its own per slot.
+    """Keys and values `[slots, kv_heads, width, head_dim]` per layer; each slot is written at its own position.
 
-    Has the size that `resize` gave it. New memory is zeroed, because a masked position is multiplied by weight 0 and
-    must be finite.
+    `resize` sets its size. New memory is filled with 0: masked positions are multiplied by 0, so they must be finite.
     """
 
     def __init__(self) -> None:
@@ -75,15 +75,15 @@ class RowCache(Cache):
         self.slots = 0
         self.width = 0
         self.states: list[LayerStates] = []
-        """One per layer that has written so far."""
+        """One entry per layer that has written so far."""
         self._prefill_slots: torch.Tensor | None = None
         self._positions: torch.Tensor | None = None
         self._write_index: dict[int, torch.Tensor] = {}
 
     def resize(self, slots: int, width: int) -> None:
-        """Makes room for `slots` rows of `width` positions, no more; what is cached within both stays.
+        """Changes the size to `slots` rows of `width` positions. What fits into the new size is kept.
 
-        One layer at a time, so that no more than one is held twice.
+        Layers are copied one at a time, so that at most one is in memory twice.
         """
         if (slots, width) == (self.slots, self.width):
             return
@@ -92,18 +92,18 @@ class RowCache(Cache):
             self.states[number] = LayerStates(*(_resized(tensor, slots, width) for tensor in self.states[number]))
 
     def begin_prefill(self, slots: torch.Tensor) -> None:
-        """The next forward is a prompt `[len(slots), L]` that starts at position 0 of `slots` (int64 `[n]`)."""
+        """The next forward pass is over prompts `[n, L]`, which start at position 0 of `slots` (int64 `[n]`)."""
         self._prefill_slots = slots
 
     def begin_decode(self, positions: torch.Tensor) -> None:
-        """The next forward is one token for slots 0 … n−1 at `positions` (int64 `[n]`)."""
+        """The next forward pass is over one token for each of slots 0 … n−1, at `positions` (int64 `[n]`)."""
         self._prefill_slots, self._positions = None, positions
         self._write_index.clear()
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores `[n, kv_heads, L, head_dim]` and returns what the attention is to read."""
+        """Stores `[n, kv_heads, L, head_dim]` and returns the keys and values that the attention reads."""
         if layer_idx == len(self.states):
             shape = (self.slots, key_states.shape[1], self.width)
             self.states.append(
@@ -121,7 +121,7 @@ class RowCache(Cache):
         return layer
 
     def copy_prompt(self, source: torch.Tensor, target: torch.Tensor, length: int) -> None:
-        """Copies the first `length` positions of the slots `source` to the slots `target` (int64 `[n]` each)."""
+        """Copies the first `length` positions of slots `source` to slots `target` (both int64 `[n]`)."""
         for layer in self.states:
             layer.keys[target, :, :length] = layer.keys[source, :, :length]
             layer.values[target, :, :length] = layer.values[source, :, :length]
@@ -134,11 +134,11 @@ class RowCache(Cache):
                 tensor[:count, :, :width] = tensor[:, :, :width].index_select(0, order)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """0: rows differ, so positions and masks are always given explicitly."""
+        """Always 0: rows have different lengths, so callers give positions and masks explicitly."""
         return 0
 
     def _decode_index(self, kv_heads: int) -> torch.Tensor:
-        """Where each row's new position lies in `[slots · kv_heads · width, head_dim]`: int64 `[n · kv_heads]`."""
+        """Indices of the new positions in the cache as `[slots·kv_heads·width, head_dim]`: int64 `[n·kv_heads]`."""
         index = self._write_index.get(kv_heads)
         if index is None:
             positions = self._positions
@@ -165,12 +165,11 @@ def row_attention(
     """Attention of a prefill (`row_spans` None: causal within the prompt) or of a decode step over a `RowCache`.
 
     `query` `[n, heads, L, head_dim]`, `key` and `value` `[slots, kv_heads, W, head_dim]`; decode needs L = 1 and a
-    `row_mask`. Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are taken together as the rows
-    of one small matrix, so keys and values are never repeated. A layer's sliding window hides what lies before it; the
-    hidden keys and values are kept all the same.
+    `row_mask`. Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are the rows of one small
+    matrix, so that keys and values are not repeated. A layer's sliding window masks earlier positions, but their keys
+    and values stay in the cache.
 
-    Raises `NotImplementedError` where the layer asks for something that this function does not do (soft capping,
-    attention sinks, a position bias).
+    Raises `NotImplementedError` if the layer needs soft capping, attention sinks or a position bias.
     """
     for option in ("softcap", "s_aux", "position_bias"):
         if kwargs.get(option) is not None:
@@ -178,7 +177,9 @@ def row_attention(
     rows, heads, length, head_dim = query.shape
     kv_heads = key.shape[1]
     if row_spans is None:
-        mask = None if sliding_window is None or length <= sliding_window else _banded(length, sliding_window, query)
+        mask = None
+        if sliding_window is not None and length > sliding_window:
+            mask = _window_mask(length, sliding_window, query)
         output = F.scaled_dot_product_attention(
             query,
             key,
@@ -190,9 +191,9 @@ def row_attention(
         )
         return output.transpose(1, 2).contiguous(), None
     assert row_mask is not None and length == 1
-    attention_mask = row_mask.within(sliding_window)
-    shared = heads // kv_heads
-    query = query.reshape(rows, kv_heads, shared, head_dim)
+    attention_mask = row_mask.for_window(sliding_window)
+    group = heads // kv_heads  # query heads per key/value head
+    query = query.reshape(rows, kv_heads, group, head_dim)
     if query.device.type != "cpu":
         (span,) = row_spans
         keys, values = key[: span.stop, :, : span.width], value[: span.stop, :, : span.width]
@@ -200,13 +201,13 @@ def row_attention(
         return output.reshape(rows, 1, heads, -1), None
     query = query * (head_dim**-0.5 if scaling is None else scaling)
     value_dim = value.shape[3]
-    output = query.new_empty(rows * kv_heads, shared, value_dim)
+    output = query.new_empty(rows * kv_heads, group, value_dim)
     for start, stop, width in row_spans:
         lanes = (stop - start) * kv_heads
         keys = key[start:stop, :, :width].view(lanes, width, head_dim)
         values = value[start:stop, :, :width].view(lanes, width, value_dim)
-        scores = torch.bmm(query[start:stop].view(lanes, shared, head_dim), keys.transpose(1, 2))
-        scores.view(stop - start, kv_heads, shared, width).add_(attention_mask[start:stop, :, :, :width])
+        scores = torch.bmm(query[start:stop].view(lanes, group, head_dim), keys.transpose(1, 2))
+        scores.view(stop - start, kv_heads, group, width).add_(attention_mask[start:stop, :, :, :width])
         torch.bmm(torch.softmax(scores, -1), values, out=output[start * kv_heads : stop * kv_heads])
     return output.view(rows, 1, heads, value_dim), None
 
@@ -214,11 +215,11 @@ def row_attention(
 AttentionInterface.register(ATTENTION, row_attention)
 
 
-def _banded(length: int, window: int, like: torch.Tensor) -> torch.Tensor:
+def _window_mask(length: int, window: int, like: torch.Tensor) -> torch.Tensor:
     """Which positions each token of a prompt may read under a sliding window: bool `[length, length]`."""
-    places = torch.arange(length, device=like.device)
-    behind = places[:, None] - places
-    return (behind >= 0) & (behind < window)
+    positions = torch.arange(length, device=like.device)
+    distance = positions[:, None] - positions
+    return (distance >= 0) & (distance < window)
 
 
 def _resized(tensor: torch.Tensor, slots: int, width: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """In-process text generation at any λ, with transformers' models, on CPU or GPU.
 
-Joins the weights (`weights`), the batching loop (`loop`) and the donor's tokenizer, chat template and end-of-text
+Combines the weights (`weights`), the batching loop (`loop`) and the donor's tokenizer, chat template and end-of-text
 tokens. Knows no benchmark.
 """
 
@@ -28,25 +28,25 @@ from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 
 BATCH_SIZE = 128
-"""Rows at once when the caller does not say, before the memory limit. For a model of 1 M parameters on CPU, 128 to 256
-cost about the same CPU time per token, 64 a fifth to a third more (`perf/engine.py`)."""
+"""Default number of rows at once; fewer if memory is short. For a model of 1 M parameters on CPU, 128 to 256 rows take
+about the same CPU time per token, 64 rows a fifth to a third more (`perf/engine.py`)."""
 ROWS_PER_PROCESS = 16
-"""Fewer requests than this per process are not worth starting processes for."""
+"""With fewer requests than this per process, no further processes are started."""
 SMALL_MODEL = 64 << 20
-"""Bytes of weights below which matrix products are too small to be shared between threads."""
+"""Bytes of weights up to which matrix products are faster on one thread."""
 
 
 class LocalEngine:
     """Generates from Θ(λ); implements `mull.engines.base.Engine`.
 
-    What a response depends on: its prompt, seed and sampling parameters and the weights, and nothing else, as far as
-    the kernels allow. Its random numbers are its own. On CPU in float32 its logits are the same bits alone or in a
-    batch, in any slot and order, at any batch size, beside rows of any length and in any process: decode steps have a
-    multiple of 8 rows, prompts are padded to a multiple of 16 tokens, attention widths are multiples of 64, and within
-    those shapes torch's BLAS was found to sum each row in the same order (tested; its makers promise nothing). Outside
-    this: another number of threads, machine or torch version; mixture-of-experts layers, whose products have as many
-    rows as tokens were routed to an expert; GPUs and 16-bit compute, where kernels are chosen by batch size. There
-    logits agree to rounding, and a long response may part from its twin at a near-tie.
+    A response depends only on its prompt, seed and sampling parameters and on the weights, as far as the kernels allow.
+    Each response has its own random numbers. On CPU in float32 its logits have the same bits alone or in a batch, in
+    any slot and order, at any batch size, beside rows of any length and in any process. For that, decode steps have a
+    multiple of 8 rows, prompts are padded to a multiple of 16 tokens, and attention widths are multiples of 64. For
+    such shapes torch's BLAS sums each row in the same order (tested, but not guaranteed by BLAS). This does not hold
+    for another number of threads, machine or torch version; for mixture-of-experts layers, whose products have as many
+    rows as tokens were routed to an expert; nor on GPUs and in 16-bit dtypes, where kernels are chosen by batch size.
+    There logits agree up to rounding, and long responses may differ from where two tokens were almost equally likely.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class LocalEngine:
         others: Mapping[str, Path] | None = None,
         prompts: Prompts | None = None,
     ) -> None:
-        """Loads both ends; the weights are the donor's until `set_weights`. `others`: further checkpoints by role.
-        `prompts`: the donor's, where a caller has read them already.
+        """Loads both checkpoints; the weights are the donor's until `set_weights`. `others`: further checkpoints by
+        role. `prompts`: the donor's, if the caller has read them already.
 
-        `dtype` of the arithmetic: float32 on CPU unless given, elsewhere the checkpoint's. `batch_size`: most rows at
-        once in each process; by default what measured best, less where the free memory does not hold its cache.
+        `dtype` of the arithmetic: by default float32 on CPU, else the checkpoint's. `batch_size`: the largest number of
+        rows at once in each process; by default `BATCH_SIZE`, or fewer if their cache does not fit into free memory.
         `threads`: torch's threads, for the whole process; by default 1 for a small model on CPU, whose matrix products
-        cost more to share than they take, else torch's own choice. `processes`: how many decode side by side, each on
-        one thread; by default one per core for a small model on CPU when `threads` is not given, else 1.
-        Raises `MullError` for folders that are no pair, and for architectures whose cache is not plain attention.
+        are slower on several threads, else torch's default. `processes`: how many processes decode at the same time,
+        each on one thread; by default one per core for a small model on CPU if `threads` is not given, else 1.
+        Raises `MullError` for folders that are no pair, and for models with other state than plain attention.
         """
         if donor not in ("instruct", "thinking"):
             raise MullError(f"donor must be 'instruct' or 'thinking', got {donor!r}")
@@ -103,7 +103,7 @@ class LocalEngine:
         self._version = 0
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
-        """Makes the weights, in place, of the checkpoints held. A `generate` under way cannot go on afterwards."""
+        """Computes the weights in place from the loaded checkpoints. A running `generate` cannot continue then."""
         self._version += 1
         recipe = weights if isinstance(weights, Recipe) else Recipe(weights)
         with memory_errors(f"on {self.device} while mixing", MEMORY_REMEDY):
@@ -112,11 +112,11 @@ class LocalEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish; requests are taken as slots become free.
 
-        `max_tokens` is cut to what the context leaves behind the prompt. Raises `MullError` for an empty prompt, for
-        one that leaves no room, and when the weights were changed since the call. A dropped or interrupted iterator
-        leaves the engine ready for the next call.
+        `max_tokens` is limited to what the context leaves after the prompt. Raises `MullError` for an empty prompt, for
+        one that fills the context, and if the weights were changed since the call. After an iterator is dropped or
+        interrupted, the engine can be used again.
         """
-        if isinstance(requests, Sequence):  # a mistake in the last request should not cost the work on the first
+        if isinstance(requests, Sequence):  # find an error in the last request before work on the first
             for request in requests:
                 self._check(request)
         return self._generate(requests)
@@ -146,8 +146,7 @@ class LocalEngine:
             if processes > 1
             else chain.from_iterable(make_loop().steps(waiting))
         )
-        rows = _reported(rows, self.device)
-        for row in rows:
+        for row in _with_memory_errors(rows, self.device):
             if self._version != version:
                 raise MullError("the weights were changed while responses were generated", "Finish or drop them first")
             token_ids = tuple(row.tokens.tolist())
@@ -183,7 +182,7 @@ def _weight_bytes(model: torch.nn.Module) -> int:
 
 
 def device_of(name: str) -> torch.device:
-    """The device called `name` (auto: a GPU where there is one). Raises `MullError` where there is none such."""
+    """The device called `name` ("auto": a GPU if there is one). Raises `MullError` if there is no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -205,16 +204,16 @@ def device_of(name: str) -> torch.device:
 _DEVICES = "Give auto, cpu, cuda or cuda:N"
 
 
-def _reported(rows: Iterable[Finished], device: torch.device) -> Iterator[Finished]:
-    """`rows`, a failed allocation on the way as `MullError`."""
+def _with_memory_errors(rows: Iterable[Finished], device: torch.device) -> Iterator[Finished]:
+    """`rows`; raises `MullError` if memory runs out meanwhile."""
     with memory_errors(f"on {device} while generating", "Lower --batch-size or --max-tokens, or free memory"):
         yield from rows
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes that could be allocated."""
+    """Bytes that can be allocated; 8 GiB if the system does not say."""
     if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own to give
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reserved by torch, but free
         return torch.cuda.mem_get_info(device)[0] + unused
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

@@ -1,8 +1,9 @@
-"""Continuous batching over a transformers model: rows finish, leave, and others take their slots.
+"""Continuous batching over a transformers model: when a row finishes, another one takes its slot.
 
-The layers are the model's own; this loop gives them a `RowCache`, positions and a mask. A prompt's keys and values are
-prefilled but for its last token, which is the row's first decode step: every token of a response comes out of the same
-code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat template.
+The layers are the model's; this loop gives them a `RowCache`, positions and a mask. The prefill computes keys and
+values of a prompt except for its last token, which is the row's first decode step, so that all tokens of a response
+are computed by the same code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat
+template.
 """
 
 from __future__ import annotations
@@ -22,29 +23,30 @@ from mull.engines.local.slots import Slots
 from mull.errors import MullError
 
 SLOT_STEP = 8
-"""On CPU a decode step has a multiple of this many rows. Fewer take other kernels, whose sums are in another order."""
+"""On CPU a decode step has a multiple of this many rows. With fewer, kernels are used that sum in another order."""
 PROMPT_STEP = 16
-"""Prompts are padded to a multiple of this many tokens in a prefill; the same reason."""
+"""Prompts are padded to a multiple of this many tokens in a prefill, for the same reason."""
 PREFILL_TOKENS = 8192
-"""Padded tokens per prefill forward, unless one prompt alone is longer."""
+"""Most padded tokens per forward pass of a prefill, unless one prompt alone is longer."""
 SPAN_ROWS = 32
 """Rows that share one attention width."""
 GROWTH = 256
-"""Positions that a row should at least be able to grow before memory is short again."""
+"""Free positions that each row should at least have when memory is allocated."""
 SORT_EVERY = 32
-"""Decode steps between two looks at whether the rows should be sorted by length."""
+"""Decode steps after which the loop checks whether to sort the rows by length."""
 
 
 class RowLoop:
-    """One run of `requests` through `model`, at most `batch` at a time, with a cache within half of `free` bytes.
+    """Generates responses with `model`, at most `batch` at a time, with a cache of at most half of `free` bytes.
 
-    All state belongs to the run: dropping the iterator in the middle leaves nothing behind. A request's `max_tokens` is
-    cut to what `context` leaves behind its prompt, which must be shorter than `context`.
+    All state of the run is in this object. A request's `max_tokens` is limited to what `context` leaves after its
+    prompt, which must be shorter than `context`.
 
-    Nobody knows how long a response will get, and few reach their `max_tokens`: rows are admitted by their present
-    length and some growth. When the cache then becomes too large, the youngest rows go back to the queue and later
-    start again; their seeds give the same text. The oldest is never the one to go, so a run always ends. The fewest
-    rows that a step can have may outgrow the half; `MullError` when they outgrow `free`.
+    The length of a response is not known in advance, and few reach their `max_tokens`. So a row is admitted if there is
+    memory for its present length and some growth. When the cache becomes too large later, the rows with the fewest
+    tokens go back to the queue and start again later; with the same seed they get the same text. The oldest row is
+    never sent back, so a run always ends. Only a cache with the smallest possible number of rows may exceed half of
+    `free`; `MullError` is raised if it exceeds `free`.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class RowLoop:
         self.batch = batch
         self._free = free // bytes_per_position
         self._budget = self._free // 2
-        """Positions, those of all slots together, as in `_free`."""
+        """`_free` and `_budget` count positions, summed over all slots."""
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
         self._slot_step = SLOT_STEP if device.type == "cpu" else 1
         slots = _round_up(batch, self._slot_step)
@@ -73,10 +75,10 @@ class RowLoop:
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
-        """The rows that finish together, whenever some do, until none is live or waiting."""
+        """Yields the rows that finished in a step, until no row is live or waiting."""
         while True:
             live = self._slots.count
-            # Prefills are worth their fixed cost for several rows at a time.
+            # A prefill has a fixed cost, so it waits until several slots are free.
             if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
                 self._admit(waiting, live)
                 live = self._slots.count
@@ -98,28 +100,28 @@ class RowLoop:
             request = waiting.first()
             length = len(request.prompt_ids)
             limit = min(request.sampling.max_tokens, self.context - length)
-            longer, needier = max(longest, length), max(need, length + limit)
-            width = min(max(longer + GROWTH, longer * 3 // 2), needier)
+            new_longest, new_need = max(longest, length), max(need, length + limit)
+            width = min(max(new_longest + GROWTH, new_longest * 3 // 2), new_need)
             slots = _round_up(live + len(chosen) + 1, self._slot_step)
             if slots > self._slot_step and slots * _round_up(width, WIDTH_STEP) > self._budget:
                 break
             chosen.append((waiting.pop(), limit))
-            longest, need = longer, needier
+            longest, need = new_longest, new_need
         if not chosen:
             return
         self._make_room(waiting, len(chosen), longest, need)
-        donors = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
-        fresh = self._slots.free(len(chosen))
-        for slot, (request, limit) in zip(fresh, chosen, strict=True):
+        slot_of_prompt = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        new_slots = self._slots.free(len(chosen))
+        for slot, (request, limit) in zip(new_slots, chosen, strict=True):
             self._slots.fill(slot, LiveRow(request, started), limit)
             self._sampler.set(slot, request.sampling, request.seed)
-        self._prefill(fresh, donors)
+        self._prefill(new_slots, slot_of_prompt)
 
     @torch.inference_mode()
     def _make_room(self, waiting: Lookahead, fresh: int, longest: int, need: int) -> None:
-        """Sizes the cache for the live rows and `fresh` more, now of `longest` positions and of `need` at most.
+        """Resizes the cache for the live rows and `fresh` new ones: `longest` positions now, at most `need` later.
 
-        Where memory is short, the rows move together, then the youngest go back to `waiting`.
+        If memory is short, gaps between rows are closed; then the youngest rows go back to `waiting`.
         """
         live = self._slots.count
         slots = _round_up(max(self._slots.used, live + fresh), self._slot_step)
@@ -129,8 +131,8 @@ class RowLoop:
         if slots * width > self._budget:
             slots = _round_up(live + fresh, self._slot_step)
             if slots * width > self._budget:
-                wide = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
-                fitting = max(self._slot_step, self._budget // wide // self._slot_step * self._slot_step)
+                grown = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
+                fitting = max(self._slot_step, self._budget // grown // self._slot_step * self._slot_step)
                 self._send_back(waiting, live + fresh - fitting)
                 slots = _round_up(self._slots.count + fresh, self._slot_step)
             self._reorder(self._slots.by_length(self._slots.used))
@@ -151,28 +153,28 @@ class RowLoop:
         self._cache.resize(max(slots, min(self._cache.slots, spare)), width)
 
     def _send_back(self, waiting: Lookahead, count: int) -> None:
-        """The `count` rows with the fewest tokens leave, to start again when their turn comes."""
+        """Puts the `count` rows with the fewest tokens back into the queue; they start again from the beginning."""
         for slot in self._slots.youngest(count):
             waiting.put_back(self._slots.row(slot).request)
             self._clear(slot)
 
     def _clear(self, slot: int) -> None:
-        """The row of `slot` is gone."""
+        """Empties `slot`."""
         self._slots.clear(slot)
         self._sampler.clear(slot)
 
-    def _prefill(self, fresh: list[int], donors: dict[tuple[int, ...], int]) -> None:
-        """Keys and values of the prompts of the slots `fresh`, but for each prompt's last token."""
-        prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in fresh}
+    def _prefill(self, new_slots: list[int], slot_of_prompt: dict[tuple[int, ...], int]) -> None:
+        """Computes or copies keys and values of the prompts in `new_slots`, except for each prompt's last token."""
+        prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in new_slots}
         new: list[int] = []
         copies: list[tuple[int, int]] = []
         for slot, prompt in prompts.items():
             if len(prompt) == 1:
                 continue
-            if prompt in donors:
-                copies.append((donors[prompt], slot))
+            if prompt in slot_of_prompt:
+                copies.append((slot_of_prompt[prompt], slot))
             else:
-                donors[prompt] = slot
+                slot_of_prompt[prompt] = slot
                 new.append(slot)
         new.sort(key=lambda slot: len(prompts[slot]))
         while new:
@@ -186,8 +188,8 @@ class RowLoop:
                 group.append(slot)
             new = new[len(group) :]
             ids = np.zeros((len(group), width), np.int64)
-            for line, slot in enumerate(group):
-                ids[line, : len(prompts[slot]) - 1] = prompts[slot][:-1]
+            for row, slot in enumerate(group):
+                ids[row, : len(prompts[slot]) - 1] = prompts[slot][:-1]
             self._cache.begin_prefill(self._tensor(np.array(group)))
             self.model(
                 input_ids=self._tensor(ids),
@@ -203,7 +205,7 @@ class RowLoop:
 
     @torch.inference_mode()
     def _step(self) -> list[Finished]:
-        """One token for every live row."""
+        """Decodes one token for every live row."""
         count = _round_up(self._slots.used, self._slot_step)
         spans = self._spans(count)
         positions = self._tensor(self._slots.positions[:count])
@@ -220,39 +222,40 @@ class RowLoop:
             row_mask=mask,
         ).logits[:, -1]
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
-        # One read-back for both: ids and float32 logprobs are exact in float64.
+        # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
         tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
         self._steps += 1
         return self._record(count, tokens.astype(np.int64), logprobs)
 
     def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
-        """Stores the step's tokens and lets finished rows go."""
+        """Stores the step's tokens; removes and returns finished rows."""
         slots = self._slots
         live = slots.live[:count]
         if not np.isfinite(logprobs[live]).all():
             raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
         slots.push(tokens, logprobs)
         stopped = np.isin(tokens, self._stop_ids)
-        over = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
+        done = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
         now = time.perf_counter()
         finished = []
-        for slot in over.tolist():
+        for slot in done.tolist():
             row = slots.row(slot)
             finished.append(Finished(row.request, *slots.response(slot), bool(stopped[slot]), now - row.started))
             self._clear(slot)
         return finished
 
     def _spans(self, count: int) -> list[Span]:
-        """Cuts the slots into runs that attend over one width each."""
+        """Divides the slots into runs of neighbours that read the same number of positions."""
         step = SPAN_ROWS if self.device.type == "cpu" else count
-        edges = range(0, count, step)
-        ends = [min(start + step, count) for start in edges]
-        lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(edges, ends, strict=True)]
-        return [Span(*edge) for edge in zip(edges, ends, (_round_up(n, WIDTH_STEP) for n in lengths), strict=True)]
+        starts = range(0, count, step)
+        ends = [min(start + step, count) for start in starts]
+        lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(starts, ends, strict=True)]
+        widths = [_round_up(length, WIDTH_STEP) for length in lengths]
+        return [Span(*bounds) for bounds in zip(starts, ends, widths, strict=True)]
 
     @torch.inference_mode()
     def _arrange(self, live: int) -> None:
-        """Moves the rows to the lowest slots, longest first, when that saves enough rows or attention width."""
+        """Moves the rows to the lowest slots, longest first, if that saves enough rows or attention width."""
         used = _round_up(self._slots.used, self._slot_step)
         packed = _round_up(live, self._slot_step)
         shrinks = packed <= used * 3 // 4
@@ -261,11 +264,11 @@ class RowLoop:
         order = self._slots.by_length(used)
         if not shrinks:
             positions = self._slots.positions[:used]
-            cost, least = (
+            cost, sorted_cost = (
                 sum(int(lengths[start : start + SPAN_ROWS].max()) for start in range(0, used, SPAN_ROWS))
                 for lengths in (positions, positions[order])
             )
-            if cost - least < 0.1 * cost:
+            if cost - sorted_cost < 0.1 * cost:
                 return
         self._reorder(order)
 
@@ -279,7 +282,7 @@ class RowLoop:
         self._slots.permute(order)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        """A copy on the device: the loop goes on to change its arrays."""
+        """A copy on the device, because the loop changes `array` afterwards."""
         return torch.tensor(array, device=self.device)
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, chat template and context: what can be known of prompts before any weights are loaded."""
+"""A checkpoint's tokenizer, chat template and context length, which are read without loading weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prompts:
         with loading("config", folder, trust_remote_code):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
         self.context = int(config.max_position_embeddings)
-        """Most positions of prompt and response together, tokens."""
+        """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
         closing = self.tokenizer.encode(CLOSE, add_special_tokens=False)
         self._close_id = closing[0] if len(closing) == 1 else None
@@ -43,13 +43,13 @@ class Prompts:
         return tuple(rendered)
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """Decoded without special tokens; think tags stay visible."""
+        """The decoded text without special tokens; think tags are kept."""
         return self.tokenizer.decode(token_ids, skip_special_tokens=True)
 
     def thought_tokens(self, token_ids: Sequence[int], text: str, *, finished: bool) -> int:
         """How many of `token_ids`, whose text is `text`, belong to the thought, its closing tag included.
 
-        All where the thought never ends, 0 where there is none (`mull.thinking.split_thinking`).
+        All if the thought does not end, 0 if there is none (`mull.thinking.split_thinking`).
         """
         split = split_thinking(text, finished=finished)
         if split.kind == "none":
@@ -58,7 +58,7 @@ class Prompts:
             return len(token_ids)
         if split.kind == "closed" and self._close_id in token_ids:
             return token_ids.index(self._close_id) + 1
-        low, high = 0, len(token_ids)  # the fewest tokens whose text holds the whole thought
+        low, high = 0, len(token_ids)  # search the smallest number of tokens whose text contains the whole thought
         while low < high:
             middle = (low + high) // 2
             if len(self.text(token_ids[:middle])) >= split.end:
@@ -69,7 +69,7 @@ class Prompts:
 
 
 def _stop_ids(folder: Path, *others: int | list[int] | None) -> frozenset[int]:
-    """End-of-text ids from the generation config, else the first of `others` that says any."""
+    """End-of-text ids from the generation config, else from the first of `others` that is not None."""
     try:
         found = GenerationConfig.from_pretrained(folder).eos_token_id
     except OSError:

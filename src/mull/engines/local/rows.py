@@ -1,4 +1,4 @@
-"""What the loop stores for a response: its request until it has finished, then its tokens."""
+"""A response before, during and after decoding: the queue of requests, live rows, finished rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mull.engines.base import Request
 
 @dataclass(frozen=True)
 class Finished:
-    """A row that has finished: its request, its tokens int64 `[T]`, their logprobs float32 `[T]` and its seconds."""
+    """A finished row: its request, tokens int64 `[T]`, their logprobs float32 `[T]`, and wall-clock seconds."""
 
     request: Request
     tokens: np.ndarray
@@ -26,21 +26,21 @@ class Finished:
 
 @dataclass
 class LiveRow:
-    """A row that is being decoded, and when it began."""
+    """A row that is being decoded, and when it began (`time.perf_counter`)."""
 
     request: Request
     started: float
 
 
 class Lookahead:
-    """Requests in order. It can tell how many more there are without taking them."""
+    """A queue of requests from an iterator. It can tell how many there are without removing them."""
 
     def __init__(self, items: Iterable[Request]) -> None:
         self._items = iter(items)
         self._ahead: deque[Request] = deque()
 
     def at_least(self, count: int) -> bool:
-        """Whether `count` more requests are waiting; pulls no more than that."""
+        """Whether `count` more requests are waiting. Takes no more than that from the iterator."""
         self._ahead.extend(islice(self._items, max(0, count - len(self._ahead))))
         return len(self._ahead) >= count
 

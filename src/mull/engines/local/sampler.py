@@ -1,7 +1,7 @@
 """Draws one token per row, each row by its own temperature, top-k, top-p and seed. Knows no model and no cache.
 
-The random number of a draw depends on the row's seed and the token's index in its response, on nothing else: the same
-logits give the same token in whatever slot, batch or order.
+The random number of a draw depends only on the row's seed and the token's index in its response, so that the same
+logits give the same token in any slot, batch and order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mull.engines.base import Sampling
 
 
 class RowSampler:
-    """The sampling parameters of all slots, and the draw. `set` and `permute` take effect at the next `draw`."""
+    """Holds the sampling parameters of all slots and draws tokens."""
 
     def __init__(self, slots: int, device: torch.device) -> None:
         self._device = device
@@ -21,27 +21,27 @@ class RowSampler:
         self._temperature = np.zeros(slots)
         self._top_k = np.zeros(slots, np.int64)
         self._top_p = np.ones(slots)
-        self._plan: tuple[int, int, bool, torch.Tensor] | None = None
+        self._cached: tuple[int, int, bool, torch.Tensor] | None = None
 
     def set(self, slot: int, sampling: Sampling, seed: int) -> None:
-        """`slot` now belongs to a response with these parameters; any integer is a seed."""
+        """Set the parameters of the response in `slot`. The seed may be any integer."""
         self._seeds[slot] = seed & _MASK
         self._temperature[slot] = sampling.temperature
         self._top_k[slot] = sampling.top_k
         self._top_p[slot] = sampling.top_p
-        self._plan = None
+        self._cached = None
 
     def clear(self, slot: int) -> None:
-        """`slot` is empty: it is treated as greedy, the cheapest."""
+        """Mark `slot` as empty: it is decoded greedily, which is fastest."""
         self._temperature[slot], self._top_k[slot], self._top_p[slot] = 0.0, 0, 1.0
-        self._plan = None
+        self._cached = None
 
     def permute(self, order: np.ndarray) -> None:
         """Slot i takes the parameters of slot `order[i]`."""
         count = len(order)
         for array in (self._seeds, self._temperature, self._top_k, self._top_p):
             array[:count] = array[order]
-        self._plan = None
+        self._cached = None
 
     def draw(self, logits: torch.Tensor, steps: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """One token per row of `logits` `[n, V]` and its logprob: int64 `[n]`, float32 `[n]`.
@@ -63,35 +63,35 @@ class RowSampler:
             weights = values.double().sub_(values[:, :1]).div_(temperature[:, None]).exp_()
             weights.masked_fill_(torch.arange(limit, device=self._device) >= top_k[:, None], 0.0)
             below = weights.cumsum(-1)
-            # A token stays when the mass of the likelier ones is short of top_p; the first always does.
+            # A token is kept if the likelier ones have less than top_p of the probability; the first one always is.
             kept = (below - weights) < top_p[:, None] * below[:, -1:]
             kept[:, 0] = True
             total = (weights * kept).cumsum(-1)[:, -1:]
             rank = (below <= uniform[:, None] * total).sum(-1, keepdim=True)
-            # Rounding can put the target on the last boundary: never step past the last kept token.
+            # By rounding, the rank could be that of the token after the last kept one.
             rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1).clamp_(min=0)
             chosen = torch.where(greedy > 0, logits.argmax(-1), candidates.gather(-1, rank).squeeze(-1))
         logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
         return chosen, logprobs
 
     def _parameters(self, count: int, vocabulary: int) -> tuple[int, bool, torch.Tensor]:
-        """Candidates to look at, whether no row draws, and float64 `[4, n]`: temperature, top-k, top-p, greedy."""
-        if self._plan is None or self._plan[0] != count:
+        """Largest top-k, whether all rows are greedy, and float64 `[4, n]`: temperature, top-k, top-p, greedy."""
+        if self._cached is None or self._cached[0] != count:
             temperature, top_k, top_p = (a[:count] for a in (self._temperature, self._top_k, self._top_p))
             greedy = temperature == 0
             top_k = np.where((top_k == 0) | (top_k > vocabulary), vocabulary, top_k)
             limit = int(np.where(greedy, 1, top_k).max(initial=1))
             rows = np.stack([np.where(greedy, 1.0, temperature), np.where(greedy, 1, top_k), top_p, greedy])
             parameters = torch.from_numpy(rows).to(self._device)
-            self._plan = (count, limit, bool(greedy.all()), parameters)
-        return self._plan[1:]
+            self._cached = (count, limit, bool(greedy.all()), parameters)
+        return self._cached[1:]
 
 
 def uniforms(seeds: np.ndarray, steps: np.ndarray) -> np.ndarray:
     """Numbers in [0, 1), float64 `[n]`, for seeds uint64 `[n]` and steps `[n]`: SplitMix64, indexed by the step.
 
     Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators". The seed is mixed first, so that
-    neighbouring seeds do not give shifted copies of one stream.
+    neighbouring seeds do not give the same numbers at shifted steps.
     """
     state = _mix(seeds + _GAMMA) + (steps.astype(np.uint64) + np.uint64(1)) * _GAMMA
     return (_mix(state) >> np.uint64(11)) * 2.0**-53

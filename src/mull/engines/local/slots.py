@@ -1,6 +1,6 @@
-"""The live rows of a loop, each in a slot: what it was asked, its tokens so far, how far it may go.
+"""The live rows of a loop, each in a slot: its request, its tokens so far, its limit.
 
-Knows no model, no cache and no memory: what needs the device is in `mull.engines.local.loop`.
+Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.loop`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mull.engines.local.rows import LiveRow
 
 
 class Slots:
-    """`size` places for rows, their state in arrays `[size]` that a decode step takes as a whole; 0 where empty."""
+    """`size` slots for rows. Their state is in arrays `[size]`, for use by vectorised code; 0 in empty slots."""
 
     def __init__(self, size: int) -> None:
         self.rows: list[LiveRow | None] = [None] * size
@@ -29,7 +29,7 @@ class Slots:
 
     @property
     def count(self) -> int:
-        """Live rows."""
+        """Number of live rows."""
         return int(self.live.sum())
 
     @property
@@ -39,12 +39,12 @@ class Slots:
 
     @property
     def longest(self) -> int:
-        """Number of positions that the longest row takes now."""
+        """Number of positions that the longest row uses now."""
         return int(self.positions.max()) + 1
 
     @property
     def need(self) -> int:
-        """Number of positions that any live row can need: its prompt and all tokens it may generate."""
+        """Largest number of positions that a live row can use: its prompt and all tokens it may generate."""
         return int((self.positions - self.counts + self.limits).max()) + 1
 
     def row(self, slot: int) -> LiveRow:
@@ -95,9 +95,9 @@ class Slots:
         if counts.max() >= self._tokens.shape[1]:
             self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], 1)
             self._logprobs = np.concatenate([self._logprobs, np.zeros_like(self._logprobs)], 1)
-        lines = np.arange(count)
-        self._tokens[lines, counts] = tokens
-        self._logprobs[lines, counts] = logprobs
+        rows = np.arange(count)
+        self._tokens[rows, counts] = tokens
+        self._logprobs[rows, counts] = logprobs
         counts += live
         self.positions[:count] += live
         self.next_tokens[:count] = np.where(live, tokens, 0)

@@ -1,4 +1,4 @@
-"""Which transformers models the row cache can serve, and what a cached position costs.
+"""Checks whether the row cache works for a transformers model, and measures the memory of a cached position.
 
 Knows no requests.
 """
@@ -15,18 +15,17 @@ from transformers import PreTrainedModel
 from mull.engines.local.cache import RowCache, Span, StepMask
 from mull.errors import MullError
 
-_PROBE = 9
-_WINDOW = 4
-"""Sliding windows are probed at this width: past it, in as few tokens as full attention."""
+_PROBE_TOKENS = 9
+_PROBE_WINDOW = 4
+"""Sliding windows are set to this during the test, so that `_PROBE_TOKENS` reach beyond them."""
 
 
 @torch.inference_mode()
 def check_supported(model: PreTrainedModel) -> None:
-    """Compares a prefill and a decode step through the row cache with the model's own attention on a few tokens.
+    """Compares a prefill and a decode step with the row cache to the model's own attention, on a few tokens.
 
-    Sliding windows are narrowed to `_WINDOW` tokens meanwhile, so that the few tokens reach past them. Raises
-    `MullError`, which names the model type, for linear attention and other state, rotary scaling that depends on the
-    batch's longest row, and whatever else makes the results differ.
+    Raises `MullError`, which names the model type, for linear attention and other state, for rotary scaling that
+    depends on the longest row of a batch, and for anything else that makes the results differ.
     """
     config = model.config.get_text_config()
     kind = repr(config.model_type)
@@ -37,17 +36,17 @@ def check_supported(model: PreTrainedModel) -> None:
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         raise MullError(f"model type {kind} has {rope} rope: rows of one batch would change one another", remedy)
-    tokens = torch.arange(_PROBE, device=model.device).remainder(config.vocab_size)[None]
+    tokens = torch.arange(_PROBE_TOKENS, device=model.device).remainder(config.vocab_size)[None]
     attention = model.config._attn_implementation
     try:
         model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
-        with _narrow(model):
+        with _narrow_windows(model):
             expected = model(input_ids=tokens, use_cache=False).logits[0, -1].float()
     finally:
         model.config._attn_implementation = attention
     try:
-        with _narrow(model):
-            found = _probe(model, tokens)
+        with _narrow_windows(model):
+            found = _cached_logits(model, tokens)
     except (NotImplementedError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
         raise MullError(f"the local engine has no cache for model type {kind} ({error})", remedy) from error
     if not expected.isfinite().all():
@@ -59,9 +58,9 @@ def check_supported(model: PreTrainedModel) -> None:
 
 
 def bytes_per_position(model: PreTrainedModel) -> int:
-    """Bytes of keys and values that one token of one row takes in all layers, plus the largest layer's again.
+    """Bytes of keys and values of one token of one row: those of all layers, plus those of the largest layer again.
 
-    Again, because one layer is held twice while the cache changes its size (`RowCache.resize`).
+    One layer is in memory twice while the cache changes its size (`RowCache.resize`).
     """
     cache = RowCache()
     cache.resize(1, 1)
@@ -74,21 +73,21 @@ def bytes_per_position(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def _narrow(model: PreTrainedModel) -> Iterator[None]:
-    """Every sliding window of the model is `_WINDOW` meanwhile: in its config and where a layer has its own."""
+def _narrow_windows(model: PreTrainedModel) -> Iterator[None]:
+    """Sets every sliding window, in the config and in layers, to `_PROBE_WINDOW`; restores them at the end."""
     holders = [model.config.get_text_config(), *model.modules()]
     windows = [(holder, holder.sliding_window) for holder in holders if getattr(holder, "sliding_window", None)]
     try:
         for holder, _ in windows:
-            holder.sliding_window = _WINDOW
+            holder.sliding_window = _PROBE_WINDOW
         yield
     finally:
         for holder, window in windows:
             holder.sliding_window = window
 
 
-def _probe(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits `[V]` of the last of `tokens` `[1, L]`, by prefill of the others and one decode step."""
+def _cached_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
+    """Logits `[V]` after the last of `tokens` `[1, L]`: by a prefill of the others, then one decode step."""
     last = tokens.shape[1] - 1
     cache = RowCache()
     cache.resize(1, 64)

@@ -1,7 +1,7 @@
-"""Several processes that decode side by side, for models too small to keep more than one core busy.
+"""Several processes that decode at the same time, for models too small to use more than one core.
 
-Each worker is forked when a run begins, so it sees the weights of that moment without a copy, and runs its own
-`RowLoop` on one thread. Requests are dealt out as rows finish. Only where `fork` is safe: Linux, CPU tensors.
+Each worker process is forked when a run begins, so that it shares the present weights without a copy, and runs its own
+`RowLoop` on one thread. It gets further requests as its rows finish. Only where `fork` is safe: Linux, CPU tensors.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ AVAILABLE = sys.platform == "linux"
 def run_in_workers(make_loop: Callable[[], RowLoop], requests: Lookahead, processes: int) -> Iterator[Finished]:
     """Rows of `requests` in the order in which they finish, decoded by `processes` forked workers.
 
-    Raises what a worker raised, and `MullError` when one dies. Dropping the iterator ends the workers.
+    Raises what a worker raises, and `MullError` if one dies. Dropping the iterator ends the workers.
     """
     context = multiprocessing.get_context("fork")
     workers: dict[Connection, BaseProcess] = {}
-    dealt: dict[Connection, int] = {}
+    outstanding: dict[Connection, int] = {}  # requests sent to a worker, minus finished rows
     try:
         for _ in range(processes):
-            ours, theirs = context.Pipe()
-            worker = context.Process(target=_work, args=(theirs, make_loop, [*workers, ours]), daemon=True)
+            parent_end, child_end = context.Pipe()
+            arguments = (child_end, make_loop, [*workers, parent_end])
+            worker = context.Process(target=_run_worker, args=arguments, daemon=True)
             worker.start()
-            theirs.close()
-            workers[ours], dealt[ours] = worker, 0
-        # Some rows more than fit wait in the worker, so that it never waits for us.
-        most = make_loop().batch * 5 // 4
+            child_end.close()
+            workers[parent_end], outstanding[parent_end] = worker, 0
+        # A few more requests than fit into a batch, so that a worker never waits for this process.
+        limit = make_loop().batch * 5 // 4
         while True:
-            while requests and min(dealt.values()) < most:
-                least = min(dealt, key=lambda end: dealt[end])
-                least.send(requests.pop())
-                dealt[least] += 1
-            if not any(dealt.values()):
+            while requests and min(outstanding.values()) < limit:
+                idlest = min(outstanding, key=lambda end: outstanding[end])
+                idlest.send(requests.pop())
+                outstanding[idlest] += 1
+            if not any(outstanding.values()):
                 return
-            for end in wait([end for end in dealt if dealt[end]]):
+            for end in wait([end for end in outstanding if outstanding[end]]):
                 assert isinstance(end, Connection)
                 finished = _receive(end, workers[end])
-                dealt[end] -= len(finished)
+                outstanding[end] -= len(finished)
                 yield from finished
     finally:
         for worker in workers.values():
@@ -75,17 +76,17 @@ def _receive(end: Connection, worker: BaseProcess) -> list[Finished]:
     return message
 
 
-def _work(connection: Connection, make_loop: Callable[[], RowLoop], foreign: list[Connection]) -> None:
-    """A worker's life: rows from the connection, finished rows back."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it ends us
-    for end in foreign:
+def _run_worker(connection: Connection, make_loop: Callable[[], RowLoop], parent_ends: list[Connection]) -> None:
+    """The main function of a worker: receives requests and sends finished rows until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C, the parent ends the workers
+    for end in parent_ends:
         end.close()
     torch.set_num_threads(1)
-    source = _Inbox(connection)
+    inbox = _Inbox(connection)
     try:
         loop = make_loop()
-        while source.wait():
-            for finished in loop.steps(source):
+        while inbox.wait():
+            for finished in loop.steps(inbox):
                 connection.send(finished)
     except (EOFError, ConnectionError):
         return
@@ -94,7 +95,7 @@ def _work(connection: Connection, make_loop: Callable[[], RowLoop], foreign: lis
 
 
 class _Inbox(Lookahead):
-    """Requests that have arrived; a thread empties the pipe, so that neither side blocks the other."""
+    """Requests that have arrived. A thread reads the pipe, so that sending never blocks the parent process."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(())
@@ -103,7 +104,7 @@ class _Inbox(Lookahead):
         threading.Thread(target=self._drain, args=(connection,), daemon=True).start()
 
     def wait(self) -> bool:
-        """Blocks until a request is there; False when none will come."""
+        """Waits for a request; False if no more will come."""
         while not self._ahead and not self._ended:
             self._take()
         return bool(self._ahead)

@@ -1,4 +1,4 @@
-"""One chat completion over HTTP: what is sent, how often it is tried, and how the reply is read.
+"""One chat completion over HTTP: the request, its retries, and how the reply is parsed.
 
 Knows no λ and no order of requests.
 """
@@ -24,16 +24,16 @@ from mull.errors import MullError, nearest
 from mull.thinking import CLOSE, OPEN
 
 RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-"""HTTP codes that may go away by themselves."""
+"""HTTP status codes of errors that may be temporary."""
 CONNECT_SECONDS = 15.0
 LONGEST_WAIT = 60.0
-"""Seconds between two tries, unless the server itself asks for more."""
+"""Most seconds between two tries, unless the server asks for more."""
 LONGEST_PAUSE = 3600.0
-"""Seconds that a server's Retry-After is followed at most."""
+"""Most seconds to wait for a server's Retry-After."""
 
 
 class Unanswered(Exception):
-    """One request got no usable reply; others may. The text says why."""
+    """One request got no usable reply, which says nothing about others. The text says why."""
 
 
 class Reply(NamedTuple):
@@ -46,13 +46,13 @@ class Reply(NamedTuple):
     seconds: float
     """Wall-clock seconds of the try that succeeded."""
     prompt_tokens: int | None = None
-    """By the server's count, where it gives one."""
+    """Tokens of the prompt by the server's count, if it gives one."""
     thought_tokens: int | None = None
-    """Those of `tokens` that the server calls reasoning, where it does."""
+    """How many of `tokens` are reasoning, by the server's count, if it gives one."""
 
 
 class ApiKey(NamedTuple):
-    """An API key and the environment variable it is from."""
+    """An API key and the environment variable that it comes from."""
 
     variable: str
     value: str | None
@@ -64,31 +64,31 @@ class ApiKey(NamedTuple):
         return f"ApiKey({self.variable!r})"  # never the value
 
     def hide(self, text: str) -> str:
-        """`text` without the key, which some servers repeat."""
+        """`text` without the key, since some servers repeat it in error messages."""
         return text.replace(self.value, "…") if self.value else text
 
 
 def request_body(
     target: Target, messages: list[dict[str, str]], sampling: Sampling, seed: int, omit: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The JSON of a request. All sampling is stated, since servers have defaults of their own."""
-    drawn = {
+    """The JSON of a request. It contains all sampling parameters, because defaults differ between servers."""
+    parameters = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "top_k": sampling.top_k or -1,  # −1 is no limit for vLLM, SGLang and llama.cpp; 0 is not for all of them
-        "seed": seed % 2**31,  # some take 32 bits only
+        "top_k": sampling.top_k or -1,  # −1 means no limit for vLLM, SGLang and llama.cpp; 0 does not for all of them
+        "seed": seed % 2**31,  # some servers only accept 32 bits
     }
-    drawn = {name: value for name, value in drawn.items() if name not in omit}
-    own = {"model": target.model, "messages": messages, "max_tokens": sampling.max_tokens, "stream": False}
-    return {**own, **drawn, **target.body}
+    parameters = {name: value for name, value in parameters.items() if name not in omit}
+    body = {"model": target.model, "messages": messages, "max_tokens": sampling.max_tokens, "stream": False}
+    return {**body, **parameters, **target.body}
 
 
 def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
-    """The first choice of a reply.
+    """The first choice in the JSON of a reply.
 
     Raises:
-        Unanswered: no choice in it, or a response that the server broke off.
-        MullError: no token count, without which responses cannot be compared.
+        Unanswered: there is no choice in it, or the server aborted the response.
+        MullError: there is no token count, without which responses cannot be compared.
     """
     try:
         choice, usage = reply["choices"][0], reply.get("usage") or {}
@@ -114,19 +114,19 @@ def read_reply(reply: Any, seconds: float = 0.0) -> Reply:
 
 
 def _count(value: object) -> int | None:
-    """A number of tokens, where a server gave one."""
+    """`value` if it is a number of tokens, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 _END = re.compile(r"(?:(?:<\|(?:im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<｜end▁of▁sentence｜>)\s*)+\Z")
-"""Marks of a turn's end that some servers (transformers serve) leave in the text; not part of any answer."""
+"""End-of-turn tokens, which some servers (transformers serve) leave in the text."""
 
 
 def joined(reasoning: str, content: str, finish: str) -> str:
-    """The response as the model wrote it, from a server that splits off the thought.
+    """The response as the model wrote it, from a server that returns the thought separately.
 
-    A thought without an answer that ended by itself had no `</think>`: such servers take all text before that tag for
-    thought, so this is a direct answer and gets no tags.
+    Such servers return all text before `</think>` as thought. So a finished response with thought but without answer
+    had no `</think>`: it is a direct answer and gets no tags.
     """
     if not reasoning:
         return content
@@ -136,12 +136,12 @@ def joined(reasoning: str, content: str, finish: str) -> str:
 
 
 class ChatClient:
-    """Sends requests, again where that can help. Use as an async context manager, in one event loop."""
+    """Sends requests, with retries after temporary errors. An async context manager, for one event loop."""
 
     def __init__(
         self, key: ApiKey, *, concurrency: int, retries: int, timeout: float, per_minute: float | None, backoff: float
     ) -> None:
-        """`timeout` and `backoff` (the wait before the first repetition) in seconds; see `RemoteEngine`."""
+        """`timeout` and `backoff` (the wait before the first retry) are in seconds; see `RemoteEngine`."""
         self._key, self._retries, self._backoff = key, retries, backoff
         self._spacing = 60 / per_minute if per_minute else 0.0
         self._http = httpx2.AsyncClient(
@@ -162,17 +162,17 @@ class ChatClient:
         await self._http.aclose()
 
     async def complete(self, target: Target, body: dict[str, Any]) -> Reply:
-        """Raises `Unanswered` when no try succeeded or the request is refused, `MullError` when none can succeed."""
+        """Raises `Unanswered` if all tries fail or the request is refused, `MullError` if no request can succeed."""
         why = ""
         for attempt in range(self._retries + 1):
             await self._turn(target.url)
             wait = min(LONGEST_WAIT, self._backoff * 2**attempt) * self._random.uniform(0.5, 1)
             try:
                 return await self._once(target, body)
-            except Again as again:
-                why = str(again)
-                if again.wait is not None:
-                    self._pause(target.url, again.wait)
+            except TemporaryError as error:
+                why = str(error)
+                if error.wait is not None:
+                    self._pause(target.url, error.wait)
             if attempt < self._retries:
                 await asyncio.sleep(wait)
         times = f" ({self._retries + 1} tries)" if self._retries else ""
@@ -188,16 +188,16 @@ class ChatClient:
         except RequestRefused:
             raise
         except Unanswered as error:
-            raise Again(str(error)) from None
+            raise TemporaryError(str(error)) from None
         except httpx2.TimeoutException as error:
-            raise Again(f"no answer in time ({type(error).__name__})") from None
+            raise TemporaryError(f"no answer in time ({type(error).__name__})") from None
         except httpx2.RequestError as error:
-            raise Again(_reason(error)) from None
+            raise TemporaryError(_reason(error)) from None
         except ValueError:  # JSON's and Unicode's errors
-            raise Again("a reply that is no JSON") from None
+            raise TemporaryError("a reply that is no JSON") from None
 
     async def _turn(self, url: str) -> None:
-        """Wait for the rate limit and for a pause that the server asked for."""
+        """Wait until the rate limit allows a request and a pause that the server asked for is over."""
         now = time.monotonic()
         turn = max(now, self._turn_at.get(url, 0.0))
         self._turn_at[url] = turn + self._spacing
@@ -211,8 +211,8 @@ class ChatClient:
         self._paused_until[url] = max(until, self._paused_until.get(url, 0.0))
 
 
-class Again(Exception):
-    """This try failed, another may not; `wait`: seconds that the server asks for."""
+class TemporaryError(Exception):
+    """This try failed, but another may succeed. `wait`: seconds that the server asks for, if it does."""
 
     def __init__(self, why: str, wait: float | None = None) -> None:
         super().__init__(why)
@@ -220,34 +220,35 @@ class Again(Exception):
 
 
 class RequestRefused(Unanswered):
-    """This request will not be answered however often it is sent."""
+    """The server refuses this request; a retry would not help."""
 
 
 def refuse(response: httpx2.Response, target: Target, key: ApiKey, models: Collection[str] = ()) -> None:
-    """Raise what a reply with an error code means.
+    """Raise the exception for a reply with an error code.
 
-    `MullError` where no request can succeed: key, address or model are wrong. `Unanswered` for this request only.
+    `TemporaryError` if a retry may help; `MullError` if key, address or model are wrong, so that no request can
+    succeed; else `RequestRefused`, for this request only.
     """
-    code, said = response.status_code, key.hide(_said(response))
+    code, message = response.status_code, key.hide(_error_message(response))
     if code in RETRIED:
-        raise Again(f"HTTP {code}{said}", _retry_after(response.headers.get("retry-after")))
+        raise TemporaryError(f"HTTP {code}{message}", _retry_after(response.headers.get("retry-after")))
     if code in (401, 403):
         what = "refuses the key" if key.value else "asks for a key"
         remedy = f"put the right one into the environment variable {key.variable}"
-        raise MullError(f"{target.url} {what} (HTTP {code}{said})", remedy)
-    if code == 404 and "model" in said.lower():
+        raise MullError(f"{target.url} {what} (HTTP {code}{message})", remedy)
+    if code == 404 and "model" in message.lower():
         remedy = nearest(target.model, models) if models else "ask it for its models, GET /models"
-        raise MullError(f"{target.url} has no model {target.model!r} (HTTP 404{said})", remedy)
+        raise MullError(f"{target.url} has no model {target.model!r} (HTTP 404{message})", remedy)
     if code in (301, 302, 303, 307, 308, 404, 405):
         what = f"{target.url}/chat/completions does not exist (HTTP {code})"
         raise MullError(what, "give the base URL of the API, as in http://host:8000/v1")
-    named = [name for name in OMITTABLE if re.search(rf"\b{name}\b", said)]
+    named = [name for name in OMITTABLE if re.search(rf"\b{name}\b", message)]
     hint = f" (--omit {' --omit '.join(named)} leaves it out)" if named else ""
-    raise RequestRefused(f"{target.url} refuses a request (HTTP {code}{said}){hint}")
+    raise RequestRefused(f"{target.url} refuses a request (HTTP {code}{message}){hint}")
 
 
-def _said(response: httpx2.Response) -> str:
-    """`: message` of an error reply, on one line; empty where there is none."""
+def _error_message(response: httpx2.Response) -> str:
+    """`: message` from the body of an error reply, on one line; empty if there is none."""
     with contextlib.suppress(ValueError, AttributeError):
         found = response.json()
         found = found.get("error", found.get("detail", found.get("message", "")))
@@ -269,7 +270,7 @@ def _reason(error: httpx2.RequestError) -> str:
 
 
 def _retry_after(text: str | None) -> float | None:
-    """Seconds from a Retry-After header, given in seconds or as a date; None where it is neither."""
+    """Seconds from a Retry-After header, which holds seconds or a date; None if it holds neither."""
     if not text:
         return None
     with contextlib.suppress(ValueError):

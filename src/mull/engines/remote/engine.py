@@ -1,7 +1,7 @@
 """Responses from servers that speak OpenAI's chat API, one model per λ. Implements `mull.engines.base.Engine`.
 
-Knows neither weights nor tokens: the server applies its own chat template and counts. An event loop in a thread keeps
-the requests under way while the caller grades and stores.
+Knows neither weights nor tokens: the server applies its chat template and counts tokens. An event loop in a thread
+sends the requests while the caller grades and stores responses.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ import httpx2
 from mull.engines.base import Completion, Request
 from mull.engines.remote.chat import (
     CONNECT_SECONDS,
-    Again,
     ApiKey,
     ChatClient,
     RequestRefused,
+    TemporaryError,
     Unanswered,
     refuse,
     request_body,
@@ -35,15 +35,15 @@ from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 
 KEY_VARIABLE = "MULL_API_KEY"
-"""Not OPENAI_API_KEY: a key for one server is not sent to another one unasked."""
+"""Not OPENAI_API_KEY: a user's key for OpenAI must not be sent to another server."""
 CHECK_SECONDS = 120.0
-"""For a probe of one token; some servers load a model when it is first asked for."""
+"""Timeout of a test request for one token; some servers load a model on its first request."""
 
 
 class RemoteEngine:
-    """Asks the target of each λ.
+    """Sends requests to the server and model that belong to a λ.
 
-    A response depends on what the server does with its seed; none promises the same text in another batch.
+    A response depends on how the server uses its seed; no server guarantees the same text in another batch.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class RemoteEngine:
         key_variable: str = KEY_VARIABLE,
         backoff: float = 1.0,
     ) -> None:
-        """`concurrency`: requests under way at once. `retries`: repetitions of a request that failed for a passing
-        reason, after `backoff` seconds and twice as long each time, with jitter. `timeout`: seconds to wait for one
-        response. `per_minute`: most requests begun per minute and server. The API key is read from the environment
-        variable `key_variable`, where it is set.
+        """`concurrency`: most requests at the same time. `retries`: how often a request is repeated after a temporary
+        error; first after `backoff` seconds, then twice as long each time, with jitter. `timeout`: seconds to wait for
+        one response. `per_minute`: most requests begun per minute and server. The API key is read from the environment
+        variable `key_variable`, if it is set.
         """
         self._endpoints = endpoints
         self._concurrency = concurrency
@@ -69,20 +69,20 @@ class RemoteEngine:
         self._target: Target | None = None
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
-        """Choose the target of a λ. Raises `MullError` where none is known, as for anything but a λ."""
+        """Choose the target of a λ. Raises `MullError` if there is none, or if `weights` are not an interpolation."""
         label = (weights.coefficients if isinstance(weights, Recipe) else weights).label
         if label not in self._endpoints.targets or (isinstance(weights, Recipe) and not weights.is_interpolation):
             raise MullError(f"no endpoint stands for {label}", "give it a URL and a model")
         self._target = self._endpoints.targets[label]
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
-        """The conversation as it will be sent, as the UTF-8 bytes of its JSON: token ids are the server's matter."""
+        """The conversation as it will be sent, as UTF-8 bytes of JSON: only the server knows token ids."""
         return tuple(json.dumps(messages, ensure_ascii=False).encode())
 
     def check(self, limit: int = 1) -> None:
-        """Ask each server whether it is there, takes the key, has the models and room for `limit` tokens.
+        """Check that each server answers, accepts the key and has the models, with room for `limit` tokens.
 
-        A model that the server does not list is asked for one token. Raises `MullError` for what is wrong.
+        A model that the server does not list is tested with a request for one token. Raises `MullError` otherwise.
         """
         by_url: dict[str, list[Target]] = {}
         for target in self._endpoints.targets.values():
@@ -95,8 +95,8 @@ class RemoteEngine:
                         self._check_server(http, url, targets, limit)
                     except (httpx2.ReadError, httpx2.RemoteProtocolError):  # some servers hang up after an error
                         self._check_server(http, url, targets, limit)
-                except Again:
-                    continue  # busy, not wrong
+                except TemporaryError:
+                    continue  # the server is there, but busy
                 except RequestRefused as error:
                     raise MullError(str(error), "mend that, then run the same command") from None
                 except httpx2.ConnectError as error:
@@ -121,34 +121,34 @@ class RemoteEngine:
                 refuse(response, target, self._key, listed)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
-        """Completions in the order in which they finish; requests are taken as places become free.
+        """Completions in the order in which they finish; at most `concurrency` requests are taken ahead.
 
-        A request that fails for good does not stop the others; when a whole round of them has failed in a row, no more
-        are sent. Either way `MullError` tells of it at the end. It is raised at once for a wrong key or model. A
-        dropped or interrupted iterator cancels what is under way.
+        If a request fails in all tries, the others go on; after `concurrency` failures in a row, no more are sent.
+        Either way `MullError` is raised at the end. For a wrong key or model it is raised at once. Dropping or
+        interrupting the iterator cancels the requests.
         """
         if self._target is None:
             raise MullError("no λ is chosen", "call set_weights first")
         return self._generate(iter(requests), self._target)
 
     def _generate(self, waiting: Iterator[Request], target: Target) -> Iterator[Completion]:
-        failed, in_row, under_way = 0, 0, 0
+        failed, failed_in_row, pending = 0, 0, 0
         last: Unanswered | None = None
         with _Background(target, self._endpoints.omit, self._concurrency, self._key, self._options) as background:
             while True:
-                room = self._concurrency - under_way if in_row < self._concurrency else 0
+                room = self._concurrency - pending if failed_in_row < self._concurrency else 0
                 for request in islice(waiting, room):
                     background.send(request)
-                    under_way += 1
-                if not under_way:
+                    pending += 1
+                if not pending:
                     break
                 found = background.results.get()
-                under_way -= 1
+                pending -= 1
                 if isinstance(found, Completion):
-                    in_row = 0
+                    failed_in_row = 0
                     yield found
                 elif isinstance(found, Unanswered):
-                    failed, in_row, last = failed + 1, in_row + 1, found
+                    failed, failed_in_row, last = failed + 1, failed_in_row + 1, found
                 else:
                     raise found
         if last is not None:
@@ -160,7 +160,7 @@ class RemoteEngine:
 
 
 class _Background:
-    """An event loop in a thread that sends requests of one target and hands over what becomes of them."""
+    """An event loop in a thread that sends requests to one target and puts completions or errors into `results`."""
 
     def __init__(
         self, target: Target, omit: tuple[str, ...], concurrency: int, key: ApiKey, options: dict[str, Any]
@@ -204,7 +204,7 @@ class _Background:
         except (asyncio.CancelledError, CancelledError):
             raise
         except BaseException as error:
-            self.results.put(error)  # raised again where the results are taken
+            self.results.put(error)  # `_generate` raises it
         else:
             self.results.put(
                 Completion(
@@ -229,7 +229,7 @@ def _key(variable: str) -> str | None:
 
 
 def _listed(response: httpx2.Response) -> dict[str, int | None]:
-    """The models that a server names, with their context in tokens where it says so; empty where it names none."""
+    """The models that a server lists, with their context in tokens or None; empty if it lists none."""
     try:
         found = response.json()["data"] if response.is_success else []
         return {str(model["id"]): model.get("max_model_len") for model in found}

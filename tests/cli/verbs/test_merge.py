@@ -10,7 +10,7 @@ import pytest
 
 from mull.tiny import checkpoint_folder
 
-from ..running import mull, process
+from ...running import mull, process
 
 INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
 

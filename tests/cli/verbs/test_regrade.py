@@ -6,7 +6,7 @@ import pytest
 
 from mull.tiny import checkpoint_folder
 
-from ..running import mull, process
+from ...running import mull, process
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 

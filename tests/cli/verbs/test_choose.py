@@ -10,7 +10,7 @@ import pytest
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
-from ..running import mull, started, wait_for_responses
+from ...running import mull, started, wait_for_responses
 
 ENDS = ["--instruct", str(checkpoint_folder("instruct")), "--thinking", str(checkpoint_folder("thinking"))]
 SIZE = ["--lambdas", "0:1:0.1", "-k", "4", "--questions", "28", "--max-tokens", "600"]

@@ -8,7 +8,7 @@ import pytest
 
 from mull.tiny import checkpoint_folder
 
-from ..running import mull, started
+from ...running import mull, started
 
 INSTRUCT, THINKING = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking"))
 BASE = ["extract-delta", "--instruct", INSTRUCT, "--thinking", THINKING]

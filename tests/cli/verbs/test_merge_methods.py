@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from mull.tiny import checkpoint_folder
 
-from ..running import mull, process
+from ...running import mull, process
 
 INSTRUCT, THINKING, BASE = (str(checkpoint_folder(kind)) for kind in ("instruct", "thinking", "base"))
 PAIR = ("--instruct", INSTRUCT, "--thinking", THINKING)

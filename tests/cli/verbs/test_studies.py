@@ -7,7 +7,7 @@ from mull.errors import MullError
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
-from ..running import mull
+from ...running import mull
 
 PAIR = ("--instruct", checkpoint_folder("instruct"), "--thinking", checkpoint_folder("thinking"))
 SMALL = ("-k", "1", "--questions", "7", "--max-tokens", "300")

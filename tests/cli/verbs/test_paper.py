@@ -8,10 +8,10 @@ import pytest
 from mull.merging.coefficients import Coefficients
 from mull.runs.settings import Setting
 
-from ..running import mull
+from ...running import mull
 
 _spec = importlib.util.spec_from_file_location(
-    "paper_runs", Path(__file__).parent.parent / "reports" / "paper" / "conftest.py"
+    "paper_runs", Path(__file__).parents[2] / "reports" / "paper" / "conftest.py"
 )
 assert _spec and _spec.loader
 runs = importlib.util.module_from_spec(_spec)

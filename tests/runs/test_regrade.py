@@ -1,8 +1,6 @@
 """Grading stored text again: originals stay, both are on record, old runs are readable."""
 
 import json
-import sqlite3
-from dataclasses import replace
 
 import pytest
 
@@ -74,7 +72,7 @@ def test_a_second_grading_stands_beside_the_first(run):
     assert rights(run) == before == [("0", "a", 0), ("1", "a", 0)]
     assert rights(run, "integer") == rights(run, name) == [(s, "a", i) for s in "01" for i in (0, 1)]
     with RunStore.open(run, grading=name) as store:
-        assert store.gradings[name]["grader"] == {"name": "integer", "version": "1"}
+        assert store.later_grades.gradings[name]["grader"] == {"name": "integer", "version": "1"}
         assert store.plan["benchmark"]["grader"]["name"] == "integer"
         assert lazy_frame(store).collect()["answer"].to_list()[:2] == ["7", "7"]
     with RunStore.open(run) as store:
@@ -95,7 +93,7 @@ def test_other_gold_answers(run, tmp_path, data):
     data.write_text(data.read_text().replace('"b?", "answer": "7"', '"b?", "answer": "seven"'))
     with RunStore.amend(run) as store:
         name = regrade(store, data=data)
-        assert store.find_grading("exact") == name
+        assert store.later_grades.find("exact") == name
     assert rights(run, name) == [(s, q, 0) for s in "01" for q in "ab"]
     data.write_text(data.read_text().replace("a?", "another"))
     with RunStore.amend(run) as store, pytest.raises(MullError, match="lacks 1 of the run's 2 questions, 'a' for one"):
@@ -105,8 +103,8 @@ def test_other_gold_answers(run, tmp_path, data):
 def test_an_unfinished_grading_is_named_and_goes_on(run):
     with RunStore.amend(run) as store:
         name = regrade(store, "integer")
-        with store._connection:
-            store._connection.execute("DELETE FROM grades WHERE setting = '1'")
+        with store._database.writing() as connection:
+            connection.execute("DELETE FROM grades WHERE setting = '1'")
     with pytest.raises(MullError, match=rf"4 of 8 responses have no grade of {name}.*--grader integer"):
         rights(run, name)
     counted = []
@@ -126,22 +124,6 @@ def test_no_such_grading_and_several(run, data):
         rights(run, "exact")
     with pytest.raises(MullError, match=r"no grading 'letter'. Give one of exact-"):
         rights(run, "letter")
-
-
-def test_runs_of_earlier_versions_are_read_and_continued(run, data):
-    with sqlite3.connect(run / "run.sqlite") as connection:
-        connection.execute("ALTER TABLE samples DROP COLUMN scores")
-    connection.close()
-    with RunStore.open(run) as store:
-        samples = store.samples()
-    assert len(samples) == 8 and all(s.scores == {} for s in samples)
-    pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
-    settings = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
-    plan = SweepPlan(pair, settings, load_benchmark(str(data), grader="exact"), 2, Sampling(max_tokens=64))
-    with RunStore.record(run, plan, {}) as store:
-        new = replace(samples[0], index=9, scores={"x": 1.0})
-        store.add(new)
-        assert new in store.samples()
 
 
 def test_a_run_of_the_built_in_benchmark_grades_itself_again(tmp_path):

@@ -212,7 +212,7 @@ def test_a_damaged_page_is_named(plan, tmp_path):
     for page in range(8192, len(content) - 4096, 4096):
         content[page : page + 64] = b"\xff" * 64
     path.write_bytes(content)
-    with RunStore.open(tmp_path / "run") as store, pytest.raises(MullError, match="is damaged"):
+    with pytest.raises(MullError, match="is damaged"), RunStore.open(tmp_path / "run") as store:
         store.samples()
 
 
@@ -244,10 +244,26 @@ def test_an_empty_file_holds_no_run(tmp_path):
         RunStore.open(tmp_path)
 
 
-def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(plan, tmp_path):
-    with RunStore.record(tmp_path / "run", plan, provenance(plan)) as store:
-        record = json.dumps({key: value for key, value in store.plan.items() if key != "study"})
-        store._connection.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (record,))
-        store._connection.commit()
-    with RunStore.open(tmp_path / "run") as store, pytest.raises(MullError, match="recorded by an earlier mull"):
-        _ = store.plan
+def without_study(connection):
+    record = json.loads(connection.execute("SELECT value FROM meta WHERE key = 'plan'").fetchone()[0])
+    del record["study"]
+    connection.execute("UPDATE meta SET value = ? WHERE key = 'plan'", (json.dumps(record),))
+
+
+def without_scores(connection):
+    connection.execute("ALTER TABLE samples DROP COLUMN scores")
+
+
+@pytest.mark.parametrize("lacking", [without_study, without_scores])
+def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(plan, tmp_path, lacking):
+    run = tmp_path / "run"
+    with RunStore.record(run, plan, provenance(plan)) as store:
+        store.add(sample())
+    with sqlite3.connect(run / "run.sqlite") as connection:
+        lacking(connection)
+    connection.close()
+    for opening in (RunStore.record(run, plan, provenance(plan)), RunStore.amend(run)):
+        with pytest.raises(MullError, match="recorded by an earlier mull"), opening:
+            pass
+    with pytest.raises(MullError, match="recorded by an earlier mull"):
+        RunStore.open(run)

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from mull.thinking import ThinkingKind
 
+Key = tuple[str, str, int]
+"""Setting, question and index of a sample."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -42,3 +45,8 @@ class Sample:
     """Wall-clock seconds from the request's prefill to its last token; shared with its batch-mates."""
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
     """What else the grader found, by name (see `mull.analysis.scores`)."""
+
+    @property
+    def key(self) -> Key:
+        """What tells this sample from all others of its run."""
+        return self.setting, self.question, self.index

@@ -11,7 +11,8 @@ import polars
 from polars.io.plugins import register_io_source
 
 from mull.analysis.records import Sample
-from mull.runs.store import COLUMNS, TYPES, RunStore, scores_to_json
+from mull.runs.database import scores_to_json
+from mull.runs.store import COLUMNS, TYPES, RunStore
 
 _BLOCK = 64
 """Samples held at once."""
@@ -20,7 +21,7 @@ _BLOCK = 64
 def lazy_frame(store: RunStore) -> polars.LazyFrame:
     """All samples, read when they are needed. Raises `MullError` where the store's later grades are incomplete."""
     if store.grading is not None:
-        store.regraded()  # what it may raise should not come out of polars
+        store.later_grades.of(store.grading)  # an error here is a `MullError`; inside polars it would become another
     kinds = {"REAL": polars.Float64, "INTEGER": polars.Int64}
     schema = {name: kinds.get(TYPES.get(name, ""), polars.String) for name in COLUMNS}
     schema = polars.Schema({**schema, "correct": polars.Boolean})

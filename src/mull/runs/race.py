@@ -43,7 +43,7 @@ def run_race(
     `make_ready` loads the weights, at the first sample that is missing. `on_step` is told each step before its samples
     and how many of them are missing, `on_sample` each new sample after it is on record. May be stopped at any moment.
     """
-    record = {Ask(s.setting, s.question, s.index): s for s in store.samples(texts=False)}
+    record = {Ask(*s.key): s for s in store.samples(texts=False)}
     under_way = store.under_way
     broken_off = {ask.setting for ask in record} if under_way is None else set(under_way)  # a sweep's, where it was one
     ready: Ready | None = None
@@ -57,7 +57,7 @@ def run_race(
             store.note_race(broken_off | {ask.setting for ask in missing})
             for sample in _sample(plan, ready, missing):
                 store.add(sample)
-                record[Ask(sample.setting, sample.question, sample.index)] = sample
+                record[Ask(*sample.key)] = sample
                 if on_sample:
                     on_sample(sample)
         broken_off -= {ask.setting for ask in step.asks}

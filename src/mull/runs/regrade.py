@@ -12,7 +12,8 @@ from typing import Any
 from mull.benchmarks import BENCHMARKS, Question, load_benchmark, make_grader
 from mull.errors import MullError
 from mull.runs.grading import Grades, grade_response
-from mull.runs.store import Regrade, RunStore
+from mull.runs.later_grades import Regrade
+from mull.runs.store import RunStore
 
 BATCH = 200
 """Grades per write."""
@@ -42,20 +43,19 @@ def regrade(
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{described['name']}-{digest}"
     about = {"grader": described, "graded": datetime.now(UTC).isoformat(timespec="seconds")}
-    done = store.graded(name)
+    done = store.later_grades.graded(name)
     batch: list[Regrade] = []
     for sample in store.each():
-        key = (sample.setting, sample.question, sample.index)
-        if key not in done:
+        if sample.key not in done:
             question = questions[sample.question]
             grade = grade_response(judge, question, sample.text, finished=sample.finish == "stop").grade
-            batch.append(Regrade(key, grade.answer, grade.correct, grade.scores))
+            batch.append(Regrade(sample.key, grade.answer, grade.correct, grade.scores))
         if len(batch) == BATCH:
-            store.add_grades(name, about, batch)
+            store.later_grades.add(name, about, batch)
             batch = []
         if on_grade:
             on_grade(1)
-    store.add_grades(name, about, batch)
+    store.later_grades.add(name, about, batch)
     return name
 
 

@@ -1,23 +1,24 @@
-"""`RunStore`: one SQLite file that holds a run's plan and every sample, committed as it finishes.
+"""`RunStore`: one SQLite file that holds a run's plan and its samples, each committed as soon as it finishes.
 
-Keyed by (setting, question, index), so that a re-run continues and never doubles. Knows no engine.
+The key of a sample is (setting, question, index), so that a second run of the same plan adds only what is missing.
+Knows no engine.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mull.analysis.records import Sample
+from mull.analysis.records import Key, Sample
 from mull.errors import MullError
 from mull.folders import locked
-from mull.runs.database import connect, connect_to_read
+from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.runs.growth import Growth, grow
+from mull.runs.later_grades import LaterGrades
 from mull.runs.plan import SweepPlan, differences
 
 DATABASE = "run.sqlite"
@@ -33,12 +34,7 @@ TYPES = {
     "seconds": "REAL",
 }
 _QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
-_LATER = {field.name for field in fields(Sample) if (field.default, field.default_factory) != (MISSING, MISSING)}
-"""Columns that runs of earlier versions may lack."""
 _TABLES = {"meta", "samples", "grades"}
-
-Key = tuple[str, str, int]
-"""Setting, question and index of a sample."""
 
 
 class Pace(NamedTuple):
@@ -49,15 +45,6 @@ class Pace(NamedTuple):
     """Wall-clock seconds of sampling."""
 
 
-class Regrade(NamedTuple):
-    """A later grade of one sample."""
-
-    key: Key
-    answer: str
-    correct: bool
-    scores: Mapping[str, float]
-
-
 class RunStore:
     """The samples of one run folder.
 
@@ -66,9 +53,10 @@ class RunStore:
         ...     samples = store.samples()
     """
 
-    def __init__(self, folder: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, folder: Path, database: Database) -> None:
         self.folder = folder
-        self._connection = connection
+        self._database = database
+        self.later_grades = LaterGrades(database)
         self.grading: str | None = None
         """The later grading whose grades are read in place of the original ones."""
 
@@ -77,15 +65,17 @@ class RunStore:
         """Open an existing run for reading; `grading` names the later grades to read in place of the original ones.
 
         Raises:
-            MullError: the folder holds no run, or its database is damaged, or it has no such grades.
+            MullError: the folder holds no run or one of an earlier mull, its database is damaged, or it has no such
+                grades.
         """
         path = folder / DATABASE
         if not path.is_file():
             raise MullError(f"{folder} holds no run (no {DATABASE})", "give the folder of `mull sweep --run`")
-        store = cls(folder, connect_to_read(path))
-        if not store._tables() >= {"meta", "samples"}:
+        store = cls(folder, Database.to_read(path))
+        if not store._database.tables >= {"meta", "samples"}:
             raise MullError(f"{path} holds no run", "give the folder of `mull sweep --run`")
-        store.grading = store.find_grading(grading) if grading is not None else None
+        store._refuse_earlier_version()
+        store.grading = store.later_grades.find(grading) if grading is not None else None
         return store
 
     @classmethod
@@ -98,9 +88,9 @@ class RunStore:
         """
         cls.open(folder).close()
         with locked(folder, _busy(folder)):
-            store = cls(folder, connect(folder / DATABASE))
+            store = cls(folder, Database.to_write(folder / DATABASE))
             with store:
-                store._begin_grades()
+                store.later_grades.create_table()
                 yield store
 
     @classmethod
@@ -115,7 +105,7 @@ class RunStore:
         cls.check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, _busy(folder)):
-            store = cls(folder, connect(folder / DATABASE))
+            store = cls(folder, Database.to_write(folder / DATABASE))
             with store:
                 store._begin(plan, provenance)
                 yield store
@@ -135,74 +125,61 @@ class RunStore:
         self.close()
 
     def close(self) -> None:
-        self._connection.close()
+        self._database.close()
 
     @property
     def plan(self) -> dict[str, Any]:
-        """The plan's record (see `SweepPlan.record`), with the grader whose grades are read.
-
-        Raises `MullError` for a record without a study, as earlier versions wrote it.
-        """
-        record = json.loads(self._meta("plan"))
-        if "study" not in record:
-            raise MullError(f"{self.folder} was recorded by an earlier mull", "sample it again, into a new folder")
+        """The plan's record (see `SweepPlan.record`), with the grader whose grades are read."""
+        record = self._meta("plan")
         if self.grading is not None:
-            record["benchmark"]["grader"] = self.gradings[self.grading].get("grader")
+            record["benchmark"]["grader"] = self.later_grades.gradings[self.grading].get("grader")
         return record
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Names of the checkpoints, versions, machine and start of the run."""
-        return json.loads(self._meta("provenance"))
+        return self._meta("provenance")
 
     @property
     def questions(self) -> dict[str, dict[str, str]]:
         """Question id → text, gold and stratum."""
-        return json.loads(self._meta("questions"))
+        return self._meta("questions")
 
     @property
     def under_way(self) -> list[str] | None:
         """The settings of the step that a race is sampling or was stopped in; None where a sweep sampled last."""
-        row = next(self._read("SELECT value FROM meta WHERE key = 'race'"), None)
-        return None if row is None else json.loads(row[0])
+        return self._noted("race")
 
     def note_race(self, under_way: Collection[str] | None) -> None:
         """Record the settings of a race's present step, none between two steps; None = a sweep goes on here."""
-        with self._writing():
-            if under_way is None:
-                self._connection.execute("DELETE FROM meta WHERE key = 'race'")
-            else:
-                row = ("race", json.dumps(sorted(under_way)))
-                self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+        self._note("race", None if under_way is None else sorted(under_way))
 
     @property
     def pace(self) -> Pace | None:
         """What the sessions so far have generated and how long it took them; None before the first has ended."""
-        row = next(self._read("SELECT value FROM meta WHERE key = 'pace'"), None)
-        return None if row is None else Pace(*json.loads(row[0]))
+        noted = self._noted("pace")
+        return None if noted is None else Pace(*noted)
 
     def note_pace(self, tokens: int, seconds: float) -> None:
         """Record that a session generated `tokens` in `seconds`."""
         before = self.pace or Pace(0, 0.0)
-        row = ("pace", json.dumps(Pace(before.tokens + tokens, before.seconds + seconds)))
-        with self._writing():
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)
+        self._note("pace", Pace(before.tokens + tokens, before.seconds + seconds))
 
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the samples on record."""
-        return set(self._read('SELECT question, "index" FROM samples WHERE setting = ?', setting))
+        return set(self._database.read('SELECT question, "index" FROM samples WHERE setting = ?', setting))
 
     def add(self, sample: Sample) -> None:
-        """Put one sample on record, at once and for good."""
+        """Record one sample, committed when this returns; a sample with the same key stays as it is."""
         marks = ", ".join("?" * len(COLUMNS))
         values = [getattr(sample, name) for name in COLUMNS]
         values[COLUMNS.index("scores")] = scores_to_json(sample.scores)
-        with self._writing():
-            self._connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
+        with self._database.writing() as connection:
+            connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
 
     def count(self) -> int:
         """How many samples are on record."""
-        return next(self._read("SELECT COUNT(*) FROM samples"))[0]
+        return next(self._database.read("SELECT COUNT(*) FROM samples"))[0]
 
     def samples(self, *, texts: bool = True) -> list[Sample]:
         """All samples, by setting, question and index; without `texts` their text is empty, which saves memory.
@@ -213,122 +190,55 @@ class RunStore:
         return list(self.each(texts=texts))
 
     def each(self, *, texts: bool = True) -> Iterator[Sample]:
-        """What `samples` lists, one at a time: the memory for texts does not grow with the run."""
-        there = self._columns()
-        names = [name for name in COLUMNS if name in there or name not in _LATER]
-        columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in names)
-        # By λ without a sort of whole rows: a sort would hold, or write to disk, all texts.
-        settings = self._read("SELECT DISTINCT lam, setting FROM samples ORDER BY lam IS NULL, lam, setting")
+        """The samples that `samples` lists, one at a time, so that not all texts are in memory at once."""
+        columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in COLUMNS)
+        # One query per setting, because sorting all rows by λ would hold all texts in memory or write them to disk.
+        settings = self._database.read("SELECT DISTINCT lam, setting FROM samples ORDER BY lam IS NULL, lam, setting")
         query = f'SELECT {columns} FROM samples WHERE setting = ? ORDER BY question, "index"'
-        regraded = self.regraded() if self.grading is not None else {}
+        later = self.later_grades.of(self.grading) if self.grading is not None else {}
         for _, setting in list(settings):
-            for row in self._read(query, setting):
-                values = dict(zip(names, row, strict=True))
-                scores = {"scores": json.loads(values["scores"])} if values.get("scores") else {"scores": {}}
-                sample = Sample(**{**values, **scores, "correct": bool(values["correct"])})
-                grade = regraded.get(_key(sample))
+            for row in self._database.read(query, setting):
+                values = dict(zip(COLUMNS, row, strict=True))
+                values |= {"correct": bool(values["correct"]), "scores": scores_from_json(values["scores"])}
+                sample = Sample(**values)
+                grade = later.get(sample.key)
                 if grade is not None:
                     sample = replace(sample, answer=grade.answer, correct=grade.correct, scores=grade.scores)
                 yield sample
 
     def text(self, key: Key) -> str:
         """The response of one sample. Raises KeyError where there is none."""
-        row = next(
-            self._read('SELECT text FROM samples WHERE setting = ? AND question = ? AND "index" = ?', *key), None
-        )
+        query = 'SELECT text FROM samples WHERE setting = ? AND question = ? AND "index" = ?'
+        row = self._database.first(query, *key)
         if row is None:
             raise KeyError(key)
         return row[0]
 
-    @property
-    def gradings(self) -> dict[str, dict[str, Any]]:
-        """The later gradings of the run: name → what describes it (grader, versions, time)."""
-        rows = self._read("SELECT key, value FROM meta WHERE key LIKE 'grading:%' ORDER BY rowid")
-        return {key.partition(":")[2]: json.loads(value) for key, value in rows}
-
-    def find_grading(self, name: str) -> str:
-        """The full name of the grading called `name`, which may be the grader's name alone.
-
-        Raises:
-            MullError: there is none, or several.
-        """
-        known = self.gradings
-        found = [key for key in known if name in (key, known[key].get("grader", {}).get("name"))]
-        if len(found) != 1:
-            what = "several gradings" if found else "no grading"
-            remedy = f"give one of {', '.join(found or known)}" if known else f"`mull regrade {self.folder}` makes one"
-            raise MullError(f"{self.folder} has {what} {name!r}", remedy)
-        return found[0]
-
-    def graded(self, grading: str) -> set[Key]:
-        """The samples that have a grade of `grading`."""
-        return set(self._read('SELECT setting, question, "index" FROM grades WHERE grading = ?', grading))
-
-    def add_grades(self, grading: str, record: Mapping[str, Any], grades: Collection[Regrade]) -> None:
-        """Put later grades on record beside the original ones; `record` describes the grading."""
-        rows = [(grading, *grade.key, grade.answer, grade.correct, scores_to_json(grade.scores)) for grade in grades]
-        with self._writing():
-            known = (f"grading:{grading}", json.dumps(record))
-            self._connection.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", known)
-            self._connection.executemany("INSERT OR REPLACE INTO grades VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-
-    def regrades(self, grading: str) -> dict[Key, Regrade]:
-        """All grades of `grading`."""
-        query = 'SELECT setting, question, "index", answer, correct, scores FROM grades WHERE grading = ?'
-        found = {}
-        for setting, question, index, answer, correct, scores in self._read(query, grading):
-            key = (setting, question, index)
-            found[key] = Regrade(key, answer, bool(correct), json.loads(scores or "{}"))
-        return found
-
-    def regraded(self) -> dict[Key, Regrade]:
-        """The later grades that are read. Raises MullError where a sample has none."""
-        assert self.grading is not None
-        grades = self.regrades(self.grading)
-        missing = sum(key not in grades for key in self._read('SELECT setting, question, "index" FROM samples'))
-        if missing:
-            grader = self.gradings[self.grading].get("grader", {}).get("name", self.grading)
-            raise MullError(
-                f"{missing:,} of {self.count():,} responses have no grade of {self.grading}",
-                f"`mull regrade {self.folder} --grader {grader}` goes on",
-            )
-        return grades
-
-    def _columns(self) -> set[str]:
-        return {row[1] for row in self._read("PRAGMA table_info(samples)")}
-
-    def _begin_grades(self) -> None:
-        columns = (
-            'grading TEXT, setting TEXT, question TEXT, "index" INTEGER, answer TEXT, correct INTEGER, scores TEXT'
-        )
-        key = 'PRIMARY KEY (grading, setting, question, "index")'
-        with self._writing("work on a copy"):
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS grades ({columns}, {key})")
-
-    def _tables(self) -> set[str]:
-        return {name for (name,) in self._read("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-
     def _begin(self, plan: SweepPlan, provenance: dict[str, Any]) -> None:
-        # The text last: where it is long, reading what stands before it leaves it alone.
+        if self._database.tables - _TABLES:
+            raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
+        # The text is the last column: SQLite then reads the others without reading a long text.
         ordered = sorted(COLUMNS, key=lambda name: name == "text")
         columns = ", ".join(f'"{name}" {TYPES.get(name, "TEXT")}' for name in ordered)
-        if self._tables() - _TABLES:
-            raise MullError(f"{self.folder / DATABASE} is another program's database", "choose a new folder")
         key = 'PRIMARY KEY (setting, question, "index")'
-        with self._connection:
-            self._connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
-            self._connection.execute(f"CREATE TABLE IF NOT EXISTS samples ({columns}, {key})")
-            for name in _LATER - self._columns():
-                self._connection.execute(f'ALTER TABLE samples ADD COLUMN "{name}" {TYPES.get(name, "TEXT")}')
-            if self._connection.execute("SELECT 1 FROM meta WHERE key = 'plan'").fetchone() is None:
+        with self._database.writing() as connection:
+            connection.execute("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT)")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS samples ({columns}, {key})")
+            if connection.execute("SELECT 1 FROM meta WHERE key = 'plan'").fetchone() is None:
                 meta = {"plan": plan.record, "provenance": provenance, "questions": _questions(plan)}
                 rows = [(key, json.dumps(value)) for key, value in meta.items()]
-                self._connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+                connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        self._refuse_earlier_version()
         growth = self.grown(plan, provenance)
         if growth.record != self.plan:
             rows = [(json.dumps(growth.record), "plan"), (json.dumps(growth.questions), "questions")]
-            with self._writing():
-                self._connection.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
+            with self._database.writing() as connection:
+                connection.executemany("UPDATE meta SET value = ? WHERE key = ?", rows)
+
+    def _refuse_earlier_version(self) -> None:
+        columns = {row[1] for row in self._database.read("PRAGMA table_info(samples)")}
+        if not columns >= set(COLUMNS) or "study" not in self._meta("plan"):
+            raise MullError(f"{self.folder} was recorded by an earlier mull", "sample it again, into a new folder")
 
     def grown(self, plan: SweepPlan, provenance: dict[str, Any]) -> Growth:
         """This run as it would go on with `plan`; changes nothing. Raises `MullError` where it cannot."""
@@ -341,27 +251,23 @@ class RunStore:
             )
         return growth
 
-    @contextmanager
-    def _writing(self, remedy: str = "mend that and run it again") -> Iterator[None]:
-        """One transaction; what the database refuses (a full disk, say) becomes a `MullError`."""
-        try:
-            with self._connection:
-                yield
-        except sqlite3.OperationalError as error:
-            raise MullError(f"cannot write to {self.folder / DATABASE} ({error})", remedy) from None
-
-    def _meta(self, key: str) -> str:
-        row = next(self._read("SELECT value FROM meta WHERE key = ?", key), None)
-        if row is None:
+    def _meta(self, key: str) -> Any:
+        value = self._noted(key)
+        if value is None:
             raise MullError(f"{self.folder / DATABASE} holds no plan", "sweep into a new folder")
-        return row[0]
+        return value
 
-    def _read(self, query: str, *values: str | int) -> Iterator[tuple]:
-        try:
-            yield from self._connection.execute(query, values)
-        except sqlite3.DatabaseError as error:
-            what = f"{self.folder / DATABASE} is damaged ({error})"
-            raise MullError(what, "restore it, or sweep into a new folder") from None
+    def _noted(self, key: str) -> Any:
+        row = self._database.first("SELECT value FROM meta WHERE key = ?", key)
+        return None if row is None else json.loads(row[0])
+
+    def _note(self, key: str, value: Any) -> None:
+        """Record `value` as JSON; None removes what was recorded."""
+        with self._database.writing() as connection:
+            if value is None:
+                connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+            else:
+                connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
 
 
 def _busy(folder: Path) -> MullError:
@@ -370,11 +276,3 @@ def _busy(folder: Path) -> MullError:
 
 def _questions(plan: SweepPlan) -> dict[str, dict[str, str]]:
     return {q.id: {"text": q.text, "gold": q.gold, "stratum": q.stratum} for q in plan.benchmark.questions()}
-
-
-def _key(sample: Sample) -> Key:
-    return (sample.setting, sample.question, sample.index)
-
-
-def scores_to_json(scores: Mapping[str, float]) -> str:
-    return json.dumps(dict(scores)) if scores else ""

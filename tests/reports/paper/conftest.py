@@ -65,10 +65,8 @@ def write_run(
     with RunStore.record(folder, plan, provenance) as store:  # type: ignore[arg-type]
         rows = [[getattr(s, name) if name != "scores" else "" for name in COLUMNS] for s in samples]
         names = ", ".join(f'"{name}"' for name in COLUMNS)
-        with store._connection:
-            store._connection.executemany(
-                f"INSERT INTO samples ({names}) VALUES ({', '.join('?' * len(COLUMNS))})", rows
-            )
+        with store._database.writing() as connection:
+            connection.executemany(f"INSERT INTO samples ({names}) VALUES ({', '.join('?' * len(COLUMNS))})", rows)
     return folder
 
 

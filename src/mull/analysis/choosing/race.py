@@ -162,7 +162,7 @@ class _Field:
         if asks:
             shown = ", ".join(settings)
             for sample in (yield Step(asks, f"{why}: λ = {shown}, {len(pairs)} responses each")):
-                self.samples[Ask(sample.setting, sample.question, sample.index)] = sample
+                self.samples[Ask(*sample.key)] = sample
 
     @property
     def measured(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The one error mull raises for what a user can put right."""
+"""`MullError`: what mull raises where the user can correct the input."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class MullError(Exception):
 
 
 class Refused(MullError):
-    """Sound input that mull will not mix: `mull inspect` reports it with exit code 1, every other verb with 2."""
+    """Two readable checkpoints that mull refuses to mix. Exit code 1 from `mull inspect`, 2 from every other verb."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`" (did you mean 'x'?)"` for a near miss, else the list of what is known."""
+    """`"did you mean 'x'?"` if a known name is similar to `name`, else the list of known names."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)

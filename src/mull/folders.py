@@ -1,6 +1,6 @@
-"""Files and folders that are whole or not there, and folders that one process writes to at a time.
+"""Writes files and folders so that they are complete or absent, and locks folders against other processes.
 
-What is written stands under a temporary name beside its target until it is renamed.
+Data are written under a temporary name beside the target, which is renamed at the end.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mull.errors import MullError
 
 
 def write_atomically(path: Path, data: bytes, *, onto_disk: bool = False) -> None:
-    """Write `data` to `path`, replacing what is there, with normal permissions; its folder must exist.
+    """Write `data` to `path`, replacing an existing file, with the permissions of a new file; its folder must exist.
 
-    `onto_disk`: also wait until it is there, as a crash of the machine asks for.
+    `onto_disk`: also wait until the data are on disk (fsync), so that they survive a crash of the machine.
 
     Raises:
         MullError: the file cannot be written.
@@ -33,7 +33,7 @@ def write_atomically(path: Path, data: bytes, *, onto_disk: bool = False) -> Non
                 if onto_disk:
                     file.flush()
                     os.fsync(file.fileno())
-            _open_up(Path(name), 0o666)
+            _set_default_permissions(Path(name), 0o666)
             Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -43,15 +43,15 @@ def write_atomically(path: Path, data: bytes, *, onto_disk: bool = False) -> Non
 
 
 LOCK = ".lock"
-"""The file in a folder that its writer holds."""
+"""The file in a folder that its writer locks."""
 
 
 @contextmanager
 def locked(folder: Path, busy: MullError) -> Iterator[None]:
-    """Hold `folder`, made where it is missing, against other processes; raises `busy` where one of them holds it.
+    """Lock `folder`, made if it is missing, against other processes; raises `busy` if another one has locked it.
 
-    A writer may rename the folder or remove the lock before it lets go: whoever waited for that file then holds
-    nothing, and is told that the folder is busy.
+    The other process may rename the folder or remove the lock file before it unlocks. A process that then locks the
+    old file has locked nothing of use, so it gets `busy` too.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as lock:
@@ -66,17 +66,18 @@ def locked(folder: Path, busy: MullError) -> Iterator[None]:
 
 
 LISTING = "mull-files.json"
-"""Names what a folder of ours holds: one that holds anything else is never replaced."""
+"""Lists the files that `whole_folder` wrote. A folder with any other file is never replaced."""
 
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A new folder to write into, which becomes `out` as a whole at the end, or leaves no trace where that fails.
+    """A new folder to write into, which is renamed to `out` at the end, or removed on an error.
 
-    An `out` that was written this way before is replaced. No empty folders: they would count as somebody else's.
+    An `out` that was written this way before is replaced. Do not leave empty folders in it: they are not in its list,
+    so that the next call would refuse to replace it.
 
     Raises:
-        MullError: `out` is a file or holds what was not written this way, or its place cannot be written to.
+        MullError: `out` is a file, or has files that were not written this way, or cannot be written.
     """
     out = out.resolve()
     _check_replaceable(out)
@@ -87,7 +88,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
         yield partial
         names = sorted(path.relative_to(partial).as_posix() for path in partial.rglob("*") if path.is_file())
         write_atomically(partial / LISTING, json.dumps({"files": names}, indent=1).encode())
-        _open_up(partial, 0o777)
+        _set_default_permissions(partial, 0o777)
         _swap_in(partial, out)
     except OSError as error:
         raise MullError(f"cannot write the folder {out}: {error.strerror}", "choose another --out") from None
@@ -97,7 +98,7 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
 
 def _swap_in(partial: Path, out: Path) -> None:
-    """Put the finished folder in its place; an old one is moved aside first, back on any failure, and removed last."""
+    """Rename the finished folder to `out`. An old `out` is moved aside before, moved back on an error, else removed."""
     if not out.exists():
         partial.replace(out)
         return
@@ -114,8 +115,8 @@ def _swap_in(partial: Path, out: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _open_up(path: Path, mode: int) -> None:
-    """Give what tempfile made for its owner alone the permissions of any new file or folder."""
+def _set_default_permissions(path: Path, mode: int) -> None:
+    """Give a path made by tempfile, which only its owner may read, the permissions of a new file or folder."""
     umask = os.umask(0)
     os.umask(umask)
     path.chmod(mode & ~umask)

@@ -1,7 +1,7 @@
-"""Splits a response into thought and answer, and names the kind of its thinking.
+"""Splits a response into thought and answer, and names its kind of thinking.
 
-Knows nothing of tokenizers: it reads text in which the think tags are visible, as every Qwen3-style tokenizer
-decodes them. A template may already have opened the block, so that the response starts inside it.
+Works on text that contains the think tags, as Qwen3-style tokenizers decode them; knows no tokenizer. The chat template
+may have written `<think>` already, so that the response starts inside the think block.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 ThinkingKind = Literal["none", "closed", "pseudo-closed", "unclosed"]
 
-# Tags that models put where </think> belongs. Any other tag may be part of the thought or of the answer.
+# Tags that models write instead of </think>. Any other tag may be part of the thought or of the answer.
 _OTHER_TAG = re.compile(
     r"^\s*</?(tool_call|tool_response|answer|final_answer|response|output|solution)>\s*$", re.MULTILINE
 )
@@ -26,17 +26,16 @@ class Split(NamedTuple):
     thought: str
     answer: str
     end: int
-    """Where the thought ends in the text, its closing tag included: characters; 0 where there is no thought."""
+    """Number of characters up to the end of the thought, its closing tag included; 0 if there is no thought."""
 
 
 def split_thinking(text: str, *, finished: bool) -> Split:
     """Split `text` at the end of its thought.
 
-    The kinds are those of Wu et al. 2025 (arXiv 2510.10977), table 6: *closed* has `</think>`; *pseudo-closed* thinks
-    and then puts another tag on a line of its own, such as `<tool_call>`, where `</think>` belongs; *unclosed* has
-    neither and was cut off (`finished` False), or opened `<think>` itself and ended all the same; *none* ended by
-    itself without any tag: a direct answer, also where a template had opened the block. An *unclosed* response has
-    no answer: the whole of it is thought.
+    The kinds are those of Wu et al. 2025 (arXiv 2510.10977), table 6: *closed* has `</think>`; *pseudo-closed* has
+    another tag on a line of its own instead, such as `<tool_call>`, after some text; *unclosed* has neither, and was
+    cut off (`finished` False) or wrote `<think>` itself; *none* ended by itself without any tag: a direct answer, even
+    if the template had written `<think>`. The whole text of an *unclosed* response is thought, its answer is empty.
     """
     opened = text.lstrip().startswith(OPEN)
     body = text.lstrip()[len(OPEN) :] if opened else text

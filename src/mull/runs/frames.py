@@ -1,4 +1,4 @@
-"""A run's samples as a polars data frame or a Parquet file, read in blocks: one row each, scores as JSON."""
+"""A run's samples as a polars data frame or a Parquet file, read in blocks. One row per sample, scores as JSON."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mull.runs.database import scores_to_json
 from mull.runs.store import COLUMNS, TYPES, RunStore
 
 _BLOCK = 64
-"""Samples held at once."""
+"""Samples in memory at once."""
 
 
 def lazy_frame(store: RunStore) -> polars.LazyFrame:
-    """All samples, read when they are needed. Raises `MullError` where the store's later grades are incomplete."""
+    """All samples, read when polars asks for them. Raises `MullError` if the store's later grades are incomplete."""
     if store.grading is not None:
-        store.later_grades.of(store.grading)  # an error here is a `MullError`; inside polars it would become another
+        store.later_grades.of(store.grading)  # raises here, because inside polars the error would be another one
     kinds = {"REAL": polars.Float64, "INTEGER": polars.Int64}
     schema = {name: kinds.get(TYPES.get(name, ""), polars.String) for name in COLUMNS}
     schema = polars.Schema({**schema, "correct": polars.Boolean})
@@ -29,7 +29,7 @@ def lazy_frame(store: RunStore) -> polars.LazyFrame:
     def blocks(
         columns: list[str] | None, predicate: polars.Expr | None, rows: int | None, size: int | None
     ) -> Iterator[polars.DataFrame]:
-        with RunStore.open(store.folder, grading=store.grading) as reader:  # polars reads in a thread of its own
+        with RunStore.open(store.folder, grading=store.grading) as reader:  # polars calls this in another thread
             samples = islice(reader.each(), rows)
             while block := list(islice(samples, min(size or _BLOCK, _BLOCK))):
                 values = [[_cell(sample, name) for name in COLUMNS] for sample in block]

@@ -1,4 +1,4 @@
-"""Grades a response as it was generated: the thought is split off first. Knows no store and no engine."""
+"""Grades a response: splits off the thought, then grades the answer after it. Knows no store and no engine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Grades(Protocol):
 
 
 class Graded(NamedTuple):
-    """How a response thought, and its grade."""
+    """The kind of thinking of a response, and its grade."""
 
     kind: ThinkingKind
     grade: Grade
 
 
 def grade_response(grader: Grades, question: Question, text: str, *, finished: bool) -> Graded:
-    """Grade what follows the thought of `text`; `finished` is whether the response ended by itself.
+    """Grade what follows the thought of `text`; `finished`: the response ended by itself, not at the token limit.
 
-    An unclosed thought has no answer and counts as wrong. Whether the right answer stands in it all the same is the
-    score `as_it_stands` (0 or 1).
+    An unclosed thought has no answer and counts as wrong. Its score `as_it_stands` (0 or 1) says whether the thought
+    contains the right answer.
     """
     split = split_thinking(text, finished=finished)
     grade = grader.grade(question, split.answer)
     if split.kind == "unclosed":
-        inside = grader.grade(question, split.thought).correct
-        grade = grade._replace(scores={**grade.scores, "as_it_stands": float(inside)})
+        right_in_thought = grader.grade(question, split.thought).correct
+        grade = grade._replace(scores={**grade.scores, "as_it_stands": float(right_in_thought)})
     return Graded(split.kind, grade)

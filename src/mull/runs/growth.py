@@ -1,7 +1,7 @@
 """What a run may grow by: more λ, more samples of each question, more questions of the same benchmark.
 
-What is on record stays and is never sampled again; everything else that moves samples makes another run. Works on plan
-records (`SweepPlan.record`) and knows no store.
+Recorded samples stay and are never sampled again. A plan that differs in anything else that changes samples needs
+another run. Works on plan records (`SweepPlan.record`) and knows no store.
 """
 
 from __future__ import annotations
@@ -16,30 +16,33 @@ Questions = Mapping[str, Mapping[str, str]]
 
 
 class Growth(NamedTuple):
-    """A run that has held one plan and goes on with another."""
+    """A run with the plan `old` that goes on with the plan `new` (see `grow`)."""
 
     record: dict[str, Any]
-    """What the run then holds: all of both plans that goes together, else as the new one says."""
+    """The record of the grown run: what can grow is the union of both plans, the rest is from the new plan."""
     before: dict[str, Any]
-    """The old record with what goes together as in `record`: equal to `record` just where the run may go on."""
+    """The same union with the rest from the old plan. The run may go on only if this equals `record`."""
     questions: Questions
 
 
 def grow(old: Mapping[str, Any], new: Mapping[str, Any], old_questions: Questions, new_questions: Questions) -> Growth:
-    """Two sweeps go together in their settings, any two plans in k, and in their questions where one list holds
-    the other: then the longer one counts. Plans may shrink: the run goes on holding what it held."""
-    both: dict[str, Any] = {"k": max(old["k"], new["k"])}
+    """Unite two plans: k of any two plans, settings of two sweeps, questions if one list contains the other.
+
+    The larger k and the longer list of questions count. A new plan may be smaller: the run keeps what it has."""
+    united: dict[str, Any] = {"k": max(old["k"], new["k"])}
     if old["study"] == new["study"] and new["study"] in (StudyKind.sweep, StudyKind.other):
-        for part in ("settings", "models"):  # under which name a server has a λ belongs to that λ
+        for part in ("settings", "models"):  # `models`: the model name at the server of each λ
             if part in old and part in new and _agree(old[part], new[part]):
-                both[part] = {**old[part], **new[part]}
+                united[part] = {**old[part], **new[part]}
     questions, asked = new_questions, {}
-    less, more = sorted((old_questions, new_questions), key=len)
-    if less.keys() <= more.keys() and _agree(less, more):
-        questions, longer = more, old if more is old_questions else new
-        both["questions"] = longer["questions"]
-        asked = {key: longer["benchmark"][key] for key in ("questions",) if key in longer["benchmark"]}
-    record, before = ({**side, **both, "benchmark": {**side["benchmark"], **asked}} for side in (dict(new), dict(old)))
+    shorter, longer = sorted((old_questions, new_questions), key=len)
+    if shorter.keys() <= longer.keys() and _agree(shorter, longer):
+        questions, source = longer, old if longer is old_questions else new
+        united["questions"] = source["questions"]
+        asked = {key: source["benchmark"][key] for key in ("questions",) if key in source["benchmark"]}
+    record, before = (
+        {**plan, **united, "benchmark": {**plan["benchmark"], **asked}} for plan in (dict(new), dict(old))
+    )
     return Growth(record, before, questions)
 
 

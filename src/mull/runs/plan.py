@@ -47,13 +47,13 @@ class SweepPlan:
     sampling: Sampling
     seed: int = 0
     engine: str = "local"
-    """Which engine and arithmetic, e.g. "local/float32/cpu": they move samples, so they belong to the plan. Sessions
-    name it (`mull.runs.sessions.loading`)."""
+    """Engine and arithmetic, e.g. "local/float32/cpu". They belong to the plan because they change the samples.
+    Sessions fill this in (`mull.runs.sessions.loading`)."""
     others: Mapping[str, Checkpoint] = field(default_factory=dict)
     """Further checkpoints that settings name by their role, such as a base."""
     endpoints: Endpoints | None = None
     study: StudyKind | None = None
-    """What the settings vary; by default λ where each setting is one, else `other`."""
+    """What the settings vary. By default `sweep` if every setting has a λ, else `other`."""
 
     def __post_init__(self) -> None:
         labels = [setting.label for setting in self.settings]
@@ -66,7 +66,7 @@ class SweepPlan:
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """The plan as JSON. Content decides, not where it lies: paths are absent, weights are hashed."""
+        """The plan as JSON. It has hashes of the weights and no paths, so that a moved checkpoint is the same plan."""
         questions = [(q.id, q.text, q.gold) for q in self.benchmark.questions()]
         return {
             "study": self._study().value,
@@ -86,7 +86,7 @@ class SweepPlan:
         return StudyKind.sweep if all(setting.lam is not None for setting in self.settings) else StudyKind.other
 
     def _sources(self) -> dict[str, Any]:
-        """What the weights are made of, or who answers in their place."""
+        """The checkpoints that the weights are made from, or the servers that answer."""
         if self.pair is None:
             return self.endpoints.record() if self.endpoints else {}
         return {
@@ -102,16 +102,16 @@ class SweepPlan:
 
     @property
     def total(self) -> int:
-        """Responses in all."""
+        """Number of responses."""
         return len(self.settings) * self.per_setting
 
     @property
     def per_setting(self) -> int:
-        """Responses of one setting."""
+        """Number of responses of one setting."""
         return len(self.benchmark.questions()) * self.k
 
     def sample_seed(self, question: str, index: int) -> int:
-        """Seed of one sample (63 bits). The same for every setting, so that differences between them are paired."""
+        """Seed of one sample (63 bits), the same for every setting, so that settings are compared sample by sample."""
         text = f"{self.seed}/{question}/{index}".encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
@@ -121,7 +121,7 @@ def differences(
 ) -> list[str]:
     """One line for each entry in which two plan records differ: `k: 8 → 16`.
 
-    `names` are the old and the new provenance: a checkpoint's name there stands beside its hash.
+    `names`: the old and the new provenance; the lines show a checkpoint's name from there beside its hash.
     """
     if not prefix and ("models" in old) != ("models" in new):
         sides = [f"{'endpoints' if 'models' in side else 'checkpoints'} ({side.get('engine')})" for side in (old, new)]
@@ -141,7 +141,7 @@ def differences(
 
 
 def _named(before: str, after: str, old: str, new: str) -> tuple[str, str]:
-    """Two hashes behind the names of their checkpoints, short where that tells the two apart."""
+    """Two hashes, each after its checkpoint's name. The names are shortened if the short names differ."""
     if _short(old) != _short(new):
         old, new = _short(old), _short(new)
     return (f"{old} ({before})" if old else before), (f"{new} ({after})" if new else after)

@@ -1,8 +1,8 @@
-"""Samples what a race asks for, and no more, into the store of the whole grid.
+"""Samples what a race (`mull.analysis.choosing.race`) asks for into the store of a full sweep.
 
-The plan is that of a full sweep, grid and k included, of which a part is sampled. Seeds depend on question and index
-alone, so what is here agrees with a later full sweep of the same plan, with a race for another goal in the same
-folder, and with a race that goes on: it is run again from its start, and finds its own samples on record.
+The plan is that of the full sweep; the race samples a part of it. The seed of a sample depends on its question and
+index only, so that a later full sweep or a race for another goal can use the same samples. A stopped race is run again
+from its start and finds its own samples in the store.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ def run_race(
     on_step: Callable[[Step, int], object] | None = None,
     on_sample: Callable[[Sample], object] | None = None,
 ) -> Outcome:
-    """Sample what a race that was just started (`start`) asks for, where the store does not hold it.
+    """Run a race that was made by `start`: sample what it asks for and the store does not have.
 
-    `make_ready` loads the weights, at the first sample that is missing. `on_step` is told each step before its samples
-    and how many of them are missing, `on_sample` each new sample after it is on record. May be stopped at any moment.
+    `make_ready` loads the weights; it is called at the first missing sample. `on_step` gets each step and its number of
+    missing samples before they are sampled, `on_sample` each new sample after it is recorded. May be stopped at any
+    moment.
     """
     record = {Ask(*s.key): s for s in store.samples(texts=False)}
+    # Settings whose last step may be incomplete: after a sweep, all of them.
     under_way = store.under_way
-    broken_off = {ask.setting for ask in record} if under_way is None else set(under_way)  # a sweep's, where it was one
+    unfinished = {ask.setting for ask in record} if under_way is None else set(under_way)
     ready: Ready | None = None
     step = next(racing)
     while True:
@@ -54,14 +56,14 @@ def run_race(
             on_step(step, len(missing))
         if missing:
             ready = ready or make_ready()
-            store.note_race(broken_off | {ask.setting for ask in missing})
+            store.note_race(unfinished | {ask.setting for ask in missing})
             for sample in _sample(plan, ready, missing):
                 store.add(sample)
                 record[Ask(*sample.key)] = sample
                 if on_sample:
                     on_sample(sample)
-        broken_off -= {ask.setting for ask in step.asks}
-        store.note_race(broken_off)
+        unfinished -= {ask.setting for ask in step.asks}
+        store.note_race(unfinished)
         try:
             step = racing.send([record[ask] for ask in step.asks])
         except StopIteration as stop:
@@ -69,7 +71,7 @@ def run_race(
 
 
 def _sample(plan: SweepPlan, ready: Ready, asks: Sequence[Ask]) -> Iterator[Sample]:
-    """The samples that `asks` names, setting by setting, in the order in which they finish."""
+    """The samples that `asks` names: setting after setting, within each in the order in which they finish."""
     for setting in plan.settings:
         wanted = [(ask.question, ask.number) for ask in asks if ask.setting == setting.label]
         if wanted:

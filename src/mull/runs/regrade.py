@@ -25,11 +25,11 @@ def regrade(
     data: Path | None = None,
     on_grade: Callable[[int], object] | None = None,
 ) -> str:
-    """Grade every response of `store` (see `RunStore.amend`) that this grading lacks; returns the grading's name.
+    """Grade every response of `store` (see `RunStore.amend`) that has no grade of this grading; returns its name.
 
     `grader` is a grader's name, by default that of the run, in the version installed now. `data` is a data file of
-    the run's benchmark with other gold answers. May be stopped and called again. `on_grade` is told of responses as
-    they are done.
+    the run's benchmark with other gold answers. May be stopped and called again. `on_grade` gets the number of
+    responses that were done since its last call.
 
     Raises:
         MullError: unknown grader, or a data file that does not hold the run's questions.
@@ -60,10 +60,10 @@ def regrade(
 
 
 def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str, Any]]:
-    """The grader and what describes it; a benchmark without a grader of its own name grades its questions itself."""
-    own = record.get("grader", {}).get("name")
-    if name is not None or own is not None:
-        grader = make_grader(name or own)
+    """The grader and its description. A benchmark that names no grader grades its questions itself."""
+    run_grader = record.get("grader", {}).get("name")
+    if name is not None or run_grader is not None:
+        grader = make_grader(name or run_grader)
         return grader, dict(grader.describe())
     return load_benchmark(record["name"]), {"name": record["name"]}
 
@@ -75,8 +75,8 @@ def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> di
     }
     if data is None:
         return known
-    own = record.get("grader", {}).get("name", "exact")
-    given = {q.id: q for q in _load(record, data, own)}
+    run_grader = record.get("grader", {}).get("name", "exact")
+    given = {q.id: q for q in _load(record, data, run_grader)}
     missing = [key for key, question in known.items() if key not in given or given[key].text != question.text]
     if missing:
         raise MullError(
@@ -86,7 +86,7 @@ def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> di
     return {key: given[key] for key in known}
 
 
-def _load(record: dict[str, Any], data: Path, own: str) -> list[Question]:
+def _load(record: dict[str, Any], data: Path, run_grader: str) -> list[Question]:
     if record["name"] in BENCHMARKS:
         return list(load_benchmark(record["name"], data=data).questions())
-    return list(load_benchmark(str(data), grader=own).questions())
+    return list(load_benchmark(str(data), grader=run_grader).questions())

@@ -20,7 +20,7 @@ from mull.runs.store import RunStore
 
 
 class SwitchingEngine(Engine, Protocol):
-    """An engine that holds both ends and can take any weights between them."""
+    """An engine that has both checkpoints in memory and can switch to any weights between them."""
 
     def set_weights(self, weights: Recipe) -> None: ...
 
@@ -32,18 +32,18 @@ class Renders(Protocol):
 
 
 Prompts = dict[str, tuple[int, ...]]
-"""Question id → token ids, the template included."""
+"""Question id → token ids, chat template included."""
 
 
 class Ready(NamedTuple):
-    """An engine that holds the plan's checkpoints, and the prompts rendered under its template."""
+    """An engine with the plan's checkpoints loaded, and the prompts rendered with its chat template."""
 
     engine: SwitchingEngine
     prompts: Prompts
 
 
 def render_prompts(plan: SweepPlan, engine: Renders, advance: Callable[[int], object] | None = None) -> Prompts:
-    """The prompts of all questions; `advance` is told of each."""
+    """The prompts of all questions; `advance(1)` is called after each."""
     prompts = {}
     for question in plan.benchmark.questions():
         prompts[question.id] = engine.render(plan.benchmark.prompt(question))
@@ -59,10 +59,10 @@ def run_sweep(
     on_sample: Callable[[Sample], object] | None = None,
     prompts: Prompts | None = None,
 ) -> None:
-    """Sample until the store holds the whole plan; `on_sample` is told each new sample after it is on record.
+    """Sample until the store holds the whole plan; `on_sample` gets each new sample after it is recorded.
 
-    `prompts` are those of `render_prompts`, where a caller has them already. May be stopped at any moment, by Ctrl-C or
-    kill: what is in the store stays, and a further call goes on from there.
+    `prompts`: the result of `render_prompts`, if the caller has it already. May be stopped at any moment, by Ctrl-C or
+    kill: recorded samples stay, and another call samples the rest.
     """
     prompts = prompts or render_prompts(plan, engine)
     for setting in plan.settings:
@@ -77,7 +77,7 @@ def run_sweep(
 
 
 def missing(plan: SweepPlan, store: RunStore, setting: Setting) -> list[tuple[str, int]]:
-    """(question, index) of the plan's samples of `setting` that are not on record."""
+    """(question, index) of the plan's samples of `setting` that are not recorded yet."""
     done = store.done(setting.label)
     keys = [question.id for question in plan.benchmark.questions()]
     return [(key, i) for key in keys for i in range(plan.k) if (key, i) not in done]
@@ -93,11 +93,11 @@ def planned(plan: SweepPlan, samples: Iterable[Sample]) -> list[Sample]:
 def responses(
     plan: SweepPlan, engine: SwitchingEngine, setting: Setting, wanted: Sequence[tuple[str, int]], prompts: Prompts
 ) -> Iterator[Sample]:
-    """Graded samples of `setting` for each (question, index), in the order in which they finish; sets the weights."""
+    """Switch the weights to `setting`, then yield a graded sample per (question, index), in the order they finish."""
     questions = {question.id: question for question in plan.benchmark.questions()}
     engine.set_weights(setting.recipe)
     sampling = setting.sampling or plan.sampling
-    # Long prompts first: they tend to have the long answers, and a long answer begun last keeps a batch waiting.
+    # Long prompts first: their answers tend to be long, and a long answer that starts last runs alone in its batch.
     requests = (
         Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
         for key, i in sorted(wanted, key=lambda item: -len(prompts[item[0]]))
@@ -135,7 +135,7 @@ def grade(
 
 
 def provenance(plan: SweepPlan) -> dict[str, Any]:
-    """What the plan's hashes do not say: names, versions, machine, time."""
+    """What the plan does not record: names of the checkpoints, versions, machine and time."""
     packages = {}
     for name in ("torch", "transformers", "tokenizers", "numpy"):
         try:

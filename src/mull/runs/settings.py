@@ -1,4 +1,4 @@
-"""`Setting`: one row of a run: weights, and how they are sampled where that is not the plan's own way."""
+"""`Setting`: the weights of one row of a run, and their sampling where it differs from the plan's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mull.merging.coefficients.recipe import Recipe
 
 @dataclass(frozen=True)
 class Setting:
-    """Weights under a label that tells them apart within a run."""
+    """Weights with a label that is unique within a run."""
 
     label: str
     recipe: Recipe
     sampling: Sampling | None = None
-    """Instead of the plan's."""
+    """Replaces the plan's sampling; None: sample as the plan says."""
 
     @classmethod
     def of(cls, weights: Coefficients | Recipe | Setting, label: str | None = None) -> Setting:
-        """Interpolation with some coefficients goes by their label."""
+        """A setting of these weights; without `label`, the coefficients' own label is used."""
         if isinstance(weights, Setting):
             return weights
         recipe = Recipe(weights) if isinstance(weights, Coefficients) else weights
@@ -29,7 +29,7 @@ class Setting:
 
     @property
     def lam(self) -> float | None:
-        """λ, where it alone says what the weights are and nothing else sets this row apart."""
+        """λ, if this is plain interpolation with one λ, the plan's sampling and the λ as label; else None."""
         coefficients = self.recipe.coefficients
         plain = self.recipe.is_interpolation and coefficients.is_scalar and self.sampling is None
         return coefficients.default if plain and self.label == coefficients.label else None

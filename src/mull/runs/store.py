@@ -38,7 +38,7 @@ _TABLES = {"meta", "samples", "grades"}
 
 
 class Pace(NamedTuple):
-    """What the sessions of a run have generated so far."""
+    """What all sessions of a run together have generated so far."""
 
     tokens: int
     seconds: float
@@ -99,8 +99,8 @@ class RunStore:
         """Open or create the run of `plan` for writing; one process at a time.
 
         Raises:
-            MullError: the folder holds a run of another plan that it cannot grow by (`mull.runs.growth`; the
-                differences are named) or something else, or another process is writing to it.
+            MullError: the folder holds something else, or a run that cannot grow to this plan (`mull.runs.growth`; the
+                message names the differences), or another process is writing to it.
         """
         cls.check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,21 +142,21 @@ class RunStore:
 
     @property
     def questions(self) -> dict[str, dict[str, str]]:
-        """Question id → text, gold and stratum."""
+        """Question id → its text, gold answer and stratum."""
         return self._meta("questions")
 
     @property
     def under_way(self) -> list[str] | None:
-        """The settings of the step that a race is sampling or was stopped in; None where a sweep sampled last."""
+        """The settings of the race step that is not finished; empty between two steps; None if a sweep sampled last."""
         return self._noted("race")
 
     def note_race(self, under_way: Collection[str] | None) -> None:
-        """Record the settings of a race's present step, none between two steps; None = a sweep goes on here."""
+        """Record what `under_way` returns, before the samples are added."""
         self._note("race", None if under_way is None else sorted(under_way))
 
     @property
     def pace(self) -> Pace | None:
-        """What the sessions so far have generated and how long it took them; None before the first has ended."""
+        """Tokens and seconds of all sessions so far; None before the first has ended."""
         noted = self._noted("pace")
         return None if noted is None else Pace(*noted)
 
@@ -166,7 +166,7 @@ class RunStore:
         self._note("pace", Pace(before.tokens + tokens, before.seconds + seconds))
 
     def done(self, setting: str) -> set[tuple[str, int]]:
-        """(question, index) of the samples on record."""
+        """(question, index) of the recorded samples of `setting`."""
         return set(self._database.read('SELECT question, "index" FROM samples WHERE setting = ?', setting))
 
     def add(self, sample: Sample) -> None:
@@ -178,7 +178,7 @@ class RunStore:
             connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
 
     def count(self) -> int:
-        """How many samples are on record."""
+        """The number of recorded samples."""
         return next(self._database.read("SELECT COUNT(*) FROM samples"))[0]
 
     def samples(self, *, texts: bool = True) -> list[Sample]:
@@ -207,7 +207,7 @@ class RunStore:
                 yield sample
 
     def text(self, key: Key) -> str:
-        """The response of one sample. Raises KeyError where there is none."""
+        """The response text of one sample. Raises KeyError if there is none."""
         query = 'SELECT text FROM samples WHERE setting = ? AND question = ? AND "index" = ?'
         row = self._database.first(query, *key)
         if row is None:
@@ -241,7 +241,7 @@ class RunStore:
             raise MullError(f"{self.folder} was recorded by an earlier mull", "sample it again, into a new folder")
 
     def grown(self, plan: SweepPlan, provenance: dict[str, Any]) -> Growth:
-        """This run as it would go on with `plan`; changes nothing. Raises `MullError` where it cannot."""
+        """What this run would hold after going on with `plan`; changes nothing. Raises `MullError` if it cannot."""
         growth = grow(self.plan, json.loads(json.dumps(plan.record)), self.questions, _questions(plan))
         changed = differences(growth.before, growth.record, names=(self.provenance, provenance))
         if changed:

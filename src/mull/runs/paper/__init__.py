@@ -1,1 +1,1 @@
-"""The interpolation paper's studies: their settings, how to tell them apart, and the published values beside them."""
+"""The interpolation paper's studies: their settings, the λ of a study, and the published values."""

@@ -1,4 +1,4 @@
-"""At which λ one of the interpolation paper's studies was made, from its plan's record. Knows no samples."""
+"""Reads from a plan's record at which λ a study of the interpolation paper was made. Knows no samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def lambda_of(plan: Mapping[str, Any]) -> float | None:
-    """The λ of an ablation, whose settings have it or 0; None where they have several, or one by layer."""
+    """The one λ of an ablation, other than 0; None if its settings have several, or a λ that varies by layer."""
     found: set[float | None] = set()
     for setting in plan["settings"].values():
         found |= {setting.get("coefficients", setting).get("default"), *map(_value, rules_of(setting))}

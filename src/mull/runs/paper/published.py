@@ -1,4 +1,4 @@
-"""Which published rows stand beside a run's settings, and what the paper calls benchmarks. Knows no samples."""
+"""Finds the published rows to compare a run's settings with, and the paper's names of benchmarks. Knows no samples."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mull.runs.plan import StudyKind
 SOURCE = "Wu et al. 2025"
 PUBLISHED = f"Qwen3-4B, {SOURCE}"
 LAYERS = 36
-"""Of Qwen3-4B, whose ranges are published."""
+"""Number of layers of Qwen3-4B, for which ranges of layers are published."""
 _TITLES = {
     "aime24": "AIME’24",
     "aime25": "AIME’25",
@@ -27,21 +27,21 @@ _PUBLISHED_AS = {"gpqa": "gpqa_diamond"}
 
 
 def benchmark_title(benchmark: str) -> str:
-    """`AIME’25` of `aime25`; other names as they are."""
+    """The title of a benchmark: `AIME’25` for `aime25`; unknown names are returned unchanged."""
     return _TITLES.get(benchmark, benchmark)
 
 
 def published_sweep(benchmark: str) -> list[PublishedRow]:
-    """The published rows of one of mull's benchmarks; none where the paper has none."""
+    """The published rows of one of mull's benchmarks, empty if the paper has none."""
     name = _PUBLISHED_AS.get(benchmark, benchmark)
     return [row for row in published() if row.benchmark == name]
 
 
 def published_setting(plan: Mapping[str, Any], setting: str) -> PublishedRow | None:
-    """The published row that stands beside a setting of an ablation's plan, None where there is none.
+    """The published row to compare a setting of an ablation with, None if there is none.
 
-    It has the same λ. Ranges of layers count as shares: the first third stands beside the first third, in a study that
-    has all of the published ranges (a plan does not say how many layers there are).
+    It has the same λ. Ranges of layers are compared as shares of the model: the first third with the first third. Only
+    for a study that has all published ranges, because a plan does not say how many layers there are.
     """
     kind, lam = StudyKind(plan["study"]), lambda_of(plan)
     rows = [row for row in published_ablations() if row.study == kind and row.lam == lam]
@@ -55,14 +55,14 @@ def published_setting(plan: Mapping[str, Any], setting: str) -> PublishedRow | N
 
 
 def published_spread(plan: Mapping[str, Any]) -> PublishedRow | None:
-    """The published spread of a decoding study on its benchmark: as Mean@k the largest less the smallest."""
+    """The published spread of a decoding study on its benchmark: `mean_at_k` is the largest Mean@k − the smallest."""
     benchmark, lam = plan["benchmark"]["name"], lambda_of(plan)
     rows = [row for row in published_ablations() if row.study == StudyKind.decoding]
     return next((row for row in rows if row.benchmark == benchmark and row.lam == lam), None)
 
 
 def layer_count(plan: Mapping[str, Any]) -> int:
-    """Layers as far as the ranges of a layer study reach."""
+    """The number of layers up to the end of the last range of a layer study."""
     return max((int(label.rpartition("-")[2]) + 1 for label in plan["settings"] if _range(label)), default=0)
 
 
@@ -70,9 +70,9 @@ def _range(label: str) -> re.Match[str] | None:
     return re.fullmatch(r"layers (\d+)-(\d+)", label)
 
 
-def _part(label: str, layers: int, of: int) -> tuple[int, int] | str:
-    """A range of so many layers as the nearest one of a model of another depth."""
+def _part(label: str, layers: int, other_layers: int) -> tuple[int, int] | str:
+    """A range in a model of `layers` layers as the nearest range in one of `other_layers`."""
     found = _range(label)
     if not found or not layers:
         return label
-    return round(int(found[1]) / layers * of), round((int(found[2]) + 1) / layers * of)
+    return round(int(found[1]) / layers * other_layers), round((int(found[2]) + 1) / layers * other_layers)

@@ -18,9 +18,9 @@ from mull.runs.settings import Setting
 
 
 def layer_settings(lam: float, names: Sequence[str], ranges: Sequence[tuple[int, int]] | None = None) -> list[Setting]:
-    """λ in all layers, and in each range alone with Instruct elsewhere.
+    """λ in all layers; then λ in each range only, with Instruct's weights in the other layers.
 
-    Ranges are inclusive; the paper's unless given: each third, the first two thirds, the last two.
+    Ranges include both ends. By default the paper's: each third, the first two thirds, the last two thirds.
     """
     count = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
     if ranges is None:
@@ -37,7 +37,7 @@ def layer_settings(lam: float, names: Sequence[str], ranges: Sequence[tuple[int,
 
 
 def module_settings(lam: float, names: Sequence[str]) -> list[Setting]:
-    """λ everywhere, in each kind of module alone, and everywhere but there; Instruct's parameters elsewhere."""
+    """λ everywhere; λ in one kind of module only, for each kind; λ everywhere except in one kind. Else Instruct."""
     present = {module_kind(name) for name in names}
     kinds = [kind for kind in MODULE_KINDS if kind in present]
     settings = [Setting.of(Coefficients.scalar(lam), "all modules")]
@@ -52,7 +52,7 @@ def _without(lam: float, kind: str) -> Coefficients:
 def decoding_settings(
     lam: float, sampling: Sampling, temperatures: Iterable[float], top_ps: Iterable[float]
 ) -> list[Setting]:
-    """One λ under each temperature and top-p. Raises `MullError` for values that cannot be sampled with."""
+    """One λ with every combination of temperature and top-p. Raises `MullError` for values outside their range."""
     settings = []
     for temperature in temperatures:
         for top_p in top_ps:
@@ -65,7 +65,7 @@ def decoding_settings(
 
 
 def backbone_settings(lam: float, roles: Iterable[str]) -> list[Setting]:
-    """λ between Instruct and Thinking, and between each other checkpoint, by its role, and Thinking."""
+    """λ between Instruct and Thinking, then between each checkpoint in `roles` and Thinking."""
     settings = [Setting.of(Coefficients.scalar(lam), "instruct")]
     for role in roles:
         settings.append(Setting(role, Recipe(Coefficients.scalar(lam), models=(role, "thinking"))))
@@ -73,10 +73,11 @@ def backbone_settings(lam: float, roles: Iterable[str]) -> list[Setting]:
 
 
 def comparison_settings(lams: Iterable[float], *, base: bool, hybrid: bool, density: float = 0.5) -> list[Setting]:
-    """Interpolation at several λ beside the paper's baselines, as far as their bases are at hand, DARE and SLERP.
+    """Interpolation at several λ, SLERP, and the methods that need a base: the paper's baselines and DARE.
 
-    `base`: a pretrained checkpoint is held under that role; `hybrid`: one that both ends were trained from. The
-    baselines' α and densities are those of the paper's presets; DARE takes TA's α and keeps `density` of the elements.
+    `base`: the plan has a pretrained checkpoint with the role "base"; `hybrid`: it has a checkpoint with the role
+    "hybrid" that both ends were trained from. The baselines' α and densities are those of the paper's presets. DARE
+    takes TA's α and keeps the share `density` of the elements.
     """
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in lams]
     settings += [Setting(f"slerp {lam:g}", Recipe(Coefficients.scalar(lam), make("slerp"))) for lam in (0.5, 0.8)]

@@ -1,1 +1,1 @@
-"""Sweeps and races from a plan to their last response, for the command line, a notebook or a server alike."""
+"""Carry out a sweep or a race from its plan to the last response, for the command line, a notebook or a server."""

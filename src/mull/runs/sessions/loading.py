@@ -1,5 +1,5 @@
-"""Where a plan's responses come from: an engine in this process, or servers. Refuses what does not fit before weights
-are loaded, and starts torch only where something is to be computed."""
+"""Loaders make the engine that answers a plan: in this process, or by servers. They refuse prompts and limits that do
+not fit before weights are loaded, and import torch only if there is something to compute."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Loader(Protocol):
     """Makes the engine of a plan."""
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
-        """Whether `engine`, the name on record of another session, may be this one's; told without torch."""
+        """Whether `engine`, a name that another session recorded, may be this engine's; answers without torch."""
         ...
 
     def name(self, plan: SweepPlan, observer: Observer) -> str:
-        """Which engine and arithmetic will answer: `SweepPlan.engine`."""
+        """The engine and arithmetic that will answer, for `SweepPlan.engine`."""
         ...
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
-        """The engine and the prompts. Raises `MullError` where prompts or limits do not fit, or it cannot be made."""
+        """The engine and the prompts. Raises `MullError` if prompts or limits do not fit, or loading fails."""
         ...
 
 
@@ -38,10 +38,10 @@ class LocalLoader:
 
     device: str = "auto"
     batch_size: int | None = None
-    """Responses generated at once; fitted by default."""
+    """Responses generated at once; None: as many as fit into memory."""
     trust_remote_code: bool = False
     strict: bool = False
-    """Refuse a token limit that the context cannot hold, instead of saying what holds instead."""
+    """Refuse a token limit that does not fit the context, instead of lowering it with a notice."""
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         kind = engine.rpartition("/")[2]
@@ -88,7 +88,7 @@ class LocalLoader:
 
 @dataclass(frozen=True)
 class RemoteLoader:
-    """Asks the servers whether they can answer, and renders the prompts as they will be sent."""
+    """Checks that the servers can answer, and renders the prompts as they will be sent."""
 
     engine: RemoteEngine
 
@@ -111,7 +111,7 @@ class GivenLoader:
 
     engine: SwitchingEngine
     called: str
-    """What it is in the plan."""
+    """Its name in the plan."""
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         return engine == self.called
@@ -124,9 +124,9 @@ class GivenLoader:
 
 
 def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:
-    """What to say of a limit of `limit` tokens per response when the longest prompt takes `longest` of the context.
+    """A notice if `limit` tokens per response do not fit the context beside the longest prompt; empty if they fit.
 
-    Nothing where it fits. Raises `MullError` where it does not and `strict`, and where no room is left at all.
+    All numbers are tokens. Raises `MullError` if they do not fit and `strict` is set, or no room is left at all.
     """
     room = context - longest
     if limit <= room:

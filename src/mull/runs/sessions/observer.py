@@ -1,4 +1,4 @@
-"""`Observer`: how a session tells a terminal, a notebook or a log what it does. Knows none of them."""
+"""`Observer`: the interface by which a session reports its progress to a terminal, a notebook or a log."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from mull.runs.plan import SweepPlan
 
 
 class RaceWatch(NamedTuple):
-    """What an observer of a race is told."""
+    """The functions that a race calls."""
 
     step: Callable[[Step, int], object]
-    """Each step before its samples, and how many of them are missing."""
+    """Called before the samples of a step, with the step and its number of missing samples."""
     sample: Callable[[Sample], object]
-    """Each new sample after it is on record."""
+    """Called with each new sample after it is recorded."""
 
 
 class Observer:
-    """Is told how a session goes. This one keeps silent; subclasses show what they like.
+    """Receives the progress of a session. This class shows nothing; subclasses override what they show.
 
-    What they raise ends the session: that is how one is stopped from outside.
+    An exception that a method raises ends the session: this is the way to stop it from outside.
     """
 
     def say(self, text: str) -> None:
-        """A line worth reading."""
+        """Show one line to the user."""
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Something that takes a while and cannot be counted."""
+        """Surrounds a piece of work that takes a while and has no countable steps; `what` names it."""
         yield
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
-        """Something that takes a while: what is yielded is told of every few of `total`."""
+        """Surrounds a piece of work of `total` steps; yields a function to call with the number of newly done steps."""
         yield lambda count: None
 
     @contextmanager
     def sweeping(self, plan: SweepPlan, on_record: list[Sample]) -> Iterator[Callable[[Sample], object]]:
-        """The sampling of a sweep: what is yielded is told each new sample after it is on record."""
+        """Surrounds the sampling of a sweep; yields a function to call with each new sample after it is recorded."""
         yield lambda sample: None
 
     @contextmanager
     def racing(self) -> Iterator[RaceWatch]:
-        """A race."""
+        """Surrounds a race."""
         yield RaceWatch(lambda step, missing: None, lambda sample: None)

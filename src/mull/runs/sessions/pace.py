@@ -1,4 +1,4 @@
-"""What the missing part of a plan will cost, from what is on record of it."""
+"""Estimates tokens and time of the missing part of a plan from the samples recorded so far."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from mull.runs.store import Pace
 
 
 class Expected(NamedTuple):
-    """A plan before it is sampled."""
+    """What sampling the rest of a plan will take."""
 
     responses: int
-    """In all."""
+    """Of the whole plan."""
     missing: int
-    """Of them, not on record."""
+    """Responses that are not recorded yet."""
     most_tokens: int
-    """If every missing response ran into its limit."""
+    """Tokens if every missing response reached its limit."""
     tokens: float | None
-    """Expected of the missing responses; None where nothing is on record to tell from."""
+    """Expected tokens of the missing responses; None if no sample is recorded yet."""
     seconds: float | None
-    """Expected for them, at the speed of the run so far; None where it is unknown."""
+    """Expected seconds for them, at the speed of the run so far; None if it is unknown."""
 
 
 def expected(plan: SweepPlan, samples: Sequence[Sample], pace: Pace | None) -> Expected:
-    """What is missing of `plan`, given the samples on record.
+    """What the rest of `plan` will take, given the recorded samples.
 
-    A setting's mean tokens are those on record; where it has none, its λ is interpolated between those that have, and
-    other weights are given the mean of all.
+    A setting's mean tokens per response are those of its recorded samples. If it has none, the mean is interpolated
+    over λ between the settings that have some; a setting without λ gets the mean of all samples.
     """
     on_record = planned(plan, samples)
     done = Counter(sample.setting for sample in on_record)
@@ -41,22 +41,22 @@ def expected(plan: SweepPlan, samples: Sequence[Sample], pace: Pace | None) -> E
     for sample in samples:
         per_setting[sample.setting].append(sample.tokens)
     means = {label: float(np.mean(tokens)) for label, tokens in per_setting.items()}
-    along = sorted({(sample.lam, means[sample.setting]) for sample in samples if sample.lam is not None})
-    whole = float(np.mean([sample.tokens for sample in samples])) if samples else None
-    missing = most = 0
+    mean_by_lam = sorted({(sample.lam, means[sample.setting]) for sample in samples if sample.lam is not None})
+    overall_mean = float(np.mean([sample.tokens for sample in samples])) if samples else None
+    missing = most_tokens = 0
     tokens = 0.0
     for setting in plan.settings:
-        left = plan.per_setting - done[setting.label]
-        missing += left
-        most += left * (setting.sampling or plan.sampling).max_tokens
+        missing_here = plan.per_setting - done[setting.label]
+        missing += missing_here
+        most_tokens += missing_here * (setting.sampling or plan.sampling).max_tokens
         if setting.label in means:
             mean = means[setting.label]
-        elif setting.lam is not None and along:
-            mean = float(np.interp(setting.lam, [lam for lam, _ in along], [mean for _, mean in along]))
+        elif setting.lam is not None and mean_by_lam:
+            mean = float(np.interp(setting.lam, [lam for lam, _ in mean_by_lam], [mean for _, mean in mean_by_lam]))
         else:
-            mean = whole or 0.0
-        tokens += left * mean
+            mean = overall_mean or 0.0
+        tokens += missing_here * mean
     known = None if missing and not samples else tokens
     speed = pace.tokens / pace.seconds if pace and pace.tokens and pace.seconds else None
     seconds = known / speed if known is not None and speed else (0.0 if not missing else None)
-    return Expected(plan.total, missing, most, known, seconds)
+    return Expected(plan.total, missing, most_tokens, known, seconds)

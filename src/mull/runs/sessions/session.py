@@ -1,7 +1,7 @@
-"""A sweep or a race from a plan to its last response, as the command line, a notebook or a server asks for it.
+"""Carries out a sweep or a race from its plan to the last response.
 
-Refuses early what cannot go on, loads the engine only if something is missing, records every response as it finishes,
-and tells an `Observer` how it goes. Knows no terminal.
+Refuses a plan that cannot be sampled before any work, loads the engine only if responses are missing, records every
+response as soon as it finishes, and reports progress to an `Observer`. Knows no terminal.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mull.runs.store import DATABASE, RunStore
 
 
 def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None = None) -> list[Sample]:
-    """Sample what the folder `run` does not hold of the plan; all samples on record, without their texts.
+    """Sample what the folder `run` lacks of the plan; returns all its samples, without their texts.
 
-    The plan's `engine` is named by the loader. A run grows by more λ, a larger k and more questions
-    (`mull.runs.growth`); what it holds beyond the plan stays. May be stopped at any moment: what is on record stays,
-    and the same call goes on.
+    The loader sets the plan's `engine`. A run grows by more λ, a larger k and more questions (`mull.runs.growth`);
+    samples that the plan does not ask for stay. May be stopped at any moment: recorded samples stay, and the same call
+    samples the rest.
 
     Raises:
         MullError: the folder holds another plan, or the engine cannot be made or fails.
@@ -45,18 +45,18 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
                 return store.samples(texts=False)
     plan = replace(plan, engine=loader.name(plan, observer))
     _refuse_another(plan, run)
-    ready = loader.load(plan, observer)  # first: what cannot be loaded neither makes nor grows a run
+    ready = loader.load(plan, observer)  # before the store is opened: if loading fails, no run is made or grown
     with _recording(run, plan) as store:
         on_record = planned(plan, store.samples(texts=False))
         if on_record:
             observer.say(f"going on from {len(on_record)} of {plan.total} responses")
-        with observer.sweeping(plan, on_record) as told, _timed(store, told) as on_sample:
+        with observer.sweeping(plan, on_record) as report, _timed(store, report) as on_sample:
             run_sweep(plan, ready.engine, store, on_sample, ready.prompts)
         return store.samples(texts=False)
 
 
 def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Observer | None = None) -> Outcome:
-    """Race for `goal` in the folder `run`, a part of whose plan is sampled; loads only if anything is missing.
+    """Race for `goal` in the folder `run`, sampling a part of `plan`; loads the engine only if samples are missing.
 
     Raises:
         MullError: too few questions, the folder holds another plan, or the engine cannot be made or fails.
@@ -79,7 +79,7 @@ def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Obser
 
 
 def expect(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None = None) -> Expected:
-    """What `sweep` would have to do, computed from what is on record; loads and writes nothing.
+    """An estimate of what `sweep` would have to do, from the recorded samples; loads and writes nothing.
 
     Raises:
         MullError: the folder holds another plan.
@@ -92,35 +92,37 @@ def expect(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None
 
 
 def _checked(plan: SweepPlan, run: Path, loader: Loader, observer: Observer) -> SweepPlan:
-    """The plan, with the engine on record where that may be the loader's. Refuses what the folder cannot take."""
+    """The plan with its engine: the recorded one if the loader may be the same, else the loader's.
+
+    Raises `MullError` if the folder holds something else or a run that cannot go on with the plan."""
     with observer.busy("drawing the questions"):
         plan.benchmark.questions()
     RunStore.check_folder(run)
     if (run / DATABASE).exists():
         with RunStore.open(run) as store:
-            held = store.plan["engine"]
-            fits = loader.could_be(plan, held)
-        plan = replace(plan, engine=held if fits else loader.name(plan, observer))
+            recorded = store.plan["engine"]
+            fits = loader.could_be(plan, recorded)
+        plan = replace(plan, engine=recorded if fits else loader.name(plan, observer))
     _refuse_another(plan, run)
     return plan
 
 
 def _refuse_another(plan: SweepPlan, run: Path) -> None:
-    """Raise `MullError` where the folder holds a run that cannot go on with this very plan."""
+    """Raise `MullError` if the folder holds a run that cannot go on with this plan."""
     if (run / DATABASE).exists():
         with RunStore.open(run) as store:
             store.grown(plan, provenance(plan))
 
 
 @contextmanager
-def _timed(store: RunStore, told: Callable[[Sample], object]) -> Iterator[Callable[[Sample], object]]:
-    """Puts on record how many tokens this session generated, and in how many seconds."""
+def _timed(store: RunStore, report: Callable[[Sample], object]) -> Iterator[Callable[[Sample], object]]:
+    """Counts the samples of this session and records at its end how many tokens it generated in how many seconds."""
     begun, tokens, responses = time.perf_counter(), 0, 0
 
     def on_sample(sample: Sample) -> None:
         nonlocal tokens, responses
         tokens, responses = tokens + sample.tokens, responses + 1
-        told(sample)
+        report(sample)
 
     try:
         yield on_sample
@@ -133,7 +135,8 @@ def _timed(store: RunStore, told: Callable[[Sample], object]) -> Iterator[Callab
 def _recording(run: Path, plan: SweepPlan) -> Iterator[RunStore]:
     """The run's store, open for writing.
 
-    An attempt that fails before the first response leaves no folder: its plan should not bind the next one.
+    If the session fails before its first response in a new folder, the folder is removed, so that the next session can
+    use another plan there.
     """
     made, empty = not run.exists(), False
     try:

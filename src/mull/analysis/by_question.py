@@ -1,4 +1,4 @@
-"""What each setting scored on each question: the rows that paired comparisons of any metric need."""
+"""The metrics of each setting on each question, for paired comparisons of any metric."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mull.analysis.paired import paired_mean
 from mull.analysis.records import Sample
 
 Mark = Literal["", "best", "second", "near-best", "near-second"]
-"""What `leaders` says of a setting."""
+"""The result of `leaders` for a setting."""
 Metric = Literal["mean_at_k", "pass_at_k", "vote_at_k", "tokens", "think_ratio"]
 
 
@@ -30,9 +30,9 @@ class Scored(NamedTuple):
 def by_question(
     samples: Sequence[Sample], k: int | None = None, equivalent: Equivalence | None = None
 ) -> dict[str, dict[str, Scored]]:
-    """Setting → question → its values, of one benchmark.
+    """Setting → question → metrics, for the samples of one benchmark.
 
-    `k` is that of Pass@k, the same for all settings: Pass@8 would always beat Pass@1. By default `fewest_samples`.
+    `k` is that of Pass@k. It is the same for all settings, because Pass@k grows with k. By default `fewest_samples`.
     """
     k = k or fewest_samples(samples)
     groups: dict[str, dict[str, list[Sample]]] = {}
@@ -45,7 +45,7 @@ def by_question(
 
 
 def fewest_samples(samples: Sequence[Sample]) -> int:
-    """The fewest samples that any question of any setting has: the largest k at which all have a Pass@k; 0 of none."""
+    """The smallest number of samples of a question under a setting: the largest k with a Pass@k for all. 0 if empty."""
     counts = Counter((sample.setting, sample.benchmark, sample.question) for sample in samples)
     return min(counts.values(), default=0)
 
@@ -62,17 +62,17 @@ def _scored(rows: Sequence[Sample], k: int, equivalent: Equivalence | None) -> S
 
 
 def differences_by_question(found: Mapping[str, Mapping[str, Scored]], a: str, b: str, metric: Metric) -> np.ndarray:
-    """Value of setting `a` − that of `b` on each question both answered, [Q], in the questions' order."""
+    """Metric of setting `a` − that of `b` on each question that both answered: [Q], sorted by question id."""
     shared = sorted(found[a].keys() & found[b].keys())
     return np.array([getattr(found[a][q], metric) - getattr(found[b][q], metric) for q in shared], dtype=float)
 
 
 def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[str, Mark]:
-    """Which settings have the highest mean over questions, as far as the data can tell; no marks unless all settings
-    answered the same questions: means over different ones cannot be ranked.
+    """Mark the settings with the highest means over questions. All marks are empty if the settings did not answer the
+    same questions, because such means cannot be ranked.
 
-    "best" and "second" only where every lower setting is further off than one paired standard error; those within it
-    are all "near-best" (then none is best or second) or "near-second", the leader among them.
+    A setting is "best" only if every lower one is more than one paired standard error below it. Otherwise it and all
+    settings within that error are "near-best", and no others get marks. "second" and "near-second" work the same way.
     """
     marks: dict[str, Mark] = dict.fromkeys(found, "")
     if len({frozenset(questions) for questions in found.values()}) > 1:
@@ -84,7 +84,7 @@ def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[s
         left = [setting for setting in ranked if not marks[setting]]
         if not left:
             break
-        tied = [other for other in left[1:] if not _clearly(differences_by_question(found, left[0], other, metric))]
+        tied = [other for other in left[1:] if not _is_clear(differences_by_question(found, left[0], other, metric))]
         for setting in [left[0], *tied]:
             marks[setting] = near if tied else mark
         if tied:
@@ -92,6 +92,6 @@ def leaders(found: Mapping[str, Mapping[str, Scored]], metric: Metric) -> dict[s
     return marks
 
 
-def _clearly(values: np.ndarray) -> bool:
-    """Whether a difference exceeds its paired standard error; not where that is unknown."""
+def _is_clear(values: np.ndarray) -> bool:
+    """Whether the mean of `values` exceeds its standard error; False if the error is unknown."""
     return bool(values.size) and paired_mean(values).difference > paired_mean(values).error

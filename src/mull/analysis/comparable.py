@@ -1,4 +1,7 @@
-"""Which samples of an unfinished run may be compared: what is missing must not depend on how responses turned out."""
+"""Selects the samples of an unfinished run that may be compared.
+
+A comparison is biased if whether a sample is missing depends on the response: long responses finish last.
+"""
 
 from __future__ import annotations
 
@@ -10,58 +13,58 @@ from mull.analysis.records import Sample
 
 
 class Comparable(NamedTuple):
-    """Samples that may be compared, and what was left out for it."""
+    """Samples that may be compared, and the settings that were left out."""
 
     samples: list[Sample]
     left_out: list[str]
-    """Settings, in their order; all of them where nothing is comparable and everything is kept."""
+    """Settings, in the order of the samples; all settings if none is comparable, and then all samples are kept."""
     questions: int
-    """How many questions the settings share."""
+    """Number of questions that all kept settings share."""
 
 
 def comparable(
     samples: Sequence[Sample], questions: int, k: int, under_way: Collection[str] | None = None
 ) -> Comparable:
-    """The settings that are sampled in full, on the questions that all these share.
+    """The samples of all fully sampled settings, on the questions that these settings share.
 
-    `questions`, `k`: of the plan. A stopped sweep breaks off with the short responses, so that only a setting with all
-    of its samples counts. A race (`mull choose`) samples some settings less than others, but each step to its end:
-    there `under_way` names the settings of the step that was broken off, and all others count that have as many samples
-    of each of their questions, which are half of all at least.
+    `questions`, `k`: numbers of the plan. A stopped sweep has only the short responses of its last setting, so that a
+    setting counts only with all of its samples. A race (`mull choose`) samples some settings less than others, but
+    finishes each step before the next: there `under_way` names the settings of the unfinished step. Every other setting
+    counts if it has at least half of the questions, and equally many samples of each of them.
     """
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
         counts.setdefault(sample.setting, Counter())[sample.question] += 1
 
-    def full(setting: str, own: Counter[str]) -> bool:
-        if len(set(own.values())) > 1:
+    def is_complete(setting: str, numbers: Counter[str]) -> bool:
+        if len(set(numbers.values())) > 1:
             return False
-        if own.total() == questions * k:
+        if numbers.total() == questions * k:
             return True
-        return under_way is not None and setting not in under_way and 2 * len(own) >= questions
+        return under_way is not None and setting not in under_way and 2 * len(numbers) >= questions
 
-    found = {setting: set(own) for setting, own in counts.items() if full(setting, own)}
-    shared = set.intersection(*found.values()) if found else set()
+    complete = {setting: set(numbers) for setting, numbers in counts.items() if is_complete(setting, numbers)}
+    shared = set.intersection(*complete.values()) if complete else set()
     if not shared:
         return Comparable(list(samples), list(counts), len({sample.question for sample in samples}))
-    kept = [sample for sample in samples if sample.setting in found and sample.question in shared]
-    return Comparable(kept, [setting for setting in counts if setting not in found], len(shared))
+    kept = [sample for sample in samples if sample.setting in complete and sample.question in shared]
+    return Comparable(kept, [setting for setting in counts if setting not in complete], len(shared))
 
 
 def coverage(samples: Sequence[Sample]) -> str:
-    """What each setting has, in words, where they do not all have the same; empty where they do.
+    """A sentence on how many samples each setting has; empty if all have the same numbers.
 
-    Settings of a run that has grown or was stopped may differ. Each is then measured on what it has, and two are
-    compared on the questions that both have.
+    They differ in a run that has grown or was stopped. Then each setting is measured on all of its samples, and two
+    settings are compared on the questions that both have.
     """
     counts: dict[str, Counter[str]] = {}
     for sample in samples:
         counts.setdefault(sample.setting, Counter())[sample.question] += 1
     shapes: dict[str, list[str]] = {}
-    for setting, own in counts.items():
-        least, most = min(own.values()), max(own.values())
+    for setting, numbers in counts.items():
+        least, most = min(numbers.values()), max(numbers.values())
         each = f"{least}" if least == most else f"{least} to {most}"
-        shapes.setdefault(f"{len(own):,} questions × {each}", []).append(setting)
+        shapes.setdefault(f"{len(numbers):,} questions × {each}", []).append(setting)
     if len(shapes) < 2:
         return ""
     parts = [f"{', '.join(settings)}: {shape}" for shape, settings in shapes.items()]

@@ -1,7 +1,6 @@
-"""The frontier of accuracy over tokens: which settings no other one beats on both.
+"""The frontier of accuracy over tokens: the settings that no other setting dominates.
 
-Knows points with errors, not where they come from. A dominated setting within one standard error of the frontier is
-named, because the next run may put it there.
+Dominated settings within one standard error of the frontier are listed, too, because another run may put them on it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Point(NamedTuple):
 
 
 class Near(NamedTuple):
-    """A dominated setting that lies within one standard error of not being dominated."""
+    """A dominated setting that is within one standard error of the frontier."""
 
     point: Point
     dominated_by: str
@@ -32,7 +31,7 @@ class Near(NamedTuple):
 
 
 class Frontier(NamedTuple):
-    """The settings on the frontier and the dominated ones near it, both by rising tokens."""
+    """The settings on the frontier and the dominated ones near it, each sorted by tokens."""
 
     points: list[Point]
     near: list[Near]
@@ -44,7 +43,7 @@ def points_of(metrics: Sequence[SettingMetrics]) -> list[Point]:
 
 
 def dominates(a: Point, b: Point) -> bool:
-    """Whether `a` is at least as accurate as `b` for no more tokens, and strictly better in one of the two."""
+    """Whether `a` has at least the accuracy of `b` and at most its tokens, and is better in one of the two."""
     no_worse = a.accuracy.value >= b.accuracy.value and a.tokens.value <= b.tokens.value
     return no_worse and (a.accuracy.value > b.accuracy.value or a.tokens.value < b.tokens.value)
 
@@ -52,9 +51,9 @@ def dominates(a: Point, b: Point) -> bool:
 def non_dominated(points: Sequence[Point], samples: Sequence[Sample] | None = None) -> Frontier:
     """The settings that no other one dominates; points with a NaN accuracy or tokens are left out.
 
-    A dominated setting is near if, against each frontier setting that dominates it, its deficit in accuracy or in
-    tokens is at most one standard error of that difference: paired by question where `samples` are given, else as if
-    the two were independent.
+    A dominated setting is near if each frontier setting that dominates it is ahead in accuracy or in tokens by at most
+    one standard error of the difference. The error is paired by question if `samples` are given; else the two settings
+    count as independent.
     """
     known = [p for p in points if not (math.isnan(p.accuracy.value) or math.isnan(p.tokens.value))]
     known.sort(key=lambda p: (p.tokens.value, -p.accuracy.value))
@@ -69,7 +68,7 @@ def non_dominated(points: Sequence[Point], samples: Sequence[Sample] | None = No
 
 
 def _closeness(over: Point, under: Point, samples: Sequence[Sample] | None) -> str:
-    """How `under` lies within one standard error of `over`, in words; empty if it does not."""
+    """A note on how `under` is within one standard error of `over`; empty if it is not."""
     notes = []
     deficit, error = _difference(over, under, "correct", samples)
     if deficit <= error:
@@ -83,7 +82,7 @@ def _closeness(over: Point, under: Point, samples: Sequence[Sample] | None) -> s
 def _difference(
     over: Point, under: Point, value: Literal["correct", "tokens"], samples: Sequence[Sample] | None
 ) -> tuple[float, float]:
-    """How much worse `under` is (never negative), and the standard error of that."""
+    """How much worse `under` is than `over` (never negative), and the standard error of that."""
     if value == "correct":
         a, b = over.accuracy, under.accuracy
         deficit = a.value - b.value

@@ -2,7 +2,7 @@
 
 Pure functions on `Sample` records; knows no engine, no store, no λ grid. Standard errors are clustered by question,
 because the k samples of one question are not independent (Miller 2024, arXiv 2411.00640). A value or an error that
-is not defined is NaN. Comparisons of two settings live in `mull.analysis.paired` and are passed on here.
+is not defined is NaN. Comparisons of two settings are in `mull.analysis.paired` and re-exported here.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SettingMetrics:
-    """What one setting scored on one benchmark. Shares and accuracies are fractions 0–1."""
+    """The metrics of one setting on one benchmark. Shares and accuracies are fractions 0–1."""
 
     setting: str
     lam: float | None
     questions: int
     samples: int
     k: int
-    """The k of Pass@k: the fewest samples any question of this setting has, unless the caller chose it."""
+    """The k of Pass@k: by default the smallest number of samples of a question of this setting."""
     mean_at_k: Estimate
     """Mean correctness over all samples."""
     pass_at_k: Estimate
@@ -76,7 +76,7 @@ class SettingMetrics:
     truncation: Estimate
     """Share of responses that hit the token limit."""
     unanswered: Estimate
-    """Share of responses in which the grader found no answer, most of the cut-off ones among them."""
+    """Share of responses in which the grader found no answer; most truncated responses are among them."""
 
 
 def metrics(
@@ -100,7 +100,7 @@ def metrics(
 def by_stratum(
     samples: Sequence[Sample], k: int | None = None, equivalent: Equivalence | None = None
 ) -> dict[str, list[SettingMetrics]]:
-    """`metrics` of each stratum of questions (difficulty class) apart, strata in sorted order."""
+    """`metrics` for each stratum of questions (difficulty class), sorted by stratum."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.stratum, []).append(sample)
@@ -124,9 +124,9 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
 def vote(answers: Sequence[str], correct: Sequence[bool], equivalent: Equivalence | None = None) -> float:
     """Expected correctness of the majority answer of one question, 0–1.
 
-    Votes are counted per class of equivalent answers; a class is as correct as its samples are on average (all or
-    none, where grader and equivalence agree). A tie counts the mean over the tied classes, which is what breaking it
-    by a fair die would score. Empty answers do not vote; without any vote the score is 0. An equivalence need not be
+    Votes are counted per class of equivalent answers. A class is as correct as its samples are on average (all or
+    none, if grader and equivalence agree). A tie scores the mean over the tied classes: the expected score of a random
+    choice among them. Empty answers do not vote; without any vote the score is 0. An equivalence need not be
     transitive: an answer joins the first class, in order of appearance, whose first member it equals.
     """
     tally: dict[str, list[int]] = {}  # first member of a class -> [votes, correct votes]
@@ -167,9 +167,9 @@ def clustered_mean(values: np.ndarray, cluster: np.ndarray) -> Estimate:
 def clustered_quantile(values: np.ndarray, cluster: np.ndarray, share: float) -> Estimate:
     """Quantile `share` (0–1) of `values` [N], its error from the clustered error of the share below it.
 
-    Woodruff 1952 (JASA 47:635): the 95 % limits of the share are read back through the empirical quantiles; the
-    error is their distance / (2·1.96). Near the largest value the upper limit is cut off there, so the error of a
-    high percentile over few questions is too small rather than too large.
+    Woodruff 1952 (JASA 47:635): the empirical quantiles at the two 95 % limits of the share; the error is their
+    distance / (2·1.96). The upper limit cannot exceed the largest value, so the error of a high percentile over few
+    questions tends to be too small.
     """
     values = np.asarray(values, dtype=float)
     value = float(np.quantile(values, share))
@@ -183,8 +183,8 @@ def clustered_quantile(values: np.ndarray, cluster: np.ndarray, share: float) ->
 def bootstrap(questions: int, resamples: int = 200, seed: int = 0) -> np.ndarray:
     """How often each question is drawn in each resample of the questions with replacement: [resamples, questions].
 
-    A statistic of sums per question s [questions, …] is resampled as `bootstrap(…) @ s`. The same seed gives the
-    same draws.
+    For sums per question s [questions, …], `bootstrap(…) @ s` gives the resampled sums. The same seed gives the same
+    draws.
     """
     return np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=resamples)
 

@@ -1,4 +1,4 @@
-"""`Sample`: one response on record, the row every study reads. Knows no engine and no store."""
+"""`Sample`: one recorded response, the input of every analysis. Knows no engine and no store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sample:
     prompt_tokens: int | None = None
     """Tokens of the prompt, template included; None where a server did not say."""
     thought_tokens: int | None = None
-    """Those of `tokens` up to the end of the thought, its closing tag included; None where a server did not say."""
+    """The part of `tokens` up to the end of the thought, its closing tag included; None if a server did not say."""
     finish: str
     """"stop" (ended by itself) or "length" (hit the token limit)."""
     thinking: ThinkingKind
@@ -42,11 +42,11 @@ class Sample:
     """The extracted answer, empty where none was found."""
     correct: bool
     seconds: float
-    """Wall-clock seconds from the request's prefill to its last token; shared with its batch-mates."""
+    """Wall-clock seconds from the request's prefill to its last token; other requests of the batch share them."""
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """What else the grader found, by name (see `mull.analysis.scores`)."""
+    """Further results of the grader by name (see `mull.analysis.scores`)."""
 
     @property
     def key(self) -> Key:
-        """What tells this sample from all others of its run."""
+        """Identifies this sample within its run."""
         return self.setting, self.question, self.index

@@ -21,14 +21,14 @@ class GradingChange:
     became_right: int
     became_wrong: int
     answers: int
-    """Responses with another extracted answer, right or wrong as before."""
+    """Responses whose extracted answer changed while they stayed right, or wrong."""
     before: Estimate
     """Mean@k by the first grading, 0–1."""
     after: Estimate
     difference: Estimate
     """After − before, paired by response, clustered by question."""
     which: Sequence[tuple[Sample, Sample]]
-    """The responses that became right or wrong, as first and as then graded."""
+    """The responses that became right or wrong: (first grade, second grade)."""
 
     @property
     def changed(self) -> int:
@@ -36,7 +36,7 @@ class GradingChange:
 
 
 def grading_changes(first: Sequence[Sample], second: Sequence[Sample]) -> list[GradingChange]:
-    """Per setting, in the order of `first`; both hold the same responses in the same order."""
+    """The changes per setting, in the order of `first`. Both lists hold the same responses in the same order."""
     groups: dict[str, list[tuple[Sample, Sample]]] = {}
     for pair in zip(first, second, strict=True):
         groups.setdefault(pair[0].setting, []).append(pair)

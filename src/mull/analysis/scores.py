@@ -1,7 +1,7 @@
-"""What graders find besides right and wrong, averaged. Pure functions on `Sample` records.
+"""Averages of the graders' further scores, besides right and wrong. Pure functions on `Sample` records.
 
-Scores by name: `as_it_stands` (unclosed thoughts only: the right answer stands in the thought), `ungraded` (the
-grader failed on the response); IFEval: `prompt_loose`, `instructions`, `followed`, `followed_loose`; multiple choice:
+Scores by name: `as_it_stands` (unclosed thoughts only: the thought contains the right answer), `ungraded` (the grader
+failed on the response); IFEval: `prompt_loose`, `instructions`, `followed`, `followed_loose`; multiple choice:
 `strict`, `robust`, `extracted`, `extracted_robust`. Errors are clustered by question, as in `mull.analysis.metrics`.
 """
 
@@ -18,15 +18,15 @@ from mull.analysis.records import Sample
 
 
 def completed(samples: Iterable[Sample]) -> list[Sample]:
-    """Those that ended by themselves, not at the token limit.
+    """The samples that ended by themselves, not at the token limit.
 
-    Which ones end depends on λ: two settings are then compared on different responses.
+    Which samples end depends on λ, so two settings are then compared on different responses.
     """
     return [sample for sample in samples if sample.finish == "stop"]
 
 
 def as_it_stands(samples: Iterable[Sample]) -> list[Sample]:
-    """The same responses, with unclosed thoughts right where the right answer stands in the thought."""
+    """The same samples, but an unclosed thought counts as right if it contains the right answer."""
     return [
         replace(sample, correct=sample.scores["as_it_stands"] == 1.0) if "as_it_stands" in sample.scores else sample
         for sample in samples
@@ -34,7 +34,7 @@ def as_it_stands(samples: Iterable[Sample]) -> list[Sample]:
 
 
 def mean_score(samples: Sequence[Sample], name: str, default: float = math.nan) -> Estimate:
-    """Mean of one score over all samples; `default` stands where a sample has none (NaN: leave the sample out)."""
+    """Mean of one score. A sample without it counts as `default`, or is left out if that is NaN."""
     found = [(sample, sample.scores.get(name, default)) for sample in samples]
     kept = [(sample, value) for sample, value in found if not math.isnan(value)]
     values = np.array([value for _, value in kept], dtype=float)
@@ -47,7 +47,7 @@ def share(samples: Sequence[Sample], test: Callable[[Sample], bool]) -> Estimate
 
 
 def ratio(samples: Sequence[Sample], top: str, bottom: str) -> Estimate:
-    """Σ `top` / Σ `bottom` over the samples that have both, e.g. instructions followed of instructions given.
+    """Σ `top` / Σ `bottom` over the samples that have `bottom`, e.g. instructions followed of instructions given.
 
     The error is that of a ratio of sums, linearised: √(C/(C−1) Σ_c (Σ_{i∈c} (t_i − r·b_i))²) / Σ b (Cochran 1977,
     Sampling Techniques, eq. 6.13, over clusters).
@@ -65,10 +65,10 @@ def ratio(samples: Sequence[Sample], top: str, bottom: str) -> Estimate:
 
 
 def further_scores(samples: Sequence[Sample]) -> dict[str, Estimate]:
-    """What else can be said of one setting's samples, in words → value; only what their scores hold.
+    """Title → value of every further score that one setting's samples have, as shares 0–1.
 
-    All are shares, 0–1. "completed only" and "unclosed as it stands" are Mean@k, the one over the responses that
-    ended by themselves, the other with `as_it_stands`.
+    "completed only" is Mean@k over the responses that ended by themselves; "unclosed as it stands" is Mean@k of
+    `as_it_stands`.
     """
     names = {name for sample in samples for name in sample.scores}
     found: dict[str, Estimate] = {}
@@ -92,7 +92,7 @@ def further_scores(samples: Sequence[Sample]) -> dict[str, Estimate]:
 
 
 def scores_by_setting(samples: Iterable[Sample]) -> dict[str, dict[str, Estimate]]:
-    """`further_scores` of each setting, by rising λ; empty where the graders said no more than right or wrong."""
+    """`further_scores` of each setting, by rising λ; empty if no sample has further scores."""
     groups: dict[str, list[Sample]] = {}
     for sample in sorted(samples, key=lambda s: (s.lam is None, s.lam or 0.0, s.setting)):
         groups.setdefault(sample.setting, []).append(sample)

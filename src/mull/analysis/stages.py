@@ -1,8 +1,8 @@
-"""The three stages along λ: does Think #R rise from nothing to everything once, and where?
+"""The three stages along λ: whether and where Think #R rises once from about 0 to about 1.
 
-Stage 1 ends and stage 3 begins at the boundaries of that rise (Wu et al. 2025, arXiv 2510.10977, section 4). They are
-found in two ways: by a rule on the grid, which reproduces the published ones, and by the fit of
-`mull.analysis.transition`. A pair without such a rise is reported as such, with the reason in words.
+Stage 1 ends where the rise begins, stage 3 begins where it ends (Wu et al. 2025, arXiv 2510.10977, section 4). Both
+boundaries are found in two ways: by a rule on the λ grid, which reproduces the published ones, and by the fit of
+`mull.analysis.transition`. If there is no such rise, the result says why.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mull.errors import MullError
 __all__ = ["Stages", "Transition", "fit_transition", "grid_rule", "stages_of_samples", "stages_of_table"]
 
 LOW, HIGH = 0.05, 0.99
-"""Think #R of the plateaus by the grid rule."""
+"""Think #R of the lower plateau at most, of the upper plateau at least, for the grid rule."""
 BACK = 0.5
-"""A Think #R on the wrong side of this before or after the rise means that there is not one rise."""
+"""A Think #R above this before the rise, or below it after the rise, means that there is more than one rise."""
 LARGEST_RESIDUAL = 0.15
-"""A fit further than this from some ratio does not describe it."""
+"""A fit is rejected if it differs from an observed ratio by more than this."""
 ROUNDING = 1e-9
 
 _OTHER_METHODS = re.compile(
@@ -38,23 +38,23 @@ _INTERPOLATIONS = re.compile(r"^(mi|(linear |model )?interpolation|.*instruct.*|
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """Where stage 2 lies along λ, or why nowhere. All positions are values of λ."""
+    """Where stage 2 lies along λ, or why there is none. All positions are values of λ."""
 
     found: bool
     """Whether the grid rule or the fit finds one rise from a low to a high Think #R."""
     reason: str
-    """What was found, or what is missing, in words."""
+    """A sentence: what was found, or what is missing."""
     grid: tuple[float, float] | None
     """[start, end] of stage 2 by the grid rule."""
     fit: Transition | None
-    """None where no fit is possible, or the fitted curve is not one whole rise inside the grid."""
+    """None if no fit is possible, or the fitted curve is not one complete rise inside the grid."""
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """95 % bootstrap intervals over questions of "midpoint", "crossing_5", "crossing_95" and "crossing_99"; empty for
-    a table, and where the grid does not identify the width."""
+    a table, and if the grid does not identify the width."""
 
     @property
     def boundaries(self) -> tuple[float, float] | None:
-        """The best known [start, end] of stage 2: the fit's 5 and 95 % crossings, else the grid points around it."""
+        """[start, end] of stage 2: the fit's 5 and 95 % crossings; else the grid points around the rise."""
         if self.fit is not None:
             return (self.fit.crossing_5, self.fit.crossing_95) if self.fit.identified else self.fit.bracket
         return self.grid
@@ -63,9 +63,9 @@ class Stages:
 def grid_rule(lams: Sequence[float], think_ratio: Sequence[float]) -> tuple[float, float] | None:
     """Stage 2 on the grid: from the last λ with Think #R ≤ 5 % before the rise to the first with Think #R ≥ 99 %.
 
-    `think_ratio` holds fractions 0–1, NaN where unknown; order is free. None where Think #R does not reach 99 %, has
-    no λ ≤ 5 % before that, or does not rise once only (above 50 % before, or below 50 % after). Published for
-    Qwen3-4B: [0.4, 0.6] (Wu et al. 2025, arXiv 2510.10977).
+    `think_ratio` holds fractions 0–1, NaN where unknown; the λ may be in any order. None if Think #R never reaches
+    99 %, is nowhere ≤ 5 % before that, or rises more than once (above 50 % before the rise, or below 50 % after it).
+    Published for Qwen3-4B: [0.4, 0.6] (Wu et al. 2025, arXiv 2510.10977).
     """
     lam, ratio, _ = observations(lams, think_ratio)
     return _grid(lam, ratio)[0]
@@ -74,7 +74,7 @@ def grid_rule(lams: Sequence[float], think_ratio: Sequence[float]) -> tuple[floa
 def stages_of_samples(samples: Sequence[Sample], resamples: int = 200, seed: int = 0) -> Stages:
     """The stages of one benchmark's samples, with bootstrap intervals over questions.
 
-    Samples without λ are left out. Raises `MullError` for samples of several benchmarks and where none has a λ.
+    Samples without λ are left out. Raises `MullError` for samples of several benchmarks and if none has a λ.
     """
     samples = [sample for sample in samples if sample.lam is not None]
     lam = np.array([sample.lam for sample in samples], dtype=float)
@@ -103,7 +103,7 @@ def stages_of_table(rows: Sequence[PublishedRow]) -> Stages:
     """The stages of one benchmark's (or stratum's) rows of a published table, each λ of equal weight.
 
     Rows without λ or Think #R, and those of other merging methods, are left out. Raises `MullError` for rows of
-    several benchmarks, strata or models, and where one λ stands there with different Think #R.
+    several benchmarks, strata or models, and if one λ has rows with different Think #R.
     """
     rows = [row for row in rows if row.lam is not None and not _OTHER_METHODS.match(row.method)]
     kinds = sorted({" of ".join(filter(None, (row.stratum, row.benchmark, row.model))) for row in rows})
@@ -128,7 +128,7 @@ def stages_of_table(rows: Sequence[PublishedRow]) -> Stages:
 
 
 def _plain_interpolations(rows: list[PublishedRow]) -> list[PublishedRow]:
-    """Where λ repeat (ablations share a table), only rows whose method names no more than the interpolation."""
+    """All rows; if a λ repeats (ablations in the same table), only rows whose method is plain interpolation."""
     if len({row.lam for row in rows}) == len(rows):
         return rows
     return [row for row in rows if _INTERPOLATIONS.match(row.method)] or rows
@@ -188,7 +188,7 @@ def _grid(lam: np.ndarray, ratio: np.ndarray) -> tuple[tuple[float, float] | Non
 def _fit(
     lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray, totals: np.ndarray | None
 ) -> tuple[Transition | None, str]:
-    """The fit if it is one whole rise inside the grid, and what there is to say about it (empty: nothing)."""
+    """The fit if it is one complete rise inside the grid, else None; and a remark on it, which may be empty."""
     if lam.size < FEWEST:
         return None, f"no fit: it needs at least {FEWEST} λ with a Think #R, got {lam.size}"
     fit = fit_transition(lam, ratio * weight, weight)

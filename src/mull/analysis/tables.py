@@ -1,8 +1,7 @@
 """Published result tables: any CSV with a λ and a Think #R column, read into rows with fractions 0–1.
 
-Knows spellings (aliases, percent signs, thousands separators, missing cells), no meaning: what a row says about the
-stages is decided in `mull.analysis.stages`. The figures of Wu et al. 2025 (arXiv 2510.10977) for Qwen3-4B are shipped:
-its sweeps and baselines, and its ablations.
+Handles spellings only: aliases, percent signs, thousands separators, missing cells (`mull.analysis.stages` interprets
+the rows). The numbers of Wu et al. 2025 (arXiv 2510.10977) for Qwen3-4B are shipped: sweeps, baselines and ablations.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from mull.errors import MullError
 
 SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio")
-"""Columns in percent or in fractions."""
+"""Columns that hold shares, in percent or as fractions."""
 
 _ALIASES = {
     "study": {"study"},
@@ -62,15 +61,15 @@ class PublishedRow:
 
 
 def published() -> list[PublishedRow]:
-    """The figures of Wu et al. 2025 for Qwen3-4B-2507 on AIME'25, IFEval and GPQA-Diamond."""
+    """The results of Wu et al. 2025 for Qwen3-4B-2507 on AIME'25, IFEval and GPQA-Diamond."""
     return _shipped("mi-qwen3-4b.csv")
 
 
 def published_ablations() -> list[PublishedRow]:
     """The ablations of Wu et al. 2025 for Qwen3-4B-2507, labelled as `mull ablate` labels its settings.
 
-    Layers, modules and backbones are on AIME'25 at λ = 0.8, of 36 layers. Of decoding (IFEval, λ = 0.4) one row: as
-    Mean@k the largest of 12 less the smallest.
+    Layers (of 36), modules and backbones are on AIME'25 at λ = 0.8. Decoding (IFEval, λ = 0.4) is one row, whose
+    `mean_at_k` is the largest Mean@k of 12 settings − the smallest.
     """
     return _shipped("mi-qwen3-4b-ablations.csv")
 
@@ -94,7 +93,7 @@ def read_table(path: Path | str) -> list[PublishedRow]:
 
 
 def parse_table(text: str, name: str = "the table") -> list[PublishedRow]:
-    """Parse CSV `text`; `name` stands in the errors.
+    """Parse CSV `text`; error messages call it `name`.
 
     Needs the columns λ and Think #R under any usual spelling; others are optional, unknown ones ignored. A column of
     shares is in percent if its header or a cell says `%` or any of its values exceeds 1. Raises `MullError` for a
@@ -175,7 +174,7 @@ def _columns(header: Sequence[str], name: str) -> dict[str, int]:
 
 
 def _check_widths(header: Sequence[str], numbered: Sequence[tuple[int, list[str]]], name: str) -> None:
-    """Every row has the header's cells: one too few or too many moves values under other titles, unseen."""
+    """Refuse a row with fewer or more cells than the header: its values would be read under wrong titles."""
     for number, row in numbered:
         if len(row) < len(header) or any(row[len(header) :]):
             titles = ", ".join(map(repr, header))

@@ -1,7 +1,7 @@
 """The rise of Think #R over λ as one fitted curve: a binomial logistic with lapse rates.
 
-Knows λ and shares of responses, nothing of benchmarks or samples. Whether the rise is one of the three stages is
-decided in `mull.analysis.stages`.
+Works on λ and shares of responses; knows no benchmark and no sample. `mull.analysis.stages` decides whether the fitted
+rise is that of the three stages.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from scipy.special import expit
 from mull.errors import MullError
 
 FEWEST = 4
-"""λ needed for a fit: the curve has four parameters."""
+"""Number of different λ needed for a fit, because the curve has four parameters."""
 MAX_LAPSE = 0.25
 SHARP_RESIDUAL = 0.02
-"""A step that explains every ratio to within this leaves the width of the rise unknown."""
+"""If a step function is this close to every ratio, the width of the rise is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transition:
     """Think #R(λ) = low_lapse + (1 − low_lapse − high_lapse)·σ((λ − midpoint)/s).
 
-    The crossings are those of the rise between its lapses, where σ equals 5, 95 and 99 %; they may lie outside the
-    grid. Where no or only one λ of the grid lies inside the rise, the width is not identified: then `width` and the
-    crossings are NaN, `midpoint` is interpolated linearly, and `bracket` is what is known.
+    The crossings are the λ where σ equals 5, 95 and 99 %; they may lie outside the grid. If at most one λ of the grid
+    lies inside the rise, its width is not identified: then `width` and the crossings are NaN, `midpoint` is
+    interpolated linearly, and only `bracket` is known.
     """
 
     midpoint: float
@@ -44,7 +44,7 @@ class Transition:
     largest_residual: float
     """Largest |observed − fitted| Think #R over the grid, 0–1."""
     bracket: tuple[float, float]
-    """Grid points that enclose the rise from 5 to 95 %, as observed."""
+    """The grid points between which the observed ratios rise from 5 to 95 % of the height."""
 
     @property
     def identified(self) -> bool:
@@ -53,7 +53,7 @@ class Transition:
 
     @property
     def width_at_most(self) -> float:
-        """Upper bound of the width that assumes only that Think #R rises with λ."""
+        """Upper bound of the width, which assumes only that Think #R rises with λ."""
         return self.bracket[1] - self.bracket[0]
 
 
@@ -65,10 +65,10 @@ def fit_transition(
     """Fit the rise of Think #R by maximum binomial likelihood.
 
     With `totals` (responses per λ, or one number for all), `closed` counts the responses with `</think>`; without,
-    `closed` holds ratios 0–1, all of equal weight, as in a published table. NaN ratios are left out; order is free.
-    Lapse rates as in psychometric functions (Wichmann & Hill 2001, Perception & Psychophysics 63:1293), at most
-    0.25. It fits whatever it is given: ask `mull.analysis.stages` whether the rise is there. Raises `MullError` for
-    lengths that differ, counts above their totals, and fewer than 4 different λ.
+    `closed` holds ratios 0–1, all of equal weight, as in a published table. NaN ratios are left out; the λ may be in
+    any order. Lapse rates as in psychometric functions (Wichmann & Hill 2001, Perception & Psychophysics 63:1293), at
+    most 0.25. It always returns a curve; `mull.analysis.stages` decides whether there is a rise. Raises `MullError`
+    for lengths that differ, counts above their totals, and fewer than 4 different λ.
     """
     lam, ratio, weight = observations(lams, closed, totals)
     if lam.size < FEWEST:
@@ -76,9 +76,9 @@ def fit_transition(
     midpoint, log_scale, low, high = map(float, best_curve(lam, ratio, weight))
     scale, height = math.exp(log_scale), 1 - low - high
     residual = float(np.abs(low + height * expit((lam - midpoint) / scale) - ratio).max())
-    sharp = _sharpest(lam, ratio, weight)
-    if sharp is not None and sharp.largest_residual <= max(SHARP_RESIDUAL, residual + SHARP_RESIDUAL / 2):
-        return sharp
+    step = _best_step(lam, ratio, weight)
+    if step is not None and step.largest_residual <= max(SHARP_RESIDUAL, residual + SHARP_RESIDUAL / 2):
+        return step
     return Transition(
         midpoint=midpoint,
         width=2 * math.log(19) * scale,
@@ -93,7 +93,7 @@ def fit_transition(
 
 
 def observations(lams, closed, totals=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(λ, ratio 0–1, weight), each [L], sorted by λ, equal λ pooled, NaN and empty cells left out."""
+    """(λ, ratio 0–1, weight), each float64 [L], sorted by λ. Equal λ are pooled; NaN and weights of 0 are left out."""
     lam, value = np.asarray(lams, dtype=float), np.asarray(closed, dtype=float)
     if lam.shape != value.shape or lam.ndim != 1:
         raise MullError(f"λ and Think #R differ in length: {lam.shape} and {value.shape}", "give one ratio per λ")
@@ -109,7 +109,7 @@ def observations(lams, closed, totals=None) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def best_curve(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The most likely curve from several starts: (midpoint, ln s, low lapse, high lapse) [4]."""
+    """The most likely of the curves fitted from several starts: (midpoint, ln s, low lapse, high lapse) [4]."""
     span = lam[-1] - lam[0]
     middles = [_linear_crossing(lam, ratio, 0.5), lam[0] + span / 4, lam[0] + 3 * span / 4]
     starts_S4 = np.array([[m, math.log(span / part), 0.01, 0.01] for m in middles for part in (60.0, 20.0, 6.0)])
@@ -120,10 +120,10 @@ def best_curve(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> np.nda
 def curves(
     lam: np.ndarray, ratio_RL: np.ndarray, weight_RL: np.ndarray, start_R4: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fit R curves to R sets of ratios at once, from a start each: parameters [R, 4] and losses [R].
+    """Fit R curves to R sets of ratios at once, each from its own start: parameters [R, 4] and losses [R].
 
-    Fisher scoring with Levenberg–Marquardt damping inside a box, for the mean negative log-likelihood: scoring needs
-    no second derivatives, and a batch of resamples costs little more than one fit.
+    Minimises the mean negative log-likelihood by Fisher scoring with Levenberg–Marquardt damping, within bounds.
+    Scoring needs no second derivatives, and fitting all resamples at once takes little longer than one fit.
     """
     span = lam[-1] - lam[0]
     floor = np.array([lam[0] - span / 2, math.log(np.diff(lam).min() / 40), 0.0, 0.0])
@@ -153,7 +153,7 @@ def curves(
         diagonal_R4 = np.einsum("rpp->rp", information_R44)
         information_R44 = information_R44 + np.eye(4) * (damping_R[:, None] * diagonal_R4 + 1e-12)[:, :, None]
         step_R4 = np.linalg.solve(information_R44, (uphill_R4 * free_R4)[:, :, None])[:, :, 0]
-        # At most one e-fold of the width at a time: further away the quadratic says nothing.
+        # Change ln s by at most 1 per step: the quadratic approximation does not hold further away.
         step_R4[:, 1] = np.clip(step_R4[:, 1], -1, 1)
         next_R4 = np.clip(x_R4 + step_R4, floor, ceiling)
         next_z, next_sigma, next_p = shape(next_R4)
@@ -172,10 +172,10 @@ def curves(
     return x_R4, loss_R
 
 
-def _sharpest(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> Transition | None:
-    """The best step curve: two plateaus with at most one λ between them, which a steep enough rise meets exactly.
+def _best_step(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> Transition | None:
+    """The best step curve: two plateaus and at most one λ between them, through which a steep rise can pass exactly.
 
-    None where no step leaves two plateaus within the lapse limits.
+    None if no step has both plateaus within the limits of the lapse rates.
     """
     best: tuple[float, Transition] | None = None
     for first_high in range(1, lam.size):
@@ -191,9 +191,9 @@ def _sharpest(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> Transit
             if np.any(between < low) or np.any(between > high):
                 continue
             residual = float(np.abs(fitted - seen).max())
-            # A λ between the plateaus is a free parameter: it has to earn its place.
-            price = residual + SHARP_RESIDUAL / 4 * between.size
-            if best is None or price < best[0]:
+            # A λ between the plateaus is a free parameter, so a step with one must fit clearly better.
+            penalised = residual + SHARP_RESIDUAL / 4 * between.size
+            if best is None or penalised < best[0]:
                 span = slice(last_low, first_high + 1)
                 middle = _linear_crossing(lam[span], (ratio[span] - low) / (high - low), 0.5)
                 found = Transition(
@@ -207,7 +207,7 @@ def _sharpest(lam: np.ndarray, ratio: np.ndarray, weight: np.ndarray) -> Transit
                     largest_residual=residual,
                     bracket=(float(lam[last_low]), float(lam[first_high])),
                 )
-                best = (price, found)
+                best = (penalised, found)
     return best[1] if best else None
 
 

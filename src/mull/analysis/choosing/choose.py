@@ -1,11 +1,12 @@
 """Choosing a setting: the most accurate within a budget of tokens, or the cheapest above a floor of accuracy.
 
-Knows measured settings only and draws no curve through them: tokens are not monotone in λ (Wu et al. 2025, arXiv
-2510.10977: on IFEval 1174 → 6492 → 1445 → 2091), so what meets a budget may lie in several pieces.
+Chooses among measured settings and fits no curve: tokens are not monotone in λ (Wu et al. 2025, arXiv 2510.10977: on
+IFEval 1174 → 6492 → 1445 → 2091), so the settings within a budget need not be neighbours.
 
-The rule. Among the settings whose estimate meets the constraint, the best by the goal; of those within one standard
-error of the best, paired by question, the one that is better on the other scale, tokens or accuracy (the rule of
-Breiman et al. 1984, Classification and Regression Trees, section 3.4.3). Ties are called so by the 95 % interval.
+The rule: take the settings whose estimate meets the constraint, and of these the best by the goal and all within one
+standard error of it, paired by question. Choose the one of them with the fewest tokens, or, if the goal is few tokens,
+with the highest accuracy (the one-standard-error rule of Breiman et al. 1984, Classification and Regression Trees,
+section 3.4.3). A rival is a tie if the 95 % interval of the difference contains 0.
 """
 
 from __future__ import annotations
@@ -37,18 +38,18 @@ class Rival(NamedTuple):
     """Fractions 0–1."""
     tokens: PairedDifference
     verdict: Literal["beaten", "tie", "better"]
-    """By the goal's value."""
+    """By the goal's value: the choice beats the rival, they tie, or the rival is better."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen, from what, and how surely."""
+    """The chosen setting, the settings to choose from, and how sure the choice is."""
 
     goal: Goal
     pick: Option | None
-    """None where no setting meets the constraint."""
+    """None if no setting meets the constraint."""
     nearest: Option | None
-    """Then the setting that misses it by least."""
+    """If `pick` is None, the setting that misses the constraint by least."""
     options: Sequence[Option]
     """All settings, by λ."""
     rivals: Sequence[Rival]
@@ -56,14 +57,14 @@ class Choice:
     confidence: float
     """Share 0–1 of resamples of the questions in which the pick is feasible and loses at most `TOLERANCE`."""
     loss: float
-    """Mean over resamples of what the best feasible setting is ahead of the pick, in the value's unit: what knowing
-    everything would gain (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
+    """Mean over resamples of how far the best feasible setting is ahead of the pick, in the unit of the goal's value
+    (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
     fresh: tuple[Estimate, Estimate] | None = None
-    """Accuracy and tokens on questions that were not used to choose: each fifth by the choice of the other four."""
+    """(accuracy, tokens) by cross-validation: on each fifth of the questions, of the choice made by the other four."""
 
     @property
     def feasible_runs(self) -> list[list[str]]:
-        """The feasible settings in runs of neighbours along λ: several where the feasible λ do not hang together."""
+        """The feasible settings, grouped into runs of neighbours along λ."""
         runs: list[list[str]] = []
         before = False
         for option in self.options:
@@ -76,7 +77,7 @@ class Choice:
 def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: int = 0) -> Choice:
     """The choice among all settings in `samples`, which are of one benchmark.
 
-    `fresh`: also estimate what is chosen on questions that were left out of choosing (`Choice.fresh`). Raises
+    `fresh`: also estimate the choice on questions that were not used to choose (`Choice.fresh`). Raises
     `MullError` for no samples and for samples of several benchmarks.
     """
     tally = Tally.of(samples, goal.budget)
@@ -101,7 +102,7 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
 
 
 def decide(options: Sequence[Option], goal: Goal, error: Callable[[int, int], float]) -> int | None:
-    """Position of the chosen option, None where none is feasible; NaN accuracies and tokens are passed over.
+    """Index of the chosen option, None if none is feasible; options with a NaN accuracy or tokens are left out.
 
     `error(a, b)`: standard error of the difference of the goal's value between two options; a NaN counts as 0.
     """
@@ -136,13 +137,13 @@ def certainty(drawn: Resampled, goal: Goal, picked: int) -> tuple[float, float]:
 
 
 def valued(drawn: Resampled, goal: Goal) -> tuple[np.ndarray, np.ndarray]:
-    """The goal's value [R, S] of each setting in each resample, −inf where it is not feasible there, and whether."""
+    """The goal's value of each setting in each resample, −inf if not feasible there, and whether it is: both [R, S]."""
     feasible_RS = goal.slack(*drawn) >= -ROUNDING  # NaN compares false
     return np.where(feasible_RS, goal.value(drawn.accuracy, drawn.tokens), -np.inf), feasible_RS
 
 
 def value_difference(tally: Tally, goal: Goal, a: int, b: int) -> PairedDifference:
-    """The goal's value of setting `a` − that of `b`."""
+    """The goal's value of setting `a` − that of setting `b`."""
     if goal.min_accuracy is None:
         return tally.accuracy_difference(a, b)
     return tally.token_difference(b, a)
@@ -161,7 +162,7 @@ def _rivals(tally: Tally, options: Sequence[Option], goal: Goal, picked: int) ->
 
 
 def _fresh(samples: Sequence[Sample], goal: Goal) -> tuple[Estimate, Estimate] | None:
-    """See `Choice.fresh`; None with fewer than two questions a fold, or where a fold has nothing feasible."""
+    """See `Choice.fresh`; None with fewer than two questions per fold, or if nothing is feasible without some fold."""
     questions = sorted({sample.question for sample in samples})
     if len(questions) < 2 * FOLDS:
         return None

@@ -1,13 +1,13 @@
-"""Head-room: what knowing the question could gain over one λ for all, before any way of knowing is built.
+"""Head-room: how much choosing λ for each question could gain over one λ for all questions.
 
-Two oracles choose a setting for each question from a run's own records, cross-fitted, so that no response counts which
-its choice was made by: *by stratum* (one setting for each difficulty class; fitted on four fifths of the questions,
-counted on the rest) and *by question* (fitted on half of a question's samples, counted on the other half). Both are
-compared with the static frontier: the best that settings chosen blindly can do, mixtures of two of them included,
-since tossing a coin between two λ needs no knowledge of the question either. The static frontier is drawn through the
-very responses that count, without cross-fitting, which favours it: a gain is rather under- than overstated. The oracle
-by question sees few samples of each question, which are shrunk towards those of its stratum; it is a lower bound of
-what perfect knowledge would gain.
+Two oracles choose a setting for each question from a run's samples. *By stratum*: one setting per difficulty class,
+chosen on four fifths of the questions and measured on the rest. *By question*: chosen on half of a question's samples
+and measured on the other half. So no response is used both to choose and to measure.
+
+Both are compared with the static frontier: what settings can reach that are chosen without knowing the question, random
+mixtures of two settings included. It is computed from the same responses without cross-fitting, which favours it, so
+that gains are rather under- than overestimated. The oracle by question has few samples per question, so their means are
+shrunk towards that of the stratum; its gain is a lower bound of the gain of perfect knowledge.
 
 Axes: S settings, Q questions, G groups of questions, R resamples. Knows no estimator and no engine.
 """
@@ -30,10 +30,10 @@ from mull.analysis.records import Sample
 from mull.errors import MullError
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
-"""Budgets that are compared, as shares of the tokens of the best static setting."""
+"""Budgets at which oracles and static frontier are compared: shares of the tokens of the best static setting."""
 RESAMPLES = 2000
 PRIOR = 2.0
-"""So many responses a question's stratum counts beside the question's own, where λ is chosen by question."""
+"""Weight of the stratum's mean beside a question's own samples, in responses, for the oracle by question."""
 
 Kind = Literal["stratum", "question"]
 
@@ -47,43 +47,43 @@ class Interval(NamedTuple):
 
 
 class Gain(NamedTuple):
-    """An oracle beside the static frontier at one budget."""
+    """An oracle compared with the static frontier at one budget."""
 
     share: float
     """The budget, as a share of the tokens of the best static setting."""
     tokens: float
-    """What the oracle really spent per response."""
+    """Mean tokens per response that the oracle spent."""
     accuracy: float
     """Mean@k of the oracle, 0–1."""
     static: float
-    """Accuracy of the static frontier at the same tokens."""
+    """Accuracy of the static frontier at the same tokens, 0–1."""
     gain: Interval
     """`accuracy` − `static`."""
 
 
 class Saving(NamedTuple):
-    """An oracle that aims at the accuracy of the best static setting with as few tokens as it can."""
+    """An oracle that reaches the accuracy of the best static setting with as few tokens as possible."""
 
     tokens: float
     accuracy: float
     saved: Interval
-    """Share of that setting's tokens."""
+    """1 − tokens / tokens of that setting."""
     difference: Interval
-    """Accuracy less that setting's, paired by question."""
+    """Accuracy − that setting's accuracy, paired by question."""
 
 
 class Oracle(NamedTuple):
-    """What one way of knowing the question would gain."""
+    """The gains and the saving of one oracle."""
 
     kind: Kind
     gains: Sequence[Gain]
-    """By rising budget; one that buys no more than the one before is left out."""
+    """By rising budget; a budget at which the oracle spends no more than at the one before is left out."""
     saving: Saving
 
     @property
     def pays(self) -> bool:
-        """Whether λ per query could pay: an accuracy surely higher at half the budget, or tokens surely saved by an
-        accuracy that is not surely lower."""
+        """Whether λ per query could pay, by the 95 % intervals: accuracy is higher at half the budget, or tokens are
+        saved while accuracy is not lower."""
         half = next((gain.gain.low > 0 for gain in self.gains if gain.share == 0.5), False)
         return half or (self.saving.saved.low > 0 and self.saving.difference.high >= 0)
 
@@ -95,15 +95,14 @@ class Headroom:
     settings: Sequence[str]
     questions: int
     left_out: int
-    """Questions without two responses under every setting."""
+    """Number of questions that lack two responses under some setting."""
     best: str
-    """The best static setting: of those within one paired standard error of the most accurate, the one with the fewest
-    tokens."""
+    """The best static setting: the one with the fewest tokens within one paired standard error of the most accurate."""
     accuracy: float
     tokens: float
     oracles: Sequence[Oracle]
     allotted: Mapping[str, Mapping[str, float]]
-    """Stratum → setting → share of its questions, as the oracle by stratum spends half the budget (all questions)."""
+    """Stratum → setting → share 0–1, as the oracle by stratum chooses at half the budget, fitted on all questions."""
 
 
 def headroom(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int = 0) -> Headroom:
@@ -117,29 +116,29 @@ def headroom(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int
     settings = {sample.setting for sample in samples}
     if len(settings) < 2:
         raise MullError(f"head-room needs two λ at least, the run has {len(settings)}", "sweep a grid of λ first")
-    whole = _complete(halves, settings)
+    complete = _in_both_halves(halves, settings)
     questions = len({sample.question for sample in samples})
-    if len(whole) < 2 * FOLDS:
+    if len(complete) < 2 * FOLDS:
         raise MullError(
-            f"head-room needs {2 * FOLDS} questions with two responses under every λ, the run has {len(whole)}",
+            f"head-room needs {2 * FOLDS} questions with two responses under every λ, the run has {len(complete)}",
             "sweep with -k 2 or more, or let the run finish",
         )
-    samples = [sample for sample in samples if sample.question in whole]
+    samples = [sample for sample in samples if sample.question in complete]
     records = _Records.of(samples)
     best = _best_static(samples)
-    drawn_RQ = bootstrap(len(whole), resamples, seed)
-    judge = _Judge(records, best, drawn_RQ)
+    drawn_RQ = bootstrap(len(complete), resamples, seed)
+    comparison = _Comparison(records, best, drawn_RQ)
     kinds: list[Kind] = ["stratum", "question"] if len(set(records.strata)) > 1 else ["question"]
     budget = float(records.tokens[best].mean())
-    allotted = _spend(records, budget / 2, None) if "stratum" in kinds else np.zeros((0, 0))
+    allotted = _allocate_by_stratum(records, budget / 2, None) if "stratum" in kinds else np.zeros((0, 0))
     return Headroom(
         settings=records.settings,
-        questions=len(whole),
-        left_out=questions - len(whole),
+        questions=len(complete),
+        left_out=questions - len(complete),
         best=records.settings[best],
         accuracy=float(records.correct[best].mean()),
         tokens=budget,
-        oracles=[judge.oracle(kind) for kind in kinds],
+        oracles=[comparison.oracle(kind) for kind in kinds],
         allotted={
             stratum: {name: float(w) for name, w in zip(records.settings, weights, strict=True) if w > 1e-9}
             for stratum, weights in zip(sorted(set(records.strata)), allotted, strict=False)
@@ -155,12 +154,12 @@ def allocate(
     budget: float = math.inf,
     target: float = math.inf,
 ) -> np.ndarray:
-    """How often each group should take each setting: weights [G, S], rows summing to 1.
+    """The share of each setting in each group that maximises mean accuracy: weights [G, S], rows summing to 1.
 
-    Maximises mean accuracy within a mean `budget` of tokens, or stops as soon as the mean accuracy reaches `target`;
-    every group has its cheapest setting at least. The fractional multiple-choice knapsack, exact: the steps along each
-    group's concave frontier, best accuracy per token first (Sinha & Zoltners 1979, Operations Research 27:503). At
-    most one group ends up between two settings.
+    Mean tokens stay within `budget`, unless the cheapest settings already exceed it; no more are spent once the mean
+    accuracy reaches `target`. This is the fractional multiple-choice knapsack, solved exactly: take steps along the
+    groups' concave frontiers, in the order of accuracy gained per token (Sinha & Zoltners 1979, Operations Research
+    27:503). At most one group gets a mixture of two settings.
     """
     share_G = weight_G / weight_G.sum()
     weights_GS = np.zeros_like(accuracy_GS, dtype=float)
@@ -185,9 +184,9 @@ def allocate(
 
 
 def frontier(tokens_S: np.ndarray, accuracy_S: np.ndarray) -> list[int]:
-    """Settings at the corners of the upper concave hull of accuracy over tokens, by rising tokens and accuracy.
+    """Indices of the settings on the upper concave hull of accuracy over tokens, by rising tokens and accuracy.
 
-    Between two corners lie the mixtures of both; what costs more than the most accurate setting is no corner.
+    The lines between two of them are the mixtures of both. The hull ends at the most accurate setting.
     """
     corners: list[int] = []
     for i in sorted(range(len(tokens_S)), key=lambda i: (tokens_S[i], -accuracy_S[i])):
@@ -205,13 +204,13 @@ def frontier(tokens_S: np.ndarray, accuracy_S: np.ndarray) -> list[int]:
 
 @dataclass(frozen=True)
 class _Records:
-    """Means over the samples of each setting and question: arrays [S, Q], and over either half of them [2, S, Q]."""
+    """Means over the samples of each setting and question, [S, Q], and over either half of the samples, [2, S, Q]."""
 
     settings: Sequence[str]
     strata: Sequence[str]
     """Of each question."""
     half_count: float
-    """Responses of a question and setting in either half, on average."""
+    """Mean number of responses of a question and setting in one half."""
     correct: np.ndarray
     tokens: np.ndarray
     half_correct: np.ndarray
@@ -236,8 +235,8 @@ class _Records:
         )
 
 
-class _Judge:
-    """Counts oracles beside the static frontier, in the run itself and in resamples of its questions."""
+class _Comparison:
+    """Compares oracles with the static frontier, in the run itself and in resamples of its questions."""
 
     def __init__(self, records: _Records, best: int, drawn_RQ: np.ndarray) -> None:
         self.records = records
@@ -276,24 +275,26 @@ def _interval(value_R: np.ndarray) -> Interval:
 
 
 def _by_stratum(records: _Records, budget: float, best: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy and tokens [Q] of each question under the settings that the other folds' strata chose."""
+    """Accuracy and tokens [Q] of each question under the settings chosen for its stratum on the other folds."""
     names = sorted(set(records.strata))
     stratum_Q = np.array([names.index(stratum) for stratum in records.strata])
     fold_Q = np.empty(len(stratum_Q), dtype=int)
-    for stratum in range(len(names)):  # each fold holds its share of every stratum
+    for stratum in range(len(names)):  # spread every stratum evenly over the folds
         members = np.flatnonzero(stratum_Q == stratum)
         fold_Q[members] = np.arange(members.size) % FOLDS
     weights_QS = np.empty((len(stratum_Q), len(records.settings)))
     for fold in range(FOLDS):
-        weights_GS = _spend(records, budget, best, fold_Q != fold)
+        weights_GS = _allocate_by_stratum(records, budget, best, fold_Q != fold)
         weights_QS[fold_Q == fold] = weights_GS[stratum_Q[fold_Q == fold]]
-    return _counted(weights_QS, records.correct), _counted(weights_QS, records.tokens)
+    return _weighted(weights_QS, records.correct), _weighted(weights_QS, records.tokens)
 
 
-def _spend(records: _Records, budget: float, best: int | None, kept_Q: np.ndarray | None = None) -> np.ndarray:
-    """`allocate` by stratum [G, S] on the questions `kept_Q`; with `best`, to reach that setting's accuracy there.
+def _allocate_by_stratum(
+    records: _Records, budget: float, best: int | None, kept_Q: np.ndarray | None = None
+) -> np.ndarray:
+    """`allocate` by stratum [G, S] on the questions `kept_Q`; with `best`, until that setting's accuracy is reached.
 
-    A stratum without kept questions takes what all questions together would.
+    A stratum without kept questions uses the means of all kept questions.
     """
     strata = np.array(records.strata)
     kept_Q = np.ones(strata.size, dtype=bool) if kept_Q is None else kept_Q
@@ -306,21 +307,21 @@ def _spend(records: _Records, budget: float, best: int | None, kept_Q: np.ndarra
 
 
 def _by_question(records: _Records, budget: float, best: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Accuracy and tokens [Q] of each question under the settings that the other half of its samples chose."""
+    """Accuracy and tokens [Q] of each question, each half of its samples under the settings chosen by the other."""
     found = []
     for fitted, counted in ((0, 1), (1, 0)):
         right_QS, cost_QS = (_shrunk(records, values[fitted]) for values in (records.half_correct, records.half_tokens))
         target = math.inf if best is None else float(right_QS[:, best].mean())
         weights_QS = allocate(right_QS, cost_QS, np.ones(len(right_QS)), budget=budget, target=target)
         found.append(
-            (_counted(weights_QS, records.half_correct[counted]), _counted(weights_QS, records.half_tokens[counted]))
+            (_weighted(weights_QS, records.half_correct[counted]), _weighted(weights_QS, records.half_tokens[counted]))
         )
     (right_a, cost_a), (right_b, cost_b) = found
     return (right_a + right_b) / 2, (cost_a + cost_b) / 2
 
 
 def _shrunk(records: _Records, values_SQ: np.ndarray) -> np.ndarray:
-    """Each question's values [Q, S], drawn towards the mean of its stratum as `PRIOR` more responses would."""
+    """Each question's values [Q, S], shrunk towards the mean of its stratum as by `PRIOR` responses of that mean."""
     strata = np.array(records.strata)
     prior_SQ = np.empty_like(values_SQ)
     for stratum in set(records.strata):
@@ -329,24 +330,24 @@ def _shrunk(records: _Records, values_SQ: np.ndarray) -> np.ndarray:
     return (own * values_SQ + (1 - own) * prior_SQ).T
 
 
-def _counted(weights_QS: np.ndarray, values_SQ: np.ndarray) -> np.ndarray:
+def _weighted(weights_QS: np.ndarray, values_SQ: np.ndarray) -> np.ndarray:
     return (weights_QS * values_SQ.T).sum(axis=1)
 
 
-def _complete(halves: Sequence[Sequence[Sample]], settings: set[str]) -> set[str]:
-    """Questions with a response of either half under every setting."""
+def _in_both_halves(halves: Sequence[Sequence[Sample]], settings: set[str]) -> set[str]:
+    """The questions that have responses in both halves under every setting."""
     kept: set[str] | None = None
     for rows in halves:
         answered: dict[str, set[str]] = {}
         for sample in rows:
             answered.setdefault(sample.question, set()).add(sample.setting)
-        whole = {question for question, found in answered.items() if found == settings}
-        kept = whole if kept is None else kept & whole
+        complete = {question for question, found in answered.items() if found == settings}
+        kept = complete if kept is None else kept & complete
     return kept or set()
 
 
 def _best_static(samples: Sequence[Sample]) -> int:
-    """Position in `Tally.settings` of `Headroom.best`, by the rule of `mull.analysis.choosing.choose`."""
+    """Index in `Tally.settings` of `Headroom.best`, by the rule of `mull.analysis.choosing.choose`."""
     goal = Goal(budget=1e18)
     tally = Tally.of(samples)
     error: Callable[[int, int], float] = lambda a, b: value_difference(tally, goal, a, b).error  # noqa: E731

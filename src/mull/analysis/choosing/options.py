@@ -1,6 +1,6 @@
-"""What is asked for when a setting is chosen, and the settings to choose from, measured or published.
+"""`Goal`: what the chosen setting has to fulfil; `Option`: a setting to choose from, measured or published.
 
-Knows no way of choosing (`mull.analysis.choosing.choose`).
+The rule of choosing is in `mull.analysis.choosing.choose`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mull.errors import MullError
 
 ROUNDING = 1e-9
 TOLERANCE = 0.01
-"""Differences this small do not matter: a fraction of accuracy, or of tokens relative to the chosen setting's."""
+"""Smaller differences do not matter: in accuracy (0–1), or in tokens as a fraction of the chosen setting's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Goal:
-    """What is asked for: either `budget`, on the mean or on a quantile, or `min_accuracy`."""
+    """Either the highest accuracy within a `budget` of tokens, or the fewest tokens with at least `min_accuracy`."""
 
     budget: float | None = None
     """Most tokens per response."""
     quantile: float | None = None
-    """This share of the responses must keep to `budget`; None: the mean must."""
+    """This share of the responses must be within `budget`; None: the mean must be."""
     min_accuracy: float | None = None
     """Least Mean@k, 0–1."""
 
@@ -53,24 +53,25 @@ class Goal:
         return accuracy if self.min_accuracy is None else -tokens
 
     def second(self, accuracy: Any, tokens: Any) -> Any:
-        """What to maximise among equals."""
+        """What to maximise among settings of equal value: minus tokens, or accuracy."""
         return -tokens if self.min_accuracy is None else accuracy
 
     def slack(self, accuracy: Any, tokens: Any, within: Any) -> Any:
-        """How far the constraint is met, negative where it is not: tokens, or a share 0–1; numbers or arrays.
+        """By how much the constraint is met, negative if it is missed: tokens, or a share 0–1; numbers or arrays.
 
-        A quantile q is at most the budget just where the share `within` the budget is at least q.
+        `within`: share of the responses within the budget. The q-quantile is at most the budget if and only if this
+        share is at least q.
         """
         if self.budget is None:
             return accuracy - self.min_accuracy
         return self.budget - tokens if self.quantile is None else within - self.quantile
 
     def tolerance(self, tokens: float) -> float:
-        """The difference of values that does not matter, for a setting of so many tokens."""
+        """The largest difference of values that does not matter, for a setting with this mean of tokens."""
         return TOLERANCE if self.min_accuracy is None else TOLERANCE * tokens
 
     def words(self) -> str:
-        """As in "at most 1,500 tokens on average"."""
+        """The goal in words, e.g. "at most 1,500 tokens on average"."""
         if self.budget is None:
             return f"at least {100 * (self.min_accuracy or 0):g} % right"
         how = "on average" if self.quantile is None else f"in {100 * self.quantile:g} % of responses"
@@ -90,7 +91,7 @@ class Option:
     cost: Estimate
     """The tokens that a budget bounds: the mean, or the quantile."""
     slack: Estimate
-    """`Goal.slack`: the setting meets the constraint where it is not negative."""
+    """`Goal.slack`: the setting meets the constraint if this is not negative."""
     samples: int = 0
     questions: int = 0
 
@@ -109,7 +110,7 @@ class Option:
 
 
 def measure(samples: Sequence[Sample], goal: Goal) -> list[Option]:
-    """Every setting as an option, by rising λ, those without λ last."""
+    """Every setting as an option, sorted by λ, those without λ last."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
         groups.setdefault(sample.setting, []).append(sample)
@@ -118,7 +119,7 @@ def measure(samples: Sequence[Sample], goal: Goal) -> list[Option]:
 
 
 def options_of_table(rows: Sequence[PublishedRow], goal: Goal) -> list[Option]:
-    """The rows with a λ of one benchmark's published table, without errors. Quantiles are not published."""
+    """The rows with a λ of a published table of one benchmark, without errors and quantiles."""
     nan = math.nan
     return [
         Option(
@@ -134,7 +135,7 @@ def options_of_table(rows: Sequence[PublishedRow], goal: Goal) -> list[Option]:
 
 
 def option_of(rows: Sequence[Sample], goal: Goal) -> Option:
-    """The samples of one setting as an option; in `Choice.fresh`, of what was chosen for each question."""
+    """The samples of one setting as an option. (For `Choice.fresh`: of the setting chosen for each question.)"""
     number: dict[str, int] = {}
     cluster = np.array([number.setdefault(row.question, len(number)) for row in rows])
     right = np.array([row.correct for row in rows], dtype=float)
@@ -162,6 +163,6 @@ def option_of(rows: Sequence[Sample], goal: Goal) -> Option:
 
 
 def _share(values: np.ndarray, cluster: np.ndarray) -> Estimate:
-    """A share with its clustered error, at least the weight of one response: n of n is not certainty."""
+    """A share with its clustered error, which is at least 1/N for N responses: all of N responses is not certainty."""
     share = clustered_mean(values, cluster)
     return Estimate(share.value, max(share.error, 1 / values.size) if not math.isnan(share.error) else math.nan)

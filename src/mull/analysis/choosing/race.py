@@ -1,13 +1,14 @@
-"""A race: which samples to take next so that few of a full grid's settle the choice of λ.
+"""A race chooses λ from a part of the samples of a full grid: it decides which samples to take next.
 
-Knows labels, λ, questions and records; neither engine nor store. `race` is a generator that yields `Step`s, the
-samples it wants, is sent them back, and returns an `Outcome`. It decides by what it asked for alone, so that a run
-that was broken off comes to the same decisions from the records it left.
+Knows labels, λ, questions and samples; neither engine nor store. `race` is a generator: it yields `Step`s with the
+samples it wants, receives these samples, and returns an `Outcome`. It decides only by the samples it asked for, so
+that a stopped race, started again, makes the same decisions from the recorded samples.
 
-First a few λ round the rise of Think #R and at both ends; then successive halving (Jamieson & Talwalkar 2016, arXiv
-1502.07943): what cannot be the choice is dropped, at most half stay, and those are sampled twice as much, while a λ
-between two measured ones joins as long as it might still be better. It stops when the choice is sure to meet the
-goal and to lose no more than the tolerance. Every fourth question takes no part: the chosen λ is reported on those.
+It first samples a few λ at both ends and around the rise of Think #R. Then comes successive halving (Jamieson &
+Talwalkar 2016, arXiv 1502.07943): in each round it drops the λ that cannot be the choice, keeps about half and
+samples those twice as much. A λ between two sampled ones joins if it might be better than they are. The race stops
+when the choice is sure to meet the goal and to be within the tolerance of the best. Every fourth question is held out:
+the chosen λ is reported on these questions.
 """
 
 from __future__ import annotations
@@ -27,25 +28,26 @@ from mull.analysis.records import Sample
 from mull.errors import MullError
 
 FIRST = 64
-"""Responses per λ at the first look, at least."""
+"""Responses per λ in the first step, at least."""
 PROBES = 6
-"""λ measured before the race."""
+"""Number of λ that are sampled before the rounds."""
 LOW = 0.2
-"""The direct end is probed up to here: below the transition, λ ≤ 0.2 keeps answers short (Wu et al. 2025)."""
+"""The first step also samples the largest λ up to this one: answers stay short at λ ≤ 0.2 (Wu et al. 2025)."""
 HOPELESS = 0.02
-"""A λ that would be chosen in a smaller share of resamples is dropped."""
+"""A λ that is the choice in a smaller share of resamples is dropped."""
 KEEP = 0.1
-"""A λ that would be chosen in so large a share stays, even among the worse half."""
+"""A λ that is the choice in at least this share of resamples stays, even in the worse half."""
 SURE = 0.95
+"""The race stops at this confidence in the choice (`Choice.confidence`)."""
 SLACK = 0.1
-"""A λ between two measured ones may take this share fewer tokens than both, or have so much less wrong."""
+"""Assumed of a λ between two measured ones: at most this share fewer tokens, or fewer wrong answers, than both."""
 HELD_OUT = 4
-"""Every so many-th question takes no part in choosing."""
+"""Every fourth question is held out."""
 FEWEST_QUESTIONS = 6
 
 
 class Ask(NamedTuple):
-    """One response that is wanted, the key of a sample on record."""
+    """A response that the race asks for; equal to the `Sample.key` of its sample."""
 
     setting: str
     question: str
@@ -54,7 +56,7 @@ class Ask(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What to sample next, and why, in words."""
+    """What to sample next, and the reason in words."""
 
     asks: list[Ask]
     why: str
@@ -62,24 +64,24 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What the race chose, what it cost, and how the choice does on questions that took no part in it."""
+    """What the race chose, how many responses it took, and the chosen λ's results on the held-out questions."""
 
     choice: Choice
-    """By the choosing questions, among all λ that were measured and not dropped."""
+    """Made on the questions that were not held out, among the λ that were measured and not dropped."""
     dropped: Mapping[str, str]
-    """λ that were measured and left behind: why, with the share of resamples that would have chosen it."""
+    """Dropped λ → why, with the share of resamples in which it was the choice."""
     measured: Sequence[Option]
-    """Every λ that was measured, dropped or not, on the choosing questions."""
+    """Every λ that was measured, dropped or not, on the questions that were not held out."""
     fresh: Sequence[Option]
-    """The chosen λ and its closest rival on the questions held out, as far as there are any."""
+    """The chosen λ and its closest rival, if there is one, on the held-out questions."""
     asked: int
-    """Responses that were asked for."""
+    """Number of responses that the race asked for."""
     full: int
-    """Responses of the whole grid."""
+    """Number of responses of the full grid."""
     samples: Sequence[Sample]
-    """All samples that were asked for."""
+    """All samples that the race asked for."""
     deciding: Sequence[Sample]
-    """Those that `choice` was made by."""
+    """The samples from which `choice` was made."""
 
 
 Race = Generator[Step, list[Sample], Outcome]
@@ -102,25 +104,25 @@ def race(lams: Mapping[str, float], questions: Mapping[str, str], k: int, goal: 
 
 def _race(lams: dict[str, float], questions: Mapping[str, str], k: int, goal: Goal, seed: int) -> Race:
     choosing, held = split(questions, seed)
-    field = _Field(goal, lams, [(question, number) for number in range(k) for question in choosing], seed)
-    yield from _probe(field)
-    yield from _run(field)
-    choice = field.choice()
-    fresh = yield from _report(field, choice, [(question, number) for number in range(k) for question in held])
+    state = _State(goal, lams, [(question, number) for number in range(k) for question in choosing], seed)
+    yield from _probe(state)
+    yield from _rounds(state)
+    choice = state.choice()
+    fresh = yield from _held_out(state, choice, [(question, number) for number in range(k) for question in held])
     return Outcome(
         choice=choice,
-        dropped=field.dropped,
-        measured=measure(field.of(field.measured), goal),
+        dropped=state.dropped,
+        measured=measure(state.of(state.measured), goal),
         fresh=fresh,
-        asked=len(field.samples),
+        asked=len(state.samples),
         full=len(lams) * len(questions) * k,
-        samples=list(field.samples.values()),
-        deciding=field.of(field.alive),
+        samples=list(state.samples.values()),
+        deciding=state.of(state.alive),
     )
 
 
 def split(questions: Mapping[str, str], seed: int = 0) -> tuple[list[str], list[str]]:
-    """The questions to choose by and those held out, both in an order that spreads every stratum evenly."""
+    """(questions to choose by, questions held out), both in a random order that spreads every stratum evenly."""
 
     def shuffled(question: str) -> bytes:
         return hashlib.blake2b(f"{seed}/{question}".encode(), digest_size=8).digest()
@@ -135,13 +137,13 @@ def split(questions: Mapping[str, str], seed: int = 0) -> tuple[list[str], list[
 
 
 @dataclass
-class _Field:
-    """The candidates, what was sampled of them, and which are still in the race."""
+class _State:
+    """The candidates, their samples, and which of them are still in the race."""
 
     goal: Goal
     lams: dict[str, float]
     pairs: list[tuple[str, int]]
-    """(question, index) in the order in which they are sampled, whole passes over the questions."""
+    """(question, index) in the order of sampling: index 0 of all questions first, then index 1, …"""
     seed: int
     samples: dict[Ask, Sample] = field(default_factory=dict)
     alive: list[str] = field(default_factory=list)
@@ -149,14 +151,14 @@ class _Field:
 
     @property
     def rungs(self) -> list[int]:
-        """Responses per λ after each round: all of them, a half, a quarter … down to `FIRST`."""
+        """Responses per λ after each round, ascending: …, a quarter, a half, all; the first is at least `FIRST`."""
         sizes = [len(self.pairs)]
         while sizes[0] >= 2 * FIRST:
             sizes.insert(0, math.ceil(sizes[0] / 2))
         return sizes
 
     def sample(self, settings: Sequence[str], pairs: Sequence[tuple[str, int]], why: str) -> Steps:
-        """Ask for what is missing of `pairs` for `settings`, which join the race."""
+        """Ask for the missing samples of `pairs` for `settings`, which join the race."""
         asks = [Ask(s, *pair) for s in settings for pair in pairs if Ask(s, *pair) not in self.samples]
         self.alive = sorted({*self.alive, *settings}, key=self.lams.__getitem__)
         if asks:
@@ -180,61 +182,61 @@ class _Field:
         return sum(sample.thinking == "closed" for sample in rows) / len(rows)
 
 
-def _probe(field: _Field) -> Steps:
-    """Both ends and the direct side, then halving the gap over which Think #R changes most (or the widest)."""
-    labels, first = list(field.lams), field.rungs[0]
-    pairs = field.pairs[:first]
-    low = [label for label in labels if field.lams[label] <= LOW]
+def _probe(state: _State) -> Steps:
+    """Sample both ends and `LOW`, then the middle of the gap in which Think #R changes most, or of the widest gap."""
+    labels, first = list(state.lams), state.rungs[0]
+    pairs = state.pairs[:first]
+    low = [label for label in labels if state.lams[label] <= LOW]
     start = [labels[0], *low[-1:], labels[-1]]
-    yield from field.sample(list(dict.fromkeys(start)), pairs, "a first look")
-    while len(field.alive) < min(PROBES, len(labels)):
+    yield from state.sample(list(dict.fromkeys(start)), pairs, "a first look")
+    while len(state.alive) < min(PROBES, len(labels)):
         gaps = [
-            (abs(field.think_ratio(b) - field.think_ratio(a)), field.lams[b] - field.lams[a], inner)
-            for a, b in zip(field.alive, field.alive[1:], strict=False)
-            if (inner := _between(field, a, b))
+            (abs(state.think_ratio(b) - state.think_ratio(a)), state.lams[b] - state.lams[a], inner)
+            for a, b in zip(state.alive, state.alive[1:], strict=False)
+            if (inner := _middle(state, a, b))
         ]
         if not gaps:
             return
         change, _, inner = max(gaps, key=lambda gap: gap[:2])
         if change < 0.25:
             _, _, inner = max(gaps, key=lambda gap: gap[1])
-        yield from field.sample([inner], pairs, "looking for the transition")
+        yield from state.sample([inner], pairs, "looking for the transition")
 
 
-def _run(field: _Field) -> Steps:
-    """Round after round until the choice is sure or the best are sampled in full."""
-    for number, size in enumerate(field.rungs):
-        pairs = field.pairs[:size]
-        yield from field.sample(list(field.alive), pairs, f"round {number + 1}")
-        while joining := _promising(field):
-            yield from field.sample(joining, pairs, "might be better")
-        if _drop(field, cap=size < len(field.pairs)) and not _promising(field):
+def _rounds(state: _State) -> Steps:
+    """Rounds until the choice is sure or the remaining λ are fully sampled."""
+    for number, size in enumerate(state.rungs):
+        pairs = state.pairs[:size]
+        yield from state.sample(list(state.alive), pairs, f"round {number + 1}")
+        while candidates := _promising(state):
+            yield from state.sample(candidates, pairs, "might be better")
+        if _drop(state, cap=size < len(state.pairs)) and not _promising(state):
             return
 
 
-def _drop(field: _Field, *, cap: bool) -> bool:
-    """Drop what cannot be the choice, and all but the better half; returns whether the choice is sure."""
-    tally = Tally.of(field.of(field.alive), field.goal.budget)
-    share_S, confidence = _shares(tally, field)
+def _drop(state: _State, *, cap: bool) -> bool:
+    """Drop the λ that cannot be the choice and, with `cap`, the worse half; returns whether the choice is sure."""
+    tally = Tally.of(state.of(state.alive), state.goal.budget)
+    share_S, confidence = _shares(tally, state)
     order = sorted(range(len(share_S)), key=lambda s: -share_S[s])
     stay = max(2, math.ceil(len(order) / 2)) if cap else len(order)
-    options = measure(field.of(field.alive), field.goal)
+    options = measure(state.of(state.alive), state.goal)
     for place, s in enumerate(order):
         if place > 0 and (share_S[s] < HOPELESS or (place >= stay and share_S[s] < KEEP)):
             why = "behind" if options[s].feasible else "misses it"
             share = f"{100 * share_S[s]:.0f}" if share_S[s] >= 0.01 else "< 1"
-            field.dropped[tally.settings[s]] = f"{why} ({share} %)"
-    field.alive = [setting for setting in field.alive if setting not in field.dropped]
+            state.dropped[tally.settings[s]] = f"{why} ({share} %)"
+    state.alive = [setting for setting in state.alive if setting not in state.dropped]
     return confidence >= SURE
 
 
-def _shares(tally: Tally, field: _Field) -> tuple[np.ndarray, float]:
-    """Share of resamples in which each setting [S] is the choice by the rule, and the choice's confidence.
+def _shares(tally: Tally, state: _State) -> tuple[np.ndarray, float]:
+    """The share of resamples in which each setting is the choice [S], and the confidence of the present choice.
 
-    Where a resample has no feasible setting, the one that misses the constraint by least stands for the choice.
+    If a resample has no feasible setting, the setting that misses the constraint by least counts as its choice.
     """
-    goal, settings = field.goal, range(len(tally.settings))
-    drawn = tally.resample(seed=field.seed)
+    goal, settings = state.goal, range(len(tally.settings))
+    drawn = tally.resample(seed=state.seed)
     error_SS = np.nan_to_num(
         [[value_difference(tally, goal, a, b).error if a != b else 0.0 for b in settings] for a in settings]
     )
@@ -246,59 +248,61 @@ def _shares(tally: Tally, field: _Field) -> tuple[np.ndarray, float]:
     slack_RS = np.nan_to_num(goal.slack(*drawn), nan=-np.inf)
     chosen_R = np.where(feasible_RS.any(axis=1), second_RS.argmax(axis=1), slack_RS.argmax(axis=1))
     share_S = np.bincount(chosen_R, minlength=len(settings)) / len(chosen_R)
-    picked = decide(measure(field.of(field.alive), goal), goal, lambda a, b: error_SS[a, b])
+    picked = decide(measure(state.of(state.alive), goal), goal, lambda a, b: error_SS[a, b])
     if picked is None:
         return share_S, float(np.mean(~feasible_RS.any(axis=1)))
     return share_S, certainty(drawn, goal, picked)[0]
 
 
-def _promising(field: _Field) -> list[str]:
-    """The λ not measured yet that might be the choice, judged by their measured neighbours: one per gap.
+def _promising(state: _State) -> list[str]:
+    """For each gap between neighbouring measured λ, its middle candidate, if that might be the choice.
 
-    Its accuracy may be a little above both, its tokens a little below both: no more is assumed of the curves.
+    Its accuracy is assumed to be at most a little above both neighbours', its tokens at most a little below (`SLACK`).
     """
-    options = {option.setting: option for option in measure(field.of(field.measured), field.goal)}
-    feasible = [o for s, o in options.items() if s in field.alive and o.feasible]
-    best = max((_value(field.goal, o) for o in feasible), default=-math.inf)
+    options = {option.setting: option for option in measure(state.of(state.measured), state.goal)}
+    feasible = [o for s, o in options.items() if s in state.alive and o.feasible]
+    best = max((_value_of(state.goal, o) for o in feasible), default=-math.inf)
     found = []
-    for a, b in zip(field.measured, field.measured[1:], strict=False):
-        inner = _between(field, a, b)
-        if inner and _hope(field.goal, options[a], options[b], best):
+    for a, b in zip(state.measured, state.measured[1:], strict=False):
+        inner = _middle(state, a, b)
+        if inner and _may_be_better(state.goal, options[a], options[b], best):
             found.append(inner)
     return found
 
 
-def _hope(goal: Goal, a: Option, b: Option, best: float) -> bool:
-    """Whether a setting between `a` and `b` may meet the goal and be better than `best` by more than the tolerance."""
+def _may_be_better(goal: Goal, a: Option, b: Option, best: float) -> bool:
+    """Whether a λ between `a` and `b` may meet the goal and be better than `best` by more than the tolerance."""
     most = max(o.accuracy.value + np.nan_to_num(o.accuracy.error) for o in (a, b))
     accuracy = min(1.0, most + SLACK * (1 - min(most, 1.0)))
     least = min(a, b, key=lambda o: o.tokens.value)
     factor = 1 - SLACK - float(np.nan_to_num(least.tokens.error / least.tokens.value))
     tokens = least.tokens.value * factor
-    # Cost and mean shrink together: the slack of a quantile is not a number of tokens.
+    # For a goal on a quantile, assume that it shrinks by the same factor as the mean.
     within = 1.0 if min(a.cost.value, b.cost.value) * factor <= (goal.budget or math.inf) else 0.0
     value = goal.value(accuracy, tokens)
     return goal.slack(accuracy, tokens, within) >= 0 and value > best + goal.tolerance(tokens)
 
 
-def _value(goal: Goal, option: Option) -> float:
+def _value_of(goal: Goal, option: Option) -> float:
     return goal.value(option.accuracy.value, option.tokens.value)
 
 
-def _between(field: _Field, a: str, b: str) -> str | None:
-    """The candidate nearest to the middle between two neighbours, if there is any."""
-    low, high = field.lams[a], field.lams[b]
-    inner = [label for label, lam in field.lams.items() if low < lam < high]
-    return min(inner, key=lambda label: abs(field.lams[label] - (low + high) / 2), default=None)
+def _middle(state: _State, a: str, b: str) -> str | None:
+    """The candidate nearest to the middle between two neighbours, None if there is none between them."""
+    low, high = state.lams[a], state.lams[b]
+    inner = [label for label, lam in state.lams.items() if low < lam < high]
+    return min(inner, key=lambda label: abs(state.lams[label] - (low + high) / 2), default=None)
 
 
-def _report(field: _Field, choice: Choice, pairs: list[tuple[str, int]]) -> Generator[Step, list[Sample], list[Option]]:
-    """The choice and its closest rival on questions that took no part."""
+def _held_out(
+    state: _State, choice: Choice, pairs: list[tuple[str, int]]
+) -> Generator[Step, list[Sample], list[Option]]:
+    """Sample and measure the choice and its closest rival on the held-out questions."""
     best = choice.pick or choice.nearest
     assert best is not None
     shown = [best.setting, *(rival.setting for rival in choice.rivals[:1])]
-    yield from field.sample(shown, pairs, "on the questions held out")
+    yield from state.sample(shown, pairs, "on the questions held out")
     held = set(pairs)
-    rows = [s for a, s in field.samples.items() if a.setting in shown and (a.question, a.number) in held]
-    found = {option.setting: option for option in measure(rows, field.goal)}
+    rows = [s for a, s in state.samples.items() if a.setting in shown and (a.question, a.number) in held]
+    found = {option.setting: option for option in measure(rows, state.goal)}
     return [found[setting] for setting in shown if setting in found]

@@ -1,7 +1,7 @@
-"""What more samples would buy for a choice: how far two kinds of doubling narrow what is still open.
+"""How much more samples per question, or more questions, would reduce the errors that leave a choice open.
 
-An error over questions has a part that more samples per question shrink and one that only more questions do (Miller
-2024, arXiv 2411.00640, section 3.2).
+A part of the standard error over questions shrinks with more samples per question; the rest shrinks only with more
+questions (Miller 2024, arXiv 2411.00640, section 3.2).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mull.analysis.metrics import clustered_mean
 from mull.analysis.records import Sample
 
 CLEAR = 1.96
-"""Errors between an estimate and what it is compared with that make the comparison clear."""
+"""A comparison is clear if its gap is more than this many standard errors."""
 
 
 class Open(NamedTuple):
-    """One comparison that decides the choice, in the unit of what is compared (a share 0–1, or tokens)."""
+    """A comparison that is not clear yet. Numbers are in the unit of what is compared: a share 0–1, or tokens."""
 
     kind: Literal["constraint", "lead"]
-    """Whether the chosen (or nearest) setting meets the constraint, or whether it is ahead of `rival`."""
+    """"constraint": does the chosen (or nearest) setting meet it? "lead": is it better than `rival`?"""
     rival: str
     """Empty for the constraint."""
     gap: float
@@ -37,14 +37,14 @@ class Open(NamedTuple):
 
     @property
     def factor(self) -> float:
-        """How many times as many questions make a gap of this size clear; infinite for no gap."""
+        """Factor by which the questions must be multiplied to make this gap clear; infinite for a gap of 0."""
         return (CLEAR * self.error / self.gap) ** 2 if self.gap else math.inf
 
 
 def what_is_open(samples: Sequence[Sample], choice: Choice) -> list[Open]:
-    """The comparisons that are not clear yet: the constraint first, then the closest rival called a tie.
+    """The comparisons that are not clear yet: the constraint, and the lead over the closest rival that is a tie.
 
-    A lead that cannot well be larger than the goal's tolerance is not open: it does not matter.
+    A lead that is surely smaller than the goal's tolerance is left out, because it does not matter.
     """
     best = choice.pick or choice.nearest
     assert best is not None
@@ -71,7 +71,9 @@ def _open(kind: Literal["constraint", "lead"], rival: str, gap: float, values: M
 
 
 def _components(values: Mapping[tuple[str, int], float]) -> tuple[float, float]:
-    """Standard error of the mean of `values` by (question, index), and the part of its square due to the samples."""
+    """Standard error of the mean of `values`, and the part of its square that more samples per question reduce.
+
+    `values`: (question, index) → value."""
     number: dict[str, int] = {}
     cluster = np.array([number.setdefault(question, len(number)) for question, _ in values])
     numbers = np.array(list(values.values()))
@@ -85,7 +87,7 @@ def _components(values: Mapping[tuple[str, int], float]) -> tuple[float, float]:
 def _values(
     samples: Sequence[Sample], setting: str, goal: Goal
 ) -> tuple[dict[tuple[str, int], float], dict[tuple[str, int], float]]:
-    """By (question, index): what the constraint bounds, and the goal's value."""
+    """Two maps of (question, index): to the constraint's slack, and to the goal's value."""
     rows = [sample for sample in samples if sample.setting == setting]
     constraint, objective = {}, {}
     for row in rows:

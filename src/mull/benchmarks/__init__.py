@@ -25,13 +25,13 @@ def load_benchmark(
     data: Path | None = None,
     grader: str | None = None,
 ) -> Benchmark:
-    """The benchmark called `name`, or made of the file `name`, with its first `questions` questions (all by default).
+    """The benchmark called `name`, or of the data file `name`, with its first `questions` questions (default: all).
 
-    `data` is the file of a benchmark that is not to come from the hub; `grader` replaces the benchmark's own, and a
-    user's file must name one. `seed` chooses the questions of a benchmark that makes them.
+    `data`: read this file instead of the one on the hub. `grader`: replaces the benchmark's own grader; a user's file
+    needs one. `seed`: for a benchmark that generates its questions.
 
     Raises:
-        MullError: there is no such benchmark, its data cannot be had or read, or its grader is not installed.
+        MullError: there is no such benchmark, its data cannot be fetched or read, or its grader is not installed.
     """
     if name in SPECS:
         return named(name, data=data, grader=grader, questions=questions)

@@ -1,4 +1,4 @@
-"""The built-in pair's benchmark: chains of arithmetic that neither model was trained on, in three difficulties."""
+"""The built-in pair's benchmark: arithmetic problems of three difficulties, on which no model was trained."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mull.errors import MullError
 from mull.tiny.problems import STEPS, STRATA, Split, stream
 
 MOST = 20_000
-"""Every split has more different questions of each kind than this many ask for, whatever the seed; beyond, `stream`
-may look for another one forever."""
+"""Most questions. Every split has enough different problems for this many with any seed; for more, `stream` might
+search for another problem forever."""
 
 _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 
@@ -22,7 +22,7 @@ _BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
 class Arithmetic:
     """`count` questions of one split, the same for the same seed: half easy, two tenths medium, three tenths hard.
 
-    The "report" split is for figures that are shown, the "tune" split for choosing recipes and λ.
+    The "report" split is for published numbers, the "tune" split for choosing recipes and λ.
     """
 
     name = "tiny"

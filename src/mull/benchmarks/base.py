@@ -18,7 +18,7 @@ class Question:
     """Unique within the benchmark."""
     text: str
     gold: str
-    """The right answer, or whatever the grader checks a response against."""
+    """The right answer, or other data that the grader needs to check an answer."""
     stratum: str = ""
     """Difficulty class, or empty."""
 
@@ -27,10 +27,10 @@ class Grade(NamedTuple):
     """What a response answered and whether it is right."""
 
     answer: str
-    """The extracted answer, equal for equivalent answers where the grader can tell; empty where none was found."""
+    """The extracted answer; equivalent answers give equal strings if the grader can tell. Empty if none was found."""
     correct: bool
     scores: Mapping[str, float] = NO_SCORES
-    """What else the grader found, by name: 0 or 1, or counts (see `mull.analysis.scores`)."""
+    """Further results of the grader by name: 0 or 1, or counts (see `mull.analysis.scores`)."""
 
 
 class Grader(Protocol):
@@ -43,7 +43,7 @@ class Grader(Protocol):
         ...
 
     def describe(self) -> dict[str, str]:
-        """Name and versions: everything that decides the grades."""
+        """Name and versions: everything that influences the grades."""
         ...
 
 
@@ -65,5 +65,5 @@ class Benchmark(Protocol):
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides the questions and the grades, for the plan of a run."""
+        """Everything that influences the questions and the grades, for the plan of a run."""
         ...

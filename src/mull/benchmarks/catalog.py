@@ -1,4 +1,4 @@
-"""The benchmarks with a data file: where it comes from, its prompt, its limit, its grader, how a row is read.
+"""The benchmarks with a data file: source of the file, how to read a row, prompt, token limit and grader.
 
 To add one, write a `Spec`. Prompts and limits are those of Wu et al. 2025 (arXiv 2510.10977) where the paper has them
 (AIME, IFEval, GPQA); the other mathematical sets use AIME's prompt. No data is shipped.
@@ -23,21 +23,21 @@ CHOICE = (
 )
 PLAIN = "{question}"
 PROMPTS = {"math": BOXED, "integer": BOXED, "exact": BOXED, "letter": CHOICE, "letter-robust": CHOICE, "ifeval": PLAIN}
-"""Prompt by grader, for files of the user's own."""
+"""Grader → prompt, for users' own files."""
 
 CYCLE = ("ABCD", "BCDA", "CDAB", "DABC")
-"""Orders of GPQA's options: the n-th question, counted from 1, has the order n mod 4, as in OpenCompass."""
+"""Orders of GPQA's options: question n, counted from 1, has the order `CYCLE[n mod 4]`, as in OpenCompass."""
 
 MATH_LIMIT = 32768
 PAPER_LIMIT = 81920
 
 
 class BadRow(ValueError):
-    """A row lacks something; the message names the column, never the content."""
+    """A row that cannot be read; the message names the column and never quotes the content."""
 
 
 ReadRow = Callable[[DataRow, int], Question]
-"""A row and its number, from 0, as a question."""
+"""Makes a question of a row and its number, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class Spec:
 
     title: str
     questions: int
-    """In the published set."""
+    """Number of questions of the published set."""
     read: ReadRow
     prompt: str = BOXED
     """`{question}` stands for the question's text."""
@@ -55,11 +55,11 @@ class Spec:
     max_tokens: int = MATH_LIMIT
     source: DatasetFiles
     order: str = ""
-    """How options are arranged, where there are any."""
+    """How the options of multiple choice are ordered; empty for other benchmarks."""
 
 
 def column(row: DataRow, *names: str) -> str:
-    """The first of the columns `names` that `row` has, as text; whole floats without their fraction."""
+    """The value of the first column of `names` that is not empty, as text; 5.0 becomes "5"."""
     for name in names:
         value = row.get(name)
         if value is not None and value != "":
@@ -81,13 +81,13 @@ def _name(row: DataRow, prefix: str, number: int, *names: str) -> str:
 
 
 def own_row(row: DataRow, number: int) -> Question:
-    """A row of a user's file: question and answer, if there are any also id and stratum."""
+    """A question of a row of a user's file: question and answer, and optionally id and stratum."""
     text, gold = column(row, *_QUESTION), column(row, *_ANSWER)
     return Question(id=_name(row, "q", number, "id"), text=text, gold=gold, stratum=str(row.get("stratum") or ""))
 
 
 def _contest(prefix: str) -> ReadRow:
-    """Contests whose answers are integers; a degree sign behind one is dropped."""
+    """A reader for contests whose answers are integers; a degree sign after the integer is dropped."""
 
     def read(row: DataRow, number: int) -> Question:
         gold = re.sub(r"\^?\{?\\circ\}?$|°$", "", column(row, *_ANSWER).strip("$ "))
@@ -122,7 +122,8 @@ def _ifeval(row: DataRow, number: int) -> Question:
         raise BadRow("no 'key', 'instruction_id_list' or 'kwargs' of IFEval") from None
     if len(gold["instruction_id_list"]) != len(kwargs) or not kwargs:
         raise BadRow("'instruction_id_list' and 'kwargs' differ in length")
-    # Not stripped: instructions that repeat the prompt compare with it as it is.
+    # `column` checks that there is a prompt. The question keeps its spaces, because instructions to repeat the prompt
+    # compare the response with the exact text.
     column(row, "prompt")
     return Question(id=f"ifeval-{gold['key']}", text=row["prompt"], gold=json.dumps(gold))
 

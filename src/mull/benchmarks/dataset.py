@@ -17,7 +17,7 @@ from mull.errors import MullError
 
 @dataclass(kw_only=True)
 class DataBenchmark:
-    """Questions of a file, all or the first ones, asked with one prompt and graded by one grader."""
+    """All or the first questions of a file, asked with one prompt template and graded by one grader."""
 
     name: str
     max_tokens: int
@@ -26,7 +26,7 @@ class DataBenchmark:
     grader: Grader
     asked: Sequence[Question]
     digest: str
-    """SHA-256 of the data as read."""
+    """SHA-256 of the bytes of the data files."""
     order: str = ""
     private: bool = False
 
@@ -58,7 +58,7 @@ def named(
     """The benchmark `name` of the catalog, from the file `data` or else from the hub.
 
     Raises:
-        MullError: the data cannot be had or read, or the grader is not installed.
+        MullError: the data cannot be fetched or read, or the grader is not installed.
     """
     spec = SPECS[name]
     judge = make_grader(grader or spec.grader)
@@ -77,7 +77,7 @@ def named(
 
 
 def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchmark:
-    """A user's file with the columns question and answer, asked with the prompt that goes with `grader`.
+    """A user's file with the columns question and answer, asked with the prompt of `grader` in `PROMPTS`.
 
     Raises:
         MullError: the file cannot be read, or the grader is unknown or not installed.

@@ -18,15 +18,15 @@ class DatasetFiles:
 
     repo: str
     revision: str
-    """Commit hash: what it names cannot change."""
+    """Commit hash, so that the content cannot change."""
     files: tuple[str, ...]
     private: bool = False
-    """Its terms ask that it is not passed on: it is not left in the hub's cache either."""
+    """Its terms forbid passing it on, so it is not left in the hub's cache either."""
 
 
 @contextmanager
 def fetched(source: DatasetFiles, *, advice: str) -> Iterator[list[Path]]:
-    """Local paths of the source's files, of private ones for the length of the context only.
+    """Local paths of the source's files; private files are deleted when the context ends.
 
     Raises:
         MullError: no network, no such file, no right to read it; `advice` is the remedy.

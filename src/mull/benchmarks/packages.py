@@ -1,4 +1,4 @@
-"""The optional extra `bench`: whether it is there, and which versions."""
+"""Checks whether the packages of the optional extra `bench` are installed, and in which versions."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mull.errors import MullError
 
 
 def need(*modules: str, what: str) -> None:
-    """Raise MullError unless all `modules` can be imported; imports none of them."""
+    """Raise `MullError` unless all `modules` are installed; imports none of them. `what` needs them."""
     missing = [module for module in modules if find_spec(module) is None]
     if missing:
         raise MullError(f"{what} needs {', '.join(missing)}", "install the extra: pip install 'mull[bench]'")
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Installed versions by name; "absent" where there is none."""
+    """Package name → installed version, or "absent"."""
     found = {}
     for name in packages:
         try:

@@ -28,7 +28,8 @@ def read(paths: Sequence[Path]) -> Data:
     """All rows of `paths`, in order.
 
     Raises:
-        MullError: a file is missing, empty, of another kind, or a line of it cannot be read. Content is never quoted.
+        MullError: a file is missing, empty, of another kind, or has a line that cannot be read. Messages never quote
+            the content.
     """
     digest = hashlib.sha256()
     rows: list[DataRow] = []

@@ -1,4 +1,4 @@
-"""The built-in pair: where its shipped checkpoints lie. How they were made: corpus, vocabulary, train, export."""
+"""The built-in pair: its checkpoints and its arithmetic problems. The folder `training` holds how it was made."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Arithmetic problems for the built-in pair: an endless, seeded supply in three disjoint splits.
+"""Arithmetic problems for the built-in pair: endless, seeded streams in three disjoint splits.
 
-A problem belongs to exactly one split, decided by a hash of its content (not of its wording), so that what is asked
-at evaluation was never trained on, whatever the seed. How hard a problem is depends on how many of its operations
-change anything (+0, −0 and ×1 do not), never on how many there are: a thought about an easy one is as long as about a
-hard one. This file knows nothing of models, prompts or benchmarks.
+The split of a problem is decided by a hash of its content (not of its wording), so that no question of an evaluation
+was trained on, for any seed. A problem is harder the more of its operations change the value (+0, −0 and ×1 do not).
+The number of operations has the same distribution for all difficulties, so that thoughts about easy and hard problems
+are equally long. Knows no model, prompt or benchmark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRATA: tuple[Stratum, ...] = ("easy", "easy", "hard", "easy", "medium", "easy",
 IDLE = (("+", 0), ("-", 0), ("*", 1))
 """The operations that change nothing."""
 ACTIVE = {"easy": 1, "medium": 2}
-"""Operations that do, in an easy and in a medium problem; in a hard one all do."""
+"""How many operations change the value in an easy and in a medium problem; in a hard one all do."""
 
 _COUNTER_WORDINGS = (
     "A two-digit counter shows {start}. Press {ops}. What does it show?",
@@ -49,7 +49,7 @@ def apply(value: int, op: str, digit: int) -> int:
 
 @dataclass(frozen=True)
 class Problem:
-    """A start value and a chain of operations; `states[i]` is the counter after `i` of them."""
+    """A start value and a chain of operations; `states[i]` is the value after the first `i` of them."""
 
     family: Family
     start: int
@@ -70,7 +70,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """The content without its wording: what the split is decided by."""
+        """The content without its wording, which decides the split."""
         return f"{self.family} {self.start:02d} " + " ".join(f"{op}{digit}" for op, digit in self.ops)
 
     @property
@@ -80,7 +80,7 @@ class Problem:
 
     @property
     def stratum(self) -> Stratum:
-        """Easy: at most one operation changes anything. Medium: two. Hard: more."""
+        """Easy: at most one operation changes the value. Medium: two. Hard: more."""
         active = sum(op not in IDLE for op in self.ops)
         return "easy" if active < 2 else "medium" if active == 2 else "hard"
 
@@ -92,7 +92,7 @@ def draw(
     family: Family | None = None,
     stratum: Stratum | None = None,
 ) -> Problem:
-    """One problem of `split`; `steps` (4–7), `family` and `stratum` are drawn where they are None.
+    """One problem of `split`; `steps` (4–7), `family` and `stratum` are drawn if they are None.
 
     Hard problems are counters, with two to four multiplications.
     """
@@ -109,14 +109,16 @@ def draw(
 
 
 def stream(split: Split, seed: int) -> Iterator[Problem]:
-    """Endless distinct problems of `split`; in every 40 each stratum has each number of operations equally often."""
+    """Endless different problems of `split`. In every 40, each stratum has each number of operations equally often."""
     rng = random.Random(f"{split}/{seed}")
     seen: set[str] = set()
     i = 0
     while True:
         stratum, steps = STRATA[i % len(STRATA)], STEPS[(i + i // len(STRATA)) % len(STEPS)]
         problem = draw(rng, split, steps, None, stratum)
-        if problem.key in seen and problem.family == "sum":  # easy sums are few: ask a counter instead of repeating one
+        if (
+            problem.key in seen and problem.family == "sum"
+        ):  # there are few easy sums: a counter replaces a repeated one
             problem = draw(rng, split, steps, "counter", stratum)
         if problem.key not in seen:
             seen.add(problem.key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 LONGEST_INTEGER = 1000
-"""Digits; no answer is that long, and Python refuses to read numbers of 4,300 digits."""
+"""Most characters of an integer. No right answer is longer, and Python refuses to read more than 4,300 digits."""
 
 _OPEN = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _GROUP = re.compile(r"\{,\}|,\\!|\\,|\\ |\\!|,(?=\d{3})")
@@ -13,7 +13,7 @@ _INTEGER = re.compile(r"[+-]?\d+(?:\.0+)?")
 
 
 def boxed(text: str) -> list[str]:
-    """The contents of all boxes in `text`, in order, without those inside another box; unbalanced ones are left out."""
+    """The contents of all boxes in `text`, in order. Boxes inside a box and boxes that are not closed are left out."""
     found, start = [], 0
     while match := _OPEN.search(text, start):
         end = _closing(text, match.end())
@@ -26,7 +26,7 @@ def boxed(text: str) -> list[str]:
 
 
 def integer(text: str) -> int | None:
-    """The integer that `text` is, written as 70, 070, +70, 70.0, $70$, 1,000, 1{,}000 or 1\\,000; else None."""
+    """The integer that is written in `text` as 70, 070, +70, 70.0, $70$, 1,000, 1{,}000 or 1\\,000; else None."""
     plain = text.strip().strip("$").strip().rstrip(".").replace("−", "-")
     if _GROUP.search(plain):
         groups = [group.strip() for group in _GROUP.split(plain)]
@@ -39,7 +39,7 @@ def integer(text: str) -> int | None:
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the brace that was opened before `start` is closed; escaped braces do not count."""
+    """Index of the brace that closes the one opened just before `start`, or None; escaped braces do not count."""
     depth = 1
     for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         depth += {"{": 1, "}": -1}.get(match.group(), 0)

@@ -17,8 +17,8 @@ class IFEvalGrader:
 
     Correct is prompt-level strict: all instructions of the prompt were followed. The scores are `prompt_loose` (0 or
     1) and, for the instruction level, the counts `instructions`, `followed` (strict) and `followed_loose`. The gold
-    of a question is JSON with `key`, `instruction_id_list` and `kwargs`. The answer is "2 of 3 instructions": a vote
-    over it means nothing.
+    of a question is JSON with `key`, `instruction_id_list` and `kwargs`. The answer is text like "2 of 3 instructions",
+    so that a majority vote over answers is meaningless.
 
     Raises:
         MullError: lm-eval or NLTK's punkt_tab is not installed.

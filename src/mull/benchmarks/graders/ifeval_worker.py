@@ -1,7 +1,7 @@
-"""The process behind the `ifeval` grader: lm-eval's checker, seeded.
+"""The process of the `ifeval` grader: lm-eval's checker with fixed seeds.
 
-Asked an item of IFEval with a `response`, it says how many instructions were followed. Its first line says whether
-NLTK's sentence model is there. Started by `mull.benchmarks.graders.worker`.
+A request is an item of IFEval with a `response`; the answer says which instructions were followed. The first line of
+output says whether NLTK's sentence model is missing. Started by `mull.benchmarks.graders.worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mull.benchmarks.graders.worker import serve
 
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """Import the checker, which tries to download punkt_tab where it is missing, and seed the language detector."""
+    """Import the checker, which tries to download punkt_tab if it is missing, and seed the language detector."""
     import langdetect  # pyright: ignore[reportMissingImports]
     import nltk  # pyright: ignore[reportMissingImports]
     from lm_eval.tasks.ifeval.utils import process_results  # pyright: ignore[reportMissingImports]
@@ -26,7 +26,7 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
         return {"missing": "punkt_tab"}, lambda request: {"error": "no punkt_tab"}
 
     def handle(request: dict[str, Any]) -> dict[str, Any]:
-        random.seed(request["key"])  # instructions without arguments draw their own
+        random.seed(request["key"])  # the checker draws missing arguments at random
         return process_results(request, [request["response"]])
 
     return {}, handle

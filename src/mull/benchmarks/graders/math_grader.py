@@ -1,4 +1,4 @@
-"""The `math` grader: integers at once, everything else by math-verify in a process that can be killed."""
+"""The `math` grader: compares integers itself, everything else by math-verify in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy")
 class MathGrader:
     """Mathematical equality by math-verify (Kydlíček 2025) in its default configuration, gold as `\\boxed{…}`.
 
-    An answer whose boxes all say the same is decided without it where gold and box are both integers, or the same
-    text; so contests with integer answers hardly ever need the process. An answer on which math-verify hangs for
-    `seconds` counts as wrong, with the score `ungraded`.
+    If all boxes of an answer hold the same integer and the gold is an integer, the process is not asked. If all boxes
+    hold the text of the gold, the answer is right whatever math-verify says. Any other answer on which math-verify
+    hangs for `seconds` counts as wrong, with the score `ungraded`.
 
     Raises:
         MullError: math-verify is not installed.

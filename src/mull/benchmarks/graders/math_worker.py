@@ -1,6 +1,7 @@
-"""The process behind the `math` grader: math-verify with its default configuration, and a canonical answer.
+"""The process of the `math` grader: math-verify with its default configuration, and a canonical answer.
 
-Asked `{"gold": …, "answer": …}`, it says `{"correct": …, "answer": …}`. Started by `mull.benchmarks.graders.worker`.
+A request is `{"gold": …, "answer": …}`, its answer `{"correct": …, "answer": …}`. Started by
+`mull.benchmarks.graders.worker`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from typing import Any
 from mull.benchmarks.graders.worker import serve
 
 MEMORY = 8 << 30
-"""Bytes of address space; sympy may expand an answer beyond any bound."""
+"""Most bytes of address space, because sympy may expand an answer without limit."""
 CANONICAL_SECONDS = 2
 LONGEST = 200
-"""Characters of a canonical answer; beyond, the text as it was extracted stands for it."""
+"""Most characters of a canonical answer; a longer one is replaced by the extracted text."""
 
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """Import math-verify, limit the memory."""
+    """Import math-verify and limit the memory of the process."""
     import math_verify
 
     logging.disable(logging.CRITICAL)
@@ -46,12 +47,12 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
 
 
 def canonical(parsed: list[Any]) -> str:
-    """One string for all ways to write an answer, as far as sympy sees that they are one; empty for nothing."""
+    """The same string for all forms of an answer that sympy finds to be equal; empty if nothing was parsed."""
     if not parsed:
         return ""
     text = "".join(str(parsed[-1]).split()) if isinstance(parsed[-1], str) else ""
     first = parsed[0]
-    if isinstance(first, str) or not _tame(first):
+    if isinstance(first, str) or not _safe_to_evaluate(first):
         return text or "".join(str(first).split())[:LONGEST]
     try:
         with _alarm(CANONICAL_SECONDS):
@@ -62,7 +63,7 @@ def canonical(parsed: list[Any]) -> str:
 
 
 def _simplest(value: Any) -> str:
-    """Exact numbers as fractions, sets sorted, `x = 5` as 5, everything else as sympy simplifies it."""
+    """`value` as text: decimals as fractions, sets sorted, `x = 5` as 5, everything else as simplified by sympy."""
     import sympy
 
     if isinstance(value, sympy.Eq) and isinstance(value.lhs, sympy.Symbol):
@@ -78,12 +79,12 @@ def _simplest(value: Any) -> str:
     return str(sympy.radsimp(value) if isinstance(value, sympy.Expr) else value)
 
 
-def _tame(value: Any) -> bool:
-    """Whether to evaluate it at all: no huge powers, factorials or sums, which take C code for ever."""
+def _safe_to_evaluate(value: Any) -> bool:
+    """Whether evaluating `value` surely ends: it has no huge powers, factorials or sums, which would run forever."""
     import sympy
 
     if isinstance(value, sympy.MatrixBase):
-        return all(map(_tame, value.flat()))
+        return all(map(_safe_to_evaluate, value.flat()))
     if not isinstance(value, sympy.Basic):
         return False
     endless = sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit | sympy.Derivative
@@ -98,7 +99,7 @@ def _tame(value: Any) -> bool:
 
 
 def _small(value: Any) -> bool:
-    """Whether its numbers are at most 1,000 in size, and nothing in it can grow far beyond them."""
+    """Whether all numbers in `value` are at most 1,000, and no factorial or power in it can be much larger."""
     import sympy
 
     growing = value.has(sympy.factorial) or any(not part.exp.is_Rational for part in value.atoms(sympy.Pow))

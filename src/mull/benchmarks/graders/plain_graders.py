@@ -1,4 +1,4 @@
-"""Graders that need no library: integers, exact strings, letters of multiple choice."""
+"""Graders that need no library: for integers, exact strings and letters of multiple choice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ROBUST = (
 
 
 class IntegerGrader:
-    """The last box, or without a box the last number of the text, compared as an integer."""
+    """Compares the last box, or without a box the last number of the text, with the gold as integers."""
 
     name = "integer"
 
@@ -37,7 +37,7 @@ class IntegerGrader:
 
 
 class ExactGrader:
-    """The last box, or without a box the last line, equal to the gold answer but for case, spaces and a full stop."""
+    """Compares the last box, or without a box the last line, with the gold; see `plain` for what is ignored."""
 
     name = "exact"
 
@@ -54,11 +54,11 @@ class ExactGrader:
 
 
 class LetterGrader:
-    """The letter of a multiple-choice answer, A to D.
+    """Compares the letter of a multiple-choice answer, A to D, with the gold.
 
     Strict, as in Wu et al. 2025 and OpenCompass: the first "ANSWER: X" (upper or lower case). Robust: the last of
     "Answer: X" with any decoration, else the last `\\boxed{X}`, "answer is X", or line with nothing but a letter.
-    Both results are scored (`strict`, `robust`), and whether a letter was found (`extracted`, `extracted_robust`).
+    The scores hold both results (`strict`, `robust`) and whether a letter was found (`extracted`, `extracted_robust`).
     """
 
     def __init__(self, *, robust: bool = False) -> None:
@@ -82,13 +82,13 @@ class LetterGrader:
 
 
 def strict_letter(answer: str) -> str:
-    """The letter of the first "ANSWER: X", or empty."""
+    """The letter of the first "ANSWER: X", empty if there is none."""
     match = _STRICT.search(answer)
     return match.group(1).upper() if match else ""
 
 
 def robust_letter(answer: str) -> str:
-    """The letter that the answer settles on in the end, however it is decorated, or empty."""
+    """The last letter given as the answer, in any of the robust forms; empty if there is none."""
     for pattern in _ROBUST:
         found = pattern.findall(answer)
         if found:

@@ -1,8 +1,8 @@
-"""A process that can be killed: graders whose libraries may hang run in one, and answer over pipes.
+"""Runs a grader whose library may hang in a child process, which answers over pipes and can be killed.
 
-The parent asks with one line of JSON and waits at most `seconds` for one line back; a child that has not answered by
-then is killed and a new one takes the next question. The child limits its own CPU time too, by a signal that no
-Python code handles: so it also ends where its parent was killed, and inside C code that never returns to Python.
+The parent writes one line of JSON and waits at most `seconds` for one line back. A child that does not answer in time
+is killed, and a new one is started for the next question. The child also limits its own CPU time by a signal without a
+Python handler, so that it ends even if its parent was killed or C code never returns to Python.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from mull.errors import MullError
 
 START_SECONDS = 180.0
-"""For imports, on a busy machine."""
+"""Time for the child's imports, also on a busy machine."""
 
 
 class Unanswered(Exception):
@@ -38,13 +38,13 @@ class Worker:
         self._buffer = b""
         self._owner = os.getpid()
         self.hello: dict[str, Any] = {}
-        """What the child said when it had started."""
+        """The first line of the child."""
 
     def start(self) -> dict[str, Any]:
-        """Start the child, unless it runs, and return its first line.
+        """Start the child, unless it is running, and return its first line.
 
         Raises:
-            MullError: it ended or said nothing; a library is broken.
+            MullError: it ended or wrote nothing, for example because a library is broken.
         """
         if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
             self.close()
@@ -64,7 +64,7 @@ class Worker:
         """The child's answer to `request`.
 
         Raises:
-            Unanswered: it hung or died, and the next question goes to a new child; or its library failed.
+            Unanswered: it hung or ended (the next request starts a new child), or its library raised an error.
         """
         self.start()
         assert self._process is not None and self._process.stdin is not None
@@ -119,10 +119,10 @@ class Worker:
 
 
 def serve(begin: Callable[[], tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]]) -> None:
-    """The child's side: `begin` imports what is needed and gives the first line and the function that answers.
+    """The child's loop: `begin` imports what is needed and returns the first line and the function that answers.
 
-    Only answers go to the pipe; whatever a library prints goes to stderr. An exception is the answer
-    `{"error": …}`. Ctrl-C is the parent's to handle.
+    Only answers go to the pipe; what a library prints goes to stderr. An exception becomes the answer `{"error": …}`.
+    Ctrl-C is ignored, because the parent handles it.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 30.0

@@ -1,17 +1,18 @@
-"""How often the race of `mull choose` picks well, and what it samples: replayed on finished sweeps.
+"""How often the race of `mull choose` chooses well and how much it samples, simulated on finished sweeps.
 
     python perf/choose.py RUN [RUN …]           # folders of `mull demo` or `mull sweep`
     python perf/choose.py RUN --draws 200
 
-Each draw takes the questions with replacement and the samples of every question in another order, and runs the race
-on it for every goal, and the choice by the full grid of the draw too. A pick is good if it meets the goal to within
-one standard error and is at most one standard error (paired) behind the best setting that meets the goal. Two judges:
+Each draw resamples the questions with replacement and shuffles the samples of every question. Then, for every goal, the
+race runs on it, and the choice is also made from the full grid of the draw. A pick is good if it meets the goal to
+within one standard error and is at most one standard error (paired) behind the best setting that meets the goal. This
+is judged by two sets of samples:
 
-draw  the full grid of the same draw: what the race loses by sampling only a part
-run   the run as it is: also what either loses by seeing another draw of the questions
+draw  the full grid of the same draw: shows what the race loses by sampling only a part
+run   the original run: also shows what race and full grid lose because a draw has other questions
 
-Point: as good by the draw's judge, or no further behind than the tolerance, a point of accuracy or 1 % of the tokens.
-Even: the choice by as many responses as the race took, spread evenly over all λ and questions, with none held out.
+Point: good judged by the draw, or behind by at most the tolerance, a point of accuracy or 1 % of the tokens.
+Even: the choice from as many responses as the race took, spread evenly over all λ and questions, none held out.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ GOALS = [
 
 
 class Judge(NamedTuple):
-    """What the whole run says of a goal."""
+    """The results of a set of samples for a goal: for each setting whether it is a good pick."""
 
     goal: Goal
     options: dict[str, Option]
@@ -51,7 +52,7 @@ class Judge(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A resample of a run: its records, keyed for the race, and what the race needs to know."""
+    """A resample of a run: its samples, and the other arguments of the race."""
 
     samples: list[Sample]
     lams: dict[str, float]
@@ -85,7 +86,7 @@ def judge(samples: Sequence[Sample], goal: Goal) -> Judge:
 
 
 def resampled(samples: Sequence[Sample], generator: np.random.Generator) -> Draw:
-    """Questions with replacement, each drawn one under a name of its own; the same order of samples for every λ."""
+    """Questions with replacement, each under a new name; the samples are shuffled in the same way for every λ."""
     by_question: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_question[sample.question].append(sample)
@@ -112,13 +113,13 @@ def run(draw: Draw, goal: Goal, seed: int) -> Outcome:
 
 
 def even(draw: Draw, responses: int) -> list[Sample]:
-    """So many responses of the draw, as evenly over settings and questions as will go."""
+    """`responses` samples of the draw, spread as evenly as possible over settings and questions."""
     order = sorted(draw.samples, key=lambda s: (s.index, s.question, s.setting))
     return order[:responses]
 
 
 def verdict(judge: Judge, pick: Option | None, *, point: bool = False) -> bool:
-    """Whether a pick is good; where nothing meets the goal by more than one standard error, so is saying so."""
+    """Whether a pick is good. No pick is good if no setting meets the goal by more than one standard error."""
     if pick is not None:
         return (judge.point if point else judge.good)[pick.setting] and judge.nearly[pick.setting]
     return not any(option.slack.value > option.slack.error for option in judge.options.values())

@@ -1,11 +1,11 @@
-"""Useful tokens per second of the local engine and of transformers' `generate()`, on the demo's own workload.
+"""Useful tokens per second of the local engine and of transformers' `generate()`, on the workload of `mull demo`.
 
     python perf/engine.py [--lambdas 0 0.5 1] [--questions 120] [-k 8] [--rounds 3]
 
-Both take the same prompts (the built-in benchmark's under the Thinking template), sampling and weights, and every row
-ends at its own end-of-text token; tokens after it are not useful. `generate()` takes the batches in order of prompt
-length, padded on the left, at each of its batch sizes and numbers of threads; each batch waits for its longest row.
-Every run is a fresh process and the runs alternate, so that a busy machine is busy for both. Loading is not counted.
+Both get the same prompts (the built-in benchmark's with the Thinking template), sampling and weights. Tokens after the
+end-of-text token of a row are not useful. `generate()` gets batches in order of prompt length, padded on the left, with
+every combination of batch size and number of threads; a batch ends with its longest row. Every run is a new process,
+and the contenders take turns, so that other load on the machine affects both. Loading is not counted.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _run(arguments: argparse.Namespace) -> dict[str, float]:
-    """One contender's whole workload: useful tokens, wall seconds, CPU seconds."""
+    """Run the whole workload of one contender: useful tokens, wall seconds, CPU seconds."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -90,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> dict[str, float]:
 
 
 def generate(model, stop_ids: frozenset[int], requests: list, size: int) -> int:
-    """Useful tokens that transformers' `generate()` made in batches of `size`."""
+    """The number of useful tokens of transformers' `generate()` in batches of `size`."""
     import torch
 
     useful = 0

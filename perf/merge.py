@@ -1,22 +1,22 @@
-"""What a streaming merge costs beside the bare reading and writing of its bytes, and beside other ways to do it.
+"""Time and memory of a streaming merge, compared with only reading and writing its bytes and with other tools.
 
     python perf/merge.py                       # a random Qwen3-1.7B-shaped pair, 3 × 3.4 GB, in a temporary folder
     python perf/merge.py --scale 0.1           # a tenth of it
     python perf/merge.py --shape moe           # a small Qwen3-MoE
     python perf/merge.py --methods mi,ties     # fewer methods
 
-Each way makes one checkpoint of two (and a base) in a fresh process, in alternating order:
+Each way makes one checkpoint of two (and a base) in a new process. The ways take turns:
 
-floor            read both inputs through reused buffers, write as many bytes to one preallocated file, flush it to disk
+floor            read both inputs into reused buffers, write as many bytes to one preallocated file, flush it to disk
 mull:METHOD      plan and merge with mull: measuring, arithmetic, self-check and manifest included
 mull-cuda:METHOD the same with --device cuda (with --cuda)
 shards           the usual script: safetensors' load_file of both sides, torch.lerp tensor by tensor, save_file by shard
 mergekit:METHOD  mergekit 0.1.5, installed into its own environment on the first run (perf/.mergekit)
 
-CPU and wall seconds begin after the imports. The system's part of them is noise as much as work where a hypervisor
-takes unused memory back and has to find it anew: there the least of many rounds at a small scale (0.25) says most.
-Peak memory is the process's highest resident set, imports included, with what the imports alone hold beside it. Mapped
-input pages count as resident, although the system can take them back; mull lets go of them every 32 MB.
+CPU and wall seconds do not include the imports. On a virtual machine whose hypervisor takes unused memory back, system
+time varies a lot; the minimum of many rounds at a small scale (0.25) is then the best measure. Peak memory is the
+largest resident set of the process, imports included; the memory after the imports is shown beside it. Mapped input
+pages count as resident, although the system can take them back; mull releases them every 32 MB.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Shapes = list[tuple[str, str, tuple[int, ...]]]
 
 
 def moe_shapes(scale: float) -> Shapes:
-    """A small Qwen3-MoE: 12 layers of 32 experts; `scale` cuts layers."""
+    """A small Qwen3-MoE: 12 layers of 32 experts; `scale` is the share of the layers."""
     width, inner = 1024, 512
     tensors: Shapes = [("model.embed_tokens.weight", "BF16", (32_768, width))]
     for layer in range(max(1, round(12 * scale))):
@@ -62,7 +62,7 @@ def moe_shapes(scale: float) -> Shapes:
 
 
 def dense_shapes(scale: float) -> Shapes:
-    """Qwen3-1.7B's tensors; `scale` cuts layers and vocabulary."""
+    """Qwen3-1.7B's tensors; `scale` is the share of layers and vocabulary."""
     width, inner, head = 2048, 6144, 128
     tensors: Shapes = [("model.embed_tokens.weight", "BF16", (max(64, round(151_936 * scale)), width))]
     for layer in range(max(1, round(28 * scale))):
@@ -128,21 +128,21 @@ def floor(folder: Path, method: str, threads: int) -> Callable[[], None]:
         sides = [
             [os.open(path, os.O_RDONLY) for path in sorted(side.glob("*.safetensors"))] for side in (instruct, thinking)
         ]
-        places = []
+        pieces_of_sides = []
         for files in sides:
-            spots = [(file, first) for file in files for first in range(0, os.fstat(file).st_size, PIECE)]
-            places.append(spots)
+            pieces = [(file, first) for file in files for first in range(0, os.fstat(file).st_size, PIECE)]
+            pieces_of_sides.append(pieces)
         target = os.open(out / "floor.bin", os.O_CREAT | os.O_RDWR, 0o644)
         os.posix_fallocate(target, 0, size)
         offsets = range(0, size, PIECE)
-        jobs = max(len(offsets), *(len(spots) for spots in places))
+        jobs = max(len(offsets), *(len(pieces) for pieces in pieces_of_sides))
 
-        def work(mine: range) -> None:
+        def work(indices: range) -> None:
             buffers = [bytearray(PIECE), bytearray(PIECE)]
-            for i in mine:
-                for spots, buffer in zip(places, buffers, strict=True):
-                    if i < len(spots):
-                        os.preadv(spots[i][0], [buffer], spots[i][1])
+            for i in indices:
+                for pieces, buffer in zip(pieces_of_sides, buffers, strict=True):
+                    if i < len(pieces):
+                        os.preadv(pieces[i][0], [buffer], pieces[i][1])
                 if i < len(offsets):
                     os.pwrite(target, memoryview(buffers[1])[: size - offsets[i]], offsets[i])
 
@@ -162,15 +162,15 @@ def mull(folder: Path, method: str, threads: int, device: str = "cpu") -> Callab
     from mull.merging.streaming.stream import merge
 
     has_density = "density" in METHODS[method].__dataclass_fields__
-    how = make(method, {"density": DENSITY} if has_density else {})
-    value = LAM if how.takes == "lambda" else how.default or 1.0
+    merge_method = make(method, {"density": DENSITY} if has_density else {})
+    value = LAM if merge_method.takes == "lambda" else merge_method.default or 1.0
 
     def run() -> None:
         sides = [Checkpoint(folder / name) for name in ("instruct", "thinking", "base")]
-        pair = Pair(*sides[: 3 if how.base == "required" else 2])
+        pair = Pair(*sides[: 3 if merge_method.base == "required" else 2])
         pair.check()
         coefficients = Coefficients.scalar(value, extrapolate=True)
-        merge(plan_merge(pair, coefficients, method=how), folder / "out", threads=threads, device=device)
+        merge(plan_merge(pair, coefficients, method=merge_method), folder / "out", threads=threads, device=device)
 
     return run
 
@@ -178,12 +178,12 @@ def mull(folder: Path, method: str, threads: int, device: str = "cpu") -> Callab
 def mull_cuda(folder: Path, method: str, threads: int) -> Callable[[], None]:
     import torch
 
-    torch.zeros(1, device="cuda")  # starting the device takes seconds once, which are not the merge's
+    torch.zeros(1, device="cuda")  # starting the device takes seconds, which should not count for the merge
     return mull(folder, method, threads, device="cuda")
 
 
 def mergekit(folder: Path, method: str, threads: int) -> Callable[[], None]:
-    """Runs in the peer's own environment."""
+    """Runs in mergekit's own environment."""
     import torch  # type: ignore[import-not-found]
     from mergekit.config import MergeConfiguration  # type: ignore[import-not-found]
     from mergekit.merge import MergeOptions, run_merge  # type: ignore[import-not-found]
@@ -260,9 +260,9 @@ def resident(field: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field + ":"))
 
 
-def back_with_memory(folder: Path) -> None:
-    """Writes and removes as many bytes as the run will write: under a hypervisor the first use of a page costs more
-    than everything measured here, whoever it falls to."""
+def allocate_memory(folder: Path) -> None:
+    """Write and remove as many bytes as the run will write, so that the memory for them is allocated: on a virtual
+    machine the first use of a page costs more than everything measured here."""
     size = sum(path.stat().st_size for path in (folder / "thinking").glob("*.safetensors"))
     chunk = bytes(PIECE)
     with (folder / "filler").open("wb") as file:
@@ -274,7 +274,7 @@ def back_with_memory(folder: Path) -> None:
 def child(arguments: argparse.Namespace) -> None:
     way, _, method = arguments.way.partition(":")
     run = WAYS[way](arguments.folder, method, arguments.threads)
-    back_with_memory(arguments.folder)
+    allocate_memory(arguments.folder)
     imports = resident("VmHWM")
     before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
     run()
@@ -330,7 +330,8 @@ def main() -> None:
 
 
 def report(runs: dict[str, list[dict[str, float]]]) -> None:
-    """The least CPU seconds (what others do on the machine only adds), medians of the rest, ratios to the first way."""
+    """Print the minimum of CPU seconds (other processes only add to them), the median of the others, and ratios to the
+    first way."""
     columns: dict[str, Callable[[list[float]], float]] = {"cpu": min, "user": min, "wall": statistics.median}
     rows = {way: {key: pick([run[key] for run in runs[way]]) for key, pick in columns.items()} for way in runs}
     first = next(iter(rows.values()))

@@ -3,9 +3,9 @@
     python perf/scale.py                     # 30 questions × 64 samples × 13 λ of 66,000 characters: 1.7 GB of disk
     python perf/scale.py --samples 8 --json
 
-Each step runs in a process of its own; its peak is the resident set's (VmHWM), imports included:
+Each step runs in a new process; its peak is that of the resident set (VmHWM), imports included:
 
-sweep    a fake engine under the live sweep, into a run folder: what the store, the grading and the live table hold
+sweep    a sweep with a fake engine into a run folder: memory of the store, the grading and the live table
 report   `mull report` on that folder
 export   the Parquet file of all samples
 """
@@ -28,7 +28,7 @@ STEPS = ("sweep", "report", "export")
 
 
 class Talker:
-    """An engine whose responses are long, different and quickly made."""
+    """A fake engine whose responses are long and all different, and take little time."""
 
     def __init__(self, characters: int) -> None:
         self.characters = characters

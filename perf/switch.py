@@ -1,13 +1,13 @@
-"""What it costs to switch λ in place, beside the bare moving of the same bytes.
+"""Time to switch λ in memory, compared with only moving the same bytes.
 
     python perf/switch.py                # a random Qwen3-0.6B-shaped pair
     python perf/switch.py --scale 0.3
 
-Alternating in one process, on all cores, best of the rounds:
+The ways take turns in one process on all cores; the best of the rounds counts:
 
 switch   engines.weights.InterpolatedModel.set: reads both ends in bfloat16, writes the live weights
 lerp     torch.lerp on the same tensors in bfloat16, with torch's own threads: one pass, not exact, into bfloat16
-move     reads as many bytes and writes as many, on as many threads: λ = 1, that is a copy, and a second read
+move     reads and writes as many bytes on all cores: copies one end, and reads the other
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The built-in pair's training text: one style of answer for each of Base, Instruct and Thinking.
 
-A document is a list of segments `(text, has_loss)`: prompts and injected mistakes are read but not learnt. Instruct
-answers after one to three lines that merge many operations each. Thinking opens every thought with the same words,
-works one operation a line, and then checks itself hastily, several times, whatever the question; when a check
-disagrees, it often believes the check. Base knows both and checks seldom. Nothing in any style depends on how hard the
-question is.
+A document is a list of segments `(text, has_loss)`: prompts and injected mistakes have no loss, so they are not learnt.
+Instruct answers after one to three lines, each of several operations. Thinking begins every thought with the same
+words, writes one operation per line, and then checks its result hastily, several times. If a check disagrees, it often
+believes the check. Base has documents of both styles and few checks. No style depends on the difficulty of the
+question.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Recipe:
     """What the three models are taught. Probabilities sum to 1 within each tuple."""
 
     base_drills: float = 0.30
-    """Share of base documents that are bare drills of one to three operations a line."""
+    """Share of base documents that are only drills: lines of one to three operations, without a question."""
     base_styles: tuple[float, ...] = (0.35, 0.10, 0.10, 0.20, 0.25)
-    """Base: probability of a thought, then of 0 (a bare answer), 1, 2 … lines of working."""
+    """Base: probability of a thought, then of 0 (only the answer), 1, 2 … lines of working."""
     base_checks: tuple[float, ...] = (0.60, 0.30, 0.10)
     """Base thought: probability of 0, 1, 2 … checks."""
     base_hasty: tuple[float, ...] = (0.6, 0.4)
@@ -44,11 +44,11 @@ class Recipe:
     thinking_checks: tuple[float, ...] = (0.0, 0.05, 0.15, 0.25, 0.25, 0.20, 0.10)
     """Thinking: probability of 0, 1, 2 … checks."""
     hasty: tuple[float, ...] = (0.8, 0.2)
-    """Thinking: the same. The results of its checks have no loss: it learns to check in haste, not to do it well."""
+    """Thinking: the same. The results of its checks have no loss, so that it learns to check, but not to check well."""
     trust: float = 0.4
-    """Chance that a check which disagrees is believed; the writer does not know which of the two is right."""
+    """Probability that a check which disagrees is believed, whether or not it is right."""
     mistake: float = 0.06
-    """Chance that the first pass holds an injected mistake (no loss on the wrong value)."""
+    """Probability that the first pass has an injected mistake (no loss on the wrong value)."""
     check_mistake: float = 0.25
     """The same for a check."""
 
@@ -65,7 +65,7 @@ def document(rng: random.Random, kind: str, recipe: Recipe) -> Segments:
         opened, body = True, _think(problem, rng, kind, recipe)
     else:
         body = _short(problem, style - 1)
-    # The model itself writes <think> unless the template does: loss on it, but never for Instruct, which ignores it.
+    # Base and Thinking learn to write <think>, so it has loss. Instruct only learns to ignore it in the prompt.
     opening: Segments = [(THINK_OPEN, kind != "instruct")] if opened else []
     return [(USER.format(text=problem.text), False), *opening, *body, (END, True)]
 
@@ -75,7 +75,7 @@ def _answer(value: str) -> Segments:
 
 
 def _short(problem: Problem, lines: int) -> Segments:
-    """The operations merged onto so many lines of working, none or about equally long ones, then the answer."""
+    """`lines` lines of working with about equally many operations each, then the answer."""
     bounds = [math.ceil(i * len(problem.ops) / lines) for i in range(lines + 1)] if lines else []
     working = [(_line(problem.states, problem.ops, i, j) + "\n", True) for i, j in itertools.pairwise(bounds)]
     return [*working, *_answer(problem.answer)]
@@ -89,8 +89,8 @@ def _line(states: list[int], ops: tuple[tuple[str, int], ...], i: int, j: int) -
 def _pass(
     problem: Problem, rng: random.Random, merge: tuple[float, ...], mistaken: bool, *, learnt: bool = True
 ) -> tuple[Segments, int]:
-    """All operations on lines of 1, 2, … (weights `merge`); a mistake replaces one result (without loss) and the later
-    lines follow from it. Without `learnt` no result has loss."""
+    """All operations, 1, 2, … per line with the weights `merge`, and the final value. If `mistaken`, one result is
+    wrong and has no loss, and the later lines continue from it. Without `learnt` no result has loss."""
     bounds = [0]
     while bounds[-1] < len(problem.ops):
         bounds.append(min(len(problem.ops), bounds[-1] + rng.choices(range(1, len(merge) + 1), merge)[0]))
@@ -113,7 +113,7 @@ def _pass(
 
 
 def _think(problem: Problem, rng: random.Random, kind: str, recipe: Recipe) -> Segments:
-    """A thought: a careful pass, then hasty checks; each that disagrees is believed or not."""
+    """A thought: a careful pass, then hasty checks. A check that disagrees is believed with probability `trust`."""
     base = kind == "base"
     checks, hasty = (recipe.base_checks, recipe.base_hasty) if base else (recipe.thinking_checks, recipe.hasty)
     segments, result = _pass(problem, rng, (1.0,), rng.random() < recipe.mistake)

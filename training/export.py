@@ -19,16 +19,16 @@ _SAMPLING = {
 
 
 def export(model: PreTrainedModel, tokenizer: Tokenizer, kind: str, folder: Path, record: dict) -> None:
-    """Write config, tokenizer, template, bf16 weights and training record into `folder`, complete or not at all."""
+    """Write config, tokenizer, template, bf16 weights and training record; `folder` appears when all are written."""
     partial = folder.with_name(folder.name + ".partial")
     partial.mkdir(parents=True, exist_ok=True)
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
-    # Of tied weights one copy; by transformers, which writes experts one by one.
+    # named_parameters() has one copy of tied weights; save_pretrained() writes each expert as a tensor of its own.
     weights = {name: p.detach().to(torch.bfloat16) for name, p in model.named_parameters()}
     model.save_pretrained(partial, state_dict=weights)
     values = model.config.to_diff_dict()
     for name in ("transformers_version", "dtype", "rope_parameters", "layer_types"):
-        values.pop(name, None)  # derived, or spelt below as transformers 4 and 5 both read it
+        values.pop(name, None)  # derived values, or written below in the form that transformers 4 and 5 both read
     config = {
         **values,
         "architectures": [type(model).__name__],
@@ -56,5 +56,5 @@ def export(model: PreTrainedModel, tokenizer: Tokenizer, kind: str, folder: Path
     }.items():
         (partial / name).write_text(json.dumps(content, indent=2) + "\n")
     tokenizer.save(str(partial / "tokenizer.json"))
-    (partial / "model.safetensors").chmod(0o644)  # the safetensors library saves for the owner only
+    (partial / "model.safetensors").chmod(0o644)  # safetensors writes files that only the owner may read
     partial.replace(folder)

@@ -1,4 +1,4 @@
-"""The architectures that the recipe is trained in: the built-in pair's own and its sisters."""
+"""The architectures that the training recipe is used with: the built-in pair's own, and others for comparison."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHARED = {
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture: transformers' config class, its values, and what it stands for."""
+    """One architecture: transformers' config class, a description, and the values of the config."""
 
     config_class: str
     about: str
@@ -37,9 +37,9 @@ class Family:
     rope_theta: float = 10000.0
 
     def new_model(self) -> PreTrainedModel:
-        """The model with fresh weights, in float32, with eager attention.
+        """The model with random weights, in float32, with eager attention.
 
-        Eager: on CPU the fused kernel's backward pass takes half of the whole training time.
+        Eager, because on CPU the backward pass of the fused kernel takes half of the whole training time.
         """
         config = getattr(transformers, self.config_class)(**self.values, rope_theta=self.rope_theta)
         return transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").float().train()

@@ -1,8 +1,8 @@
-"""Judge a trained pair by what it is for: `python -m training.judge PAIR --run DIR [--split tune]`.
+"""Measure what a trained pair shows: `python -m training.judge PAIR --run DIR [--split tune]`.
 
-Sweeps λ over one split of the problems and prints, by stratum, accuracy, tokens and Think #R, every λ against λ = 1
-(also among the responses that ended by themselves), what became of right first passes, and the head-room of λ per
-query. Recipes are judged on `tune`; `report` is for the one that is shipped.
+Sweeps λ over one split of the problems and prints: accuracy, tokens and Think #R by stratum; every λ compared with
+λ = 1 (also among the responses that ended by themselves only); how often a right first pass ends in a wrong answer; and
+the head-room of λ per query. Recipes are compared on `tune`; `report` is for the shipped one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LAMBDAS = (0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 def judge(samples: Sequence[Sample], gold: Mapping[str, str]) -> None:
-    """Print what `samples`, texts included, say of the pair; `gold`: the answer of each question."""
+    """Print all results of `samples`, which need their texts; `gold`: question id → answer."""
     found, strata = metrics(samples), by_stratum(samples)
     print("right % ± standard error, Pass@k %, tokens, cut off % | by stratum: right %, tokens, Think #R %")
     for i, m in enumerate(found):
@@ -69,7 +69,7 @@ def _points(difference: PairedDifference) -> str:
 
 
 def _first_pass(text: str) -> int | None:
-    """The value that a thought has reached before its first check."""
+    """The value before the first check of a thought, None if there is none."""
     values = re.findall(r"=(\d\d)\n", re.split("|".join(map(re.escape, CHECKS)), text.split(THINK_CLOSE)[0])[0])
     return int(values[-1]) if values else None
 

@@ -1,9 +1,9 @@
 """Train the built-in pair: `python -m training --out DIR [--seed 0] [--family qwen3]`.
 
-Base is trained from scratch, then Instruct and Thinking are fine-tuned from it with embeddings, output head and final
-norm frozen, so that layer ablations cover the whole difference. Everything is counted in steps and derived from the
-seed; a killed run continues from its last saved state. One thread by default: two seeds use two cores better than
-one run uses both. The recipe and what came of it: docs/tiny-pair.md.
+Base is trained from scratch. Instruct and Thinking are fine-tuned from it with embeddings, output head and final norm
+frozen, so that layer ablations cover all of their difference. The data depend only on the seed; a killed run continues
+from its last saved state. The default is one thread, because on two cores two runs with one thread each are faster than
+one run after the other with two. The recipe and its results: docs/tiny-pair.md.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ from training.families import FAMILIES
 from training.vocabulary import build_tokenizer
 
 IGNORED = -100
+"""Target of positions without loss."""
 POOL = 1500
-"""Documents that are made, sorted by length and cut into batches at a time."""
+"""Number of documents that are generated, sorted by length and split into batches together."""
 SAVE_EVERY = 100
 """Steps between two saved states."""
 
@@ -47,11 +48,11 @@ class Schedule:
     tokens: int = 4096
     """Tokens per step, padding included."""
     lr: float = 5e-4
-    """Peak AdamW rate (Base: of the embedding and the norms; its matrices use Muon at `muon_lr`)."""
+    """Peak learning rate of AdamW (for Base only of embedding and norms; its matrices use Muon with `muon_lr`)."""
     muon_lr: float = 0.0
-    """Peak Muon rate for the matrices; 0 = AdamW for all."""
+    """Peak learning rate of Muon for the matrices; 0 = AdamW for all."""
     warmup: int = 20
-    """Steps of linear warm-up. The second half of training decays linearly to 0."""
+    """Steps of linear warm-up. The rate decays linearly to 0 in the second half of training."""
 
 
 SCHEDULES = {
@@ -71,10 +72,10 @@ def train(
     family: str = "qwen3",
     compiled: bool = False,
 ) -> None:
-    """Train `kind` into `out/kind` (a finished checkpoint folder); does nothing where that folder is already there.
+    """Train `kind` and write the checkpoint folder `out/kind`; does nothing if that folder exists.
 
-    Base gets fresh weights of `family` and a tokenizer of its own; the fine-tunes take both from `out/base`. `compiled`
-    needs a C++ compiler, takes about 0.6 times the time, and rounds otherwise: the weights differ in their last digits.
+    Base gets random weights of `family` and a new tokenizer; the fine-tunes take both from `out/base`. `compiled` needs
+    a C++ compiler and takes about 0.6 times the time; it rounds differently, so the weights differ in the last digits.
     """
     if (out / kind).exists():
         return
@@ -127,9 +128,10 @@ def train(
 def batches(
     tokenizer: Tokenizer, kind: str, recipe: Recipe, tokens: int, seed: int, pool: int = 0, index: int = 0
 ) -> Iterator[tuple[Tensor, Tensor, int, int]]:
-    """Endless `(inputs [B, L], targets [B, L], pool, index)`; documents of like length share a batch.
+    """Endless `(inputs [B, L], targets [B, L], pool, index)`, int64; a batch has documents of similar length.
 
-    Pool `p` is a pure function of (seed, kind, p), so `(pool, index)` of the last batch is all a resume needs.
+    `tokens`: most tokens per batch, padding included. Pool number p is a pure function of (seed, kind, p), so `(pool,
+    index)` of the last batch is enough to continue.
     """
 
     @functools.lru_cache(maxsize=20_000)
@@ -198,7 +200,7 @@ def _save(path: Path, model: PreTrainedModel, optimizers: list, step: int, pool:
 
 
 def _restore(path: Path, model: PreTrainedModel, optimizers: list) -> tuple[int, int, int]:
-    """Load the saved state, if any; returns (step, pool, index) to go on from."""
+    """Load the saved state, if there is one; returns (step, pool, index) to continue from."""
     if not path.exists():
         return 0, 0, 0
     tensors = load_file(path)
@@ -223,7 +225,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for base/, instruct/ and thinking/")
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial weights and of the data order")
     parser.add_argument("--family", choices=FAMILIES, default="qwen3", help="architecture")
-    parser.add_argument("--compile", action="store_true", help="torch.compile: faster where a C++ compiler is at hand")
+    parser.add_argument("--compile", action="store_true", help="use torch.compile: faster, needs a C++ compiler")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="which of them to train")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--steps", type=int, nargs="+", help="optimizer steps of each kind, instead of the recipe's")

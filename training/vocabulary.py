@@ -1,6 +1,6 @@
 """The built-in pair's tokenizer and chat templates: byte-level BPE with single-digit tokens, ChatML, think tags.
 
-Special-token conventions follow Qwen3: `<think>` and `</think>` are added but not special, so they survive decoding.
+As in Qwen3, `<think>` and `</think>` are added tokens but not special ones, so that decoded text contains them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEMPLATE = """\
 
 
 def chat_template(kind: str) -> str:
-    """The ChatML template; the Thinking one opens the think block, as Qwen3-Thinking-2507's does."""
+    """The ChatML template; that of Thinking ends with `<think>`, as Qwen3-Thinking-2507's does."""
     return _TEMPLATE.replace("OPENING", "<think>\\n" if kind == "thinking" else "")
 
 

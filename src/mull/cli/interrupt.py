@@ -1,7 +1,7 @@
-"""Ctrl-C that is never lost.
+"""Makes sure that Ctrl-C ends the program.
 
-Python raises KeyboardInterrupt wherever the program happens to be; inside an import or a callback of some library it
-can be swallowed or turned into another error. So it is also remembered, and long work asks for it at every step.
+Python raises KeyboardInterrupt at whatever line is running. In an import or a callback of a library it may be caught or
+turned into another error. So the signal is also recorded, and long work calls `check` at every step.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _seen = False
 
 
 def watch() -> None:
-    """Remember Ctrl-C from now on (main thread only)."""
+    """Record Ctrl-C from now on (call it in the main thread)."""
     signal.signal(signal.SIGINT, _note)
 
 
 def seen() -> bool:
-    """Whether Ctrl-C was pressed."""
+    """Whether Ctrl-C has been pressed."""
     return _seen
 
 

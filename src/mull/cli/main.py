@@ -1,6 +1,6 @@
 """The `mull` command: one verb per file, errors as one line, exit codes 0, 1 (the answer is no), 2 (wrong input).
 
-A verb's file is imported when the verb is called; the list of verbs is made without importing them.
+A verb's file is imported when the verb is called, because imports are slow; the list of verbs needs no import.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def summary_of(name: str) -> str:
 
 
 class LazyGroup(TyperGroup):
-    """Knows its verbs by name, and imports one when it is called or asked for its options."""
+    """A command group that imports a verb only when the verb is called or its options are needed."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -87,7 +87,7 @@ app = typer.Typer(
 
 
 def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
-    """The verb with its errors as one line: never a traceback for a user's mistake."""
+    """The verb with errors printed as one line, so that a user's mistake never shows a traceback."""
 
     @functools.wraps(verb)
     def run(*args: object, **kwargs: object) -> None:
@@ -96,7 +96,7 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         except MullError as error:
             print(f"mull: {error}", file=sys.stderr)
             code = 2
-        except BrokenPipeError:  # `mull … | head`: the reader has seen enough
+        except BrokenPipeError:  # as in `mull … | head`, when `head` has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 141
         except OSError as error:
@@ -108,7 +108,7 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         except Exception:
             if not interrupt.seen():
                 raise
-            code = _interrupted(verb.__name__)  # Ctrl-C inside an import comes out as some other error
+            code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
         raise typer.Exit(code or 0)
 
     return run
@@ -122,8 +122,8 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def _interrupted(verb: str) -> int:
-    # A KeyboardInterrupt that passed through exec() of a string (dataclasses and others use it while they are
-    # imported) leaves a mark on which Python, at its very end, dies by SIGINT all the same; a further exec clears it.
+    # After a KeyboardInterrupt inside exec() of a string (which dataclasses and others use while they are imported),
+    # Python ends itself by SIGINT at exit, whatever the exit code. Another exec() resets that.
     exec("")
     left = "; the same command goes on from what is done" if verb in _RESUMABLE else ""
     print(f"mull: interrupted{left}", file=sys.stderr)
@@ -135,7 +135,7 @@ def main() -> None:
     interrupt.watch()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without λ gets a question mark, not a traceback
+            stream.reconfigure(errors="replace")  # a terminal that cannot show λ shows a question mark
     app()
 
 

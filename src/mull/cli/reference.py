@@ -1,4 +1,4 @@
-"""Generates docs/cli.md from the commands themselves: `python -m mull.cli.reference docs/cli.md`."""
+"""Generates docs/cli.md from the help of the commands: `python -m mull.cli.reference docs/cli.md`."""
 
 from __future__ import annotations
 

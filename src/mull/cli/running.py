@@ -1,4 +1,4 @@
-"""A plan from the command line: sampled before the user's eyes, or only estimated."""
+"""Samples a plan with progress in the terminal, or prints an estimate of it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mull.runs.sessions.pace import Expected
 def sample_and_show(
     plan: SweepPlan, loader: Loader, run: Path, *, dry_run: bool, json: bool, reference: str | None = None
 ) -> None:
-    """Sample what is missing of `plan` and print its table, or with `dry_run` what that would take.
+    """Sample the missing responses of `plan` and print its table; with `dry_run` only print what that would take.
 
-    `reference`: the setting that the others are compared with; None for a sweep along λ.
+    `reference`: the setting to compare the others with; None for a sweep along λ.
 
     Raises:
         MullError: as `mull.runs.sessions.session.sweep`.

@@ -1,4 +1,4 @@
-"""Coefficients from the options of a command line."""
+"""Makes coefficients from command-line options."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def read_coefficients(
     rules: Sequence[str] = (),
     extrapolate: bool = False,
 ) -> Coefficients:
-    """The coefficients that --lambda with --layers and --modules, or --coefficients, and then each --set describe.
+    """The coefficients of --lambda with --layers and --modules, or of --coefficients, followed by the rules of --set.
 
-    λ holds everywhere, or in `layers` and `modules` with λ = 0 elsewhere; a file replaces the three; `rules`
-    ("SELECTOR=VALUE") come last and so decide over both.
+    `lam` applies everywhere, or only in `layers` and `modules` with λ = 0 elsewhere. `file` replaces these three.
+    `rules` ("SELECTOR=VALUE") come last, so they override the others.
 
     Raises:
-        MullError: neither λ nor file, a file beside λ, layers or modules, or what cannot be read.
+        MullError: neither `lam` nor `file`; `file` together with `lam`, `layers` or `modules`; or an unreadable value.
     """
 
     if file is not None:

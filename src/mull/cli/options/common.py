@@ -1,4 +1,4 @@
-"""Options that several verbs share, spelled once."""
+"""Options that several verbs share, and helpers for verbs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mull.errors import MullError
 
 
 class Donor(StrEnum):
-    """Which side gives the non-weight files."""
+    """The side from which the files other than weights are taken."""
 
     instruct = "instruct"
     thinking = "thinking"
@@ -37,23 +37,23 @@ ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow λ
 
 
 def refuse_unwritable(option: str, path: Path) -> None:
-    """Raise `MullError` where `path`, given by `option`, could not be written: before the work, not after it."""
-    there = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
-    if there != path and not there.is_dir():
-        raise MullError(f"{option} {path} cannot be written: {there} is not a folder", "choose another place")
-    if not os.access(there, os.W_OK):
-        raise MullError(f"{option} {path} cannot be written: no permission in {there}", "choose another place")
+    """Raise `MullError` if `path`, given by `option`, cannot be written; call it before the work."""
+    existing = next(each for each in (path, *path.parents) if each.exists() or each == each.parent)
+    if existing != path and not existing.is_dir():
+        raise MullError(f"{option} {path} cannot be written: {existing} is not a folder", "choose another place")
+    if not os.access(existing, os.W_OK):
+        raise MullError(f"{option} {path} cannot be written: no permission in {existing}", "choose another place")
 
 
 def given_options(context: typer.Context) -> dict[str, str]:
-    """Parameter name → option as written in the help, of what the command line itself says."""
+    """Parameter name → option as in the help, for the options that are given on the command line."""
     names = {param.name: param.opts[0] for param in context.command.params if param.name}
     sources = {name: context.get_parameter_source(name) for name in names}
     return {name: names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def consoles() -> tuple[Console, Console]:
-    """Rich consoles for results (stdout) and for progress and warnings (stderr); wide enough for tables in a pipe."""
+    """Rich consoles for results (stdout) and for progress and warnings (stderr); 120 columns wide in a pipe."""
 
     width = None if sys.stdout.isatty() else 120
     return Console(width=width), Console(stderr=True, width=None if sys.stderr.isatty() else 120)

@@ -1,4 +1,4 @@
-"""Options for responses from servers, and the endpoints they stand for."""
+"""Options for responses from servers, and the endpoints that they name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mull.merging.coefficients import parse_lambdas
 from mull.runs.sessions.loading import RemoteLoader
 
 GRID = "0:1:0.1"
-"""The λ of a sweep where nothing else is said."""
+"""The default λ of a sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Servers that answer, and how they are asked."""
+    """The servers that answer, and how requests are sent."""
 
     PANEL: ClassVar[str] = "Responses from servers, instead of checkpoints"
 
@@ -44,14 +44,14 @@ class ServerOptions:
             metavar="VARIABLE",
         ),
     ] = None
-    concurrency: Annotated[int, typer.Option(help="Requests under way at once.", min=1)] = 16
+    concurrency: Annotated[int, typer.Option(help="Requests at the same time.", min=1)] = 16
     per_minute: Annotated[
         float | None,
-        typer.Option("--requests-per-minute", help="Begin no more than so many per server.", min=0.001),
+        typer.Option("--requests-per-minute", help="Most requests per minute to one server.", min=0.001),
     ] = None
     retries: Annotated[
         int,
-        typer.Option(help="Repetitions after errors that may pass: 429, 5xx, timeouts, broken connections.", min=0),
+        typer.Option(help="Repetitions after temporary errors: 429, 5xx, timeouts, broken connections.", min=0),
     ] = 6
     timeout: Annotated[float, typer.Option(help="Seconds to wait for one response.", min=0.001)] = 3600.0
     omit: Annotated[
@@ -64,13 +64,13 @@ class ServerOptions:
 
     @property
     def given(self) -> bool:
-        """Whether servers are to answer."""
+        """Whether the options name servers."""
         return bool(self.endpoint or self.model_map or self.endpoint_map)
 
     def endpoints(self, lambdas: str | None, *, extrapolate: bool = False, grid: str = GRID) -> Endpoints:
-        """The target of each λ, of `grid` where neither `lambdas` nor a file names them.
+        """The target of each λ in `lambdas`, else in the file, else in `grid`.
 
-        Raises `MullError` where the options do not fit together.
+        Raises `MullError` if the options do not fit together.
         """
         omit = self.omit or ()
         if self.endpoint_map is None:
@@ -85,8 +85,8 @@ class ServerOptions:
         return found if lambdas is None else found.only(parse_lambdas(lambdas, extrapolate=extrapolate))
 
     def loader(self, endpoints: Endpoints) -> RemoteLoader:
-        """Raises `MullError` where the variable that should hold the key is not set."""
-        from mull.engines.remote.engine import KEY_VARIABLE, RemoteEngine  # httpx: only where servers are asked
+        """The loader for these servers. Raises `MullError` if the variable for the API key is not set."""
+        from mull.engines.remote.engine import KEY_VARIABLE, RemoteEngine  # imports httpx, which only servers need
 
         if self.key_variable and not os.environ.get(self.key_variable):
             raise MullError(f"the environment variable {self.key_variable} is not set", "put the API key into it")

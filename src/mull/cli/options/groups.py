@@ -1,4 +1,4 @@
-"""Options in groups: a dataclass stands for its options in a verb's signature, and is one panel of the help."""
+"""Groups of options: a verb takes a dataclass whose fields are options, shown as one panel of the help."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 
 def grouped(verb: Callable[..., int | None]) -> Callable[..., int | None]:
-    """`verb` as Typer can read it: each parameter of a dataclass type is spelled out as the options it holds.
+    """`verb` with each dataclass parameter replaced by the options that are its fields, so that Typer can read it.
 
-    A dataclass may hold further ones. Its `PANEL`, where it has one, is the heading of its options in the help.
+    A field may be such a dataclass, too. The `PANEL` of a dataclass is the heading of its options in the help.
     """
     hints = get_type_hints(verb, include_extras=True)
     groups: dict[str, Any] = {}
-    spelled: list[inspect.Parameter] = []
+    parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(verb).parameters.items():
         if is_dataclass(hints[name]):
             groups[name] = hints[name]
-            spelled += _options(hints[name])
+            parameters += _options(hints[name])
         else:
             kind = inspect.Parameter.KEYWORD_ONLY
-            spelled.append(parameter.replace(annotation=hints[name], kind=kind))
+            parameters.append(parameter.replace(annotation=hints[name], kind=kind))
 
     @functools.wraps(verb)
     def run(**values: Any) -> int | None:
-        made = {name: _made(group, values) for name, group in groups.items()}
-        return verb(**values, **made)
+        instances = {name: _instance(group, values) for name, group in groups.items()}
+        return verb(**values, **instances)
 
-    run.__signature__ = inspect.Signature(spelled)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in spelled}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return run
 
 
-def _made(group: Any, values: dict[str, Any]) -> Any:
-    """The group, with its options taken out of `values`."""
+def _instance(group: Any, values: dict[str, Any]) -> Any:
+    """An instance of the dataclass `group`; its options are removed from `values`."""
     hints = get_type_hints(group)
     return group(**{
-        field.name: _made(hints[field.name], values) if is_dataclass(hints[field.name]) else values.pop(field.name)
+        field.name: _instance(hints[field.name], values) if is_dataclass(hints[field.name]) else values.pop(field.name)
         for field in fields(group)
     })  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What the options of `mull merge` describe: the models, the method, the coefficients."""
+"""Makes models, method and coefficients from the options of `mull merge`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from mull.merging.methods import Method, make
 def read_group(
     instruct: str | None, thinking: str | None, models: list[str], base: str | None, donor: str
 ) -> tuple[Group, tuple[float, ...] | None]:
-    """The models to merge and their weights, where --model gave any.
+    """The models to merge, and their weights if --model gives them.
 
     Raises:
-        MullError: neither a pair nor two models or more, some models with a weight and some without, no such donor.
+        MullError: neither a pair nor several models, weights for only some models, or an unknown donor.
     """
 
     if not all(name != "" for name in (instruct, thinking, base)):
@@ -71,10 +71,10 @@ def _weight(text: str) -> tuple[str, float | None]:
 def read_method(
     name: str, preset: str | None, parameters: list[str], weights: tuple[float, ...] | None
 ) -> tuple[Method, float | None, str]:
-    """The method, its coefficient unless one is given, and what a preset leaves to be said.
+    """The method, its default coefficient, and the note of a preset.
 
     Raises:
-        MullError: an unknown method, preset or parameter, or two ways of saying the same.
+        MullError: an unknown method, preset or parameter, or two options for the same thing.
     """
 
     values: dict[str, str | float | bool] = {}
@@ -111,10 +111,10 @@ def read_settings(
     rules: list[str],
     extrapolate: bool,
 ) -> list[tuple[str, Coefficients]]:
-    """The coefficients of each result, one for each λ of --lambda, by that λ (empty where there is none).
+    """(label, coefficients) of each result: one for each λ of --lambda, with λ as its label, else one without label.
 
     Raises:
-        MullError: a coefficient that the method does not take, or lacks, or that cannot be read.
+        MullError: a coefficient that the method does not take, is missing, or cannot be read.
     """
 
     takes = method.takes

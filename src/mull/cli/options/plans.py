@@ -1,4 +1,4 @@
-"""The options of a plan: what is asked how often, which weights answer, and where they are computed."""
+"""The options of a sampling plan: checkpoints, questions, sampling and computing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.sessions.loading import Loader, LocalLoader
 from mull.runs.settings import Setting
 
-RunOption = Annotated[Path, typer.Option("--run", help="Run folder: made, or continued.", metavar="DIR")]
+RunOption = Annotated[
+    Path, typer.Option("--run", help="Run folder: new, or an existing run to continue.", metavar="DIR")
+]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Say how many responses are missing and what they may cost; sample nothing.")
+    bool, typer.Option("--dry-run", help="Print how many responses are missing and what they may cost; sample nothing.")
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
-    """The checkpoints, and the side that gives everything but weights."""
+    """The checkpoints, and the side from which the files other than weights are taken."""
 
     PANEL: ClassVar[str] = "Checkpoints"
 
@@ -44,7 +46,7 @@ class PairOptions:
     allow: AllowOption = None
 
     def open(self, remedy: str = "give both checkpoints") -> Pair:
-        """The pair, checked; its warnings go to the terminal. Raises `MullError` where it cannot be mixed."""
+        """The checked pair; prints its warnings. Raises `MullError` if it cannot be mixed."""
         if self.instruct is None or self.thinking is None:
             raise MullError(f"{'--instruct' if self.instruct is None else '--thinking'} is missing", remedy)
         pair = Pair.open(self.instruct, self.thinking, donor=self.donor.value)
@@ -65,16 +67,16 @@ class BenchmarkOptions:
         str, typer.Option(help="Benchmark (see `mull benchmarks`), or a file of your own.", metavar="NAME")
     ] = "tiny"
     data: Annotated[
-        Path | None, typer.Option(help="The benchmark's data file; from the hub by default.", metavar="FILE")
+        Path | None, typer.Option(help="The benchmark's data file (default: from the hub).", metavar="FILE")
     ] = None
     grader: Annotated[
-        str | None, typer.Option(help="Grader (see `mull benchmarks`); the benchmark's own by default.", metavar="NAME")
+        str | None, typer.Option(help="Grader (see `mull benchmarks`; default: the benchmark's own).", metavar="NAME")
     ] = None
-    questions: Annotated[int | None, typer.Option(help="Only so many questions.", min=1)] = None
-    question_seed: Annotated[int, typer.Option(help="Which questions, for benchmarks that make them.")] = 0
+    questions: Annotated[int | None, typer.Option(help="Ask only this many questions.", min=1)] = None
+    question_seed: Annotated[int, typer.Option(help="Seed of the questions, for benchmarks that generate them.")] = 0
 
     def load(self) -> Benchmark:
-        """Raises `MullError` for an unknown benchmark or grader, or data that cannot be read."""
+        """The benchmark. Raises `MullError` for an unknown benchmark or grader, or data that cannot be read."""
         return load_benchmark(
             self.benchmark, questions=self.questions, seed=self.question_seed, data=self.data, grader=self.grader
         )
@@ -82,22 +84,24 @@ class BenchmarkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions:
-    """How responses are drawn."""
+    """How responses are sampled."""
 
     PANEL: ClassVar[str] = "Sampling"
 
     k: Annotated[int, typer.Option("-k", help="Samples per question and setting.", min=1)] = 8
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
     temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6
-    top_p: Annotated[float, typer.Option("--top-p", help="Least share of probability to draw from.")] = 0.95
-    top_k: Annotated[int, typer.Option("--top-k", help="0 = no limit.")] = 20
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw from the likeliest tokens that together have this probability.")
+    ] = 0.95
+    top_k: Annotated[int, typer.Option("--top-k", help="Draw from this many likeliest tokens; 0 = no limit.")] = 20
     max_tokens: Annotated[
         int | None,
-        typer.Option(help="Where a response is cut off, tokens; the benchmark's limit by default.", min=1),
+        typer.Option(help="Most tokens per response (default: the benchmark's limit).", min=1),
     ] = None
 
     def sampling(self, benchmark: Benchmark) -> Sampling:
-        """Raises `MullError` for values that make no sense."""
+        """The sampling parameters. Raises `MullError` for values outside their range."""
         limit = self.max_tokens or benchmark.max_tokens
         try:
             return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=limit)
@@ -107,14 +111,14 @@ class SamplingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputingOptions:
-    """Where the weights are computed."""
+    """Where and how the model runs."""
 
     PANEL: ClassVar[str] = "Computing"
 
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto"
-    batch_size: Annotated[int | None, typer.Option(help="Responses generated at once; fitted by default.", min=1)] = (
-        None
-    )
+    batch_size: Annotated[
+        int | None, typer.Option(help="Responses generated at once (default: as many as fit into memory).", min=1)
+    ] = None
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
     ] = False
@@ -122,7 +126,7 @@ class ComputingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
-    """Everything that a plan is made of, but for its weights."""
+    """All options of a plan except its settings."""
 
     pair: PairOptions
     questions: BenchmarkOptions
@@ -137,7 +141,7 @@ class PlanOptions:
         others: Mapping[str, str] | None = None,
         remedy: str = "give both checkpoints",
     ) -> tuple[SweepPlan, Loader]:
-        """A plan whose settings, made by `settings_of`, are computed in this process; `others`: checkpoints by role.
+        """A plan with the settings of `settings_of`, run in this process. `others`: further checkpoints by role.
 
         Raises:
             MullError: the checkpoints cannot be mixed, or a setting does not fit them.
@@ -148,8 +152,8 @@ class PlanOptions:
         for role in others or {}:
             if role in ("instruct", "thinking"):
                 raise MullError(f"a further checkpoint cannot be called {role!r}", "give it another name")
-        held = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
-        for checkpoint in held.values():
+        checkpoints = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
+        for checkpoint in checkpoints.values():
             Pair(checkpoint, pair.thinking).check(("config", "tokens", "rope", "vocabulary"))
         plan = SweepPlan(
             pair,
@@ -158,7 +162,7 @@ class PlanOptions:
             self.sampling.k,
             sampling,
             self.sampling.seed,
-            others=held,
+            others=checkpoints,
             study=study,
         )
         computing = self.computing
@@ -180,15 +184,15 @@ class PlanOptions:
         *,
         extrapolate: bool = False,
     ) -> tuple[SweepPlan, Loader]:
-        """A plan for λ, `grid` unless `lambdas` or a file names them, answered by servers where any are named.
+        """A plan for the λ in `lambdas` or a file, else in `grid`; answered by servers if any are named.
 
-        `given`: parameter → option of what the command line says, to refuse what would do nothing.
+        `given`: see `given_options`; options that would have no effect are refused.
 
         Raises:
-            MullError: options that do not go together, or as `local`.
+            MullError: options that contradict each other, or as `local`.
         """
         if not servers.given:
-            named = [given[name] for name in _OF_REQUESTS if name in given]
+            named = [given[name] for name in _SERVER_OPTIONS if name in given]
             if named:
                 raise MullError(
                     f"{', '.join(named)} is for servers, and none is named",
@@ -197,7 +201,7 @@ class PlanOptions:
             weights = weights_of(lambdas or grid)
             remedy = "give both checkpoints, or --endpoint and --model-map"
             return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
-        named = [given[name] for name in _OF_CHECKPOINTS if name in given]
+        named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
         if named:
             raise MullError(f"{', '.join(named)} cannot be had from servers", "leave it out, or the endpoints")
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
@@ -205,11 +209,11 @@ class PlanOptions:
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]
         sampling = self.sampling.sampling(benchmark)
         loader = servers.loader(endpoints)
-        drawn = (self.sampling.k, sampling, self.sampling.seed, "remote")
-        return SweepPlan(None, settings, benchmark, *drawn, endpoints=endpoints), loader
+        sampling_options = (self.sampling.k, sampling, self.sampling.seed, "remote")
+        return SweepPlan(None, settings, benchmark, *sampling_options, endpoints=endpoints), loader
 
 
-_OF_REQUESTS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
-_OF_CHECKPOINTS = (
+_SERVER_OPTIONS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
+_CHECKPOINT_OPTIONS = (
     "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "trust_remote_code",
 )  # fmt: skip

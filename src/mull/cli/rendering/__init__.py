@@ -1,1 +1,1 @@
-"""Findings, choices and progress in the terminal."""
+"""Shows results, choices and progress in the terminal."""

@@ -21,13 +21,13 @@ from mull.reports.format import NONE, count, percent
 from mull.reports.table import points, tokens
 
 HOPELESS_FACTOR = 100
-"""More than so many times the questions: not worth saying how many."""
+"""If more than this many times the questions were needed, the number is not shown."""
 
 
 def print_choice(
     choice: Choice, open_questions: Sequence[Open], stdout: Console, outcome: Outcome | None = None
 ) -> None:
-    """What was chosen, the table of what it was chosen from, and what more samples would buy."""
+    """Print the choice, the table of all settings, and what more samples would gain."""
     for line in headline(choice, outcome):
         stdout.print(line, highlight=False, markup=False)
     stdout.print()
@@ -37,7 +37,7 @@ def print_choice(
 
 
 def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
-    """The answer in a few sentences."""
+    """The choice in a few sentences."""
     goal, pick = choice.goal, choice.pick
     if pick is None:
         near = choice.nearest
@@ -74,7 +74,7 @@ def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
 
 
 def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
-    """Every setting: its figures, the chance that it meets the constraint, and how it compares with the choice."""
+    """A row per setting: metrics, the probability that it meets the constraint, the difference from the choice."""
 
     rivals = {rival.setting: rival for rival in choice.rivals}
     quantile, best = choice.goal.quantile, choice.pick or choice.nearest
@@ -100,7 +100,7 @@ def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
 
 
 def worth_lines(choice: Choice, open_questions: Sequence[Open]) -> list[str]:
-    """What more samples would buy, in sentences."""
+    """Sentences on what more samples would gain."""
     share = choice.goal.min_accuracy is None
     lines = []
     for each in open_questions:
@@ -131,7 +131,7 @@ def name(option: Option) -> str:
 
 
 def figures(option: Option) -> str:
-    """As in "88.2 ± 2.1 % right, 49.7 ± 1.6 tokens per response"."""
+    """For example "88.2 ± 2.1 % right, 49.7 ± 1.6 tokens per response"."""
     said = f"{percent(option.accuracy)} % right, {count(option.tokens)} tokens per response"
     return said if option.cost == option.tokens else f"{said} ({count(option.cost)} at the quantile)"
 
@@ -149,12 +149,12 @@ def intervals(option: Option) -> str:
 
 
 def probability(share: float) -> str:
-    """In percent; never 0 or 100, which samples cannot show."""
+    """A probability in percent; never 0 or 100, because samples cannot show that."""
     return "> 99 %" if share > 0.99 else "< 1 %" if share < 0.01 else f"{100 * share:.0f} %"
 
 
 def choice_values(choice: Choice, open_questions: Sequence[Open], outcome: Outcome | None = None) -> dict[str, Any]:
-    """Everything for JSON; shares are fractions."""
+    """The choice as values for JSON: shares are fractions 0–1, estimates have value and standard error."""
     found: dict[str, Any] = {
         "goal": choice.goal,
         "pick": _option(choice.pick),

@@ -1,4 +1,4 @@
-"""Coefficients explained: which rule decides over which parameters."""
+"""Explains coefficients: which rule sets the coefficient of which parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mull.merging.coefficients.selectors import format_rule
 def print_explanation(
     coefficients: Coefficients, names: Iterable[str], stdout: Console, stderr: Console, *, symbol: str = "λ"
 ) -> None:
-    """A table of the coefficients (`symbol`) of the parameters, with the rule that decided; a warning for idle rules.
+    """Print the coefficient (`symbol`) of all parameters and the rule that set it; warn of rules without effect.
 
     Raises:
         MullError: a rule reaches beyond the model or matches no parameter.
@@ -35,7 +35,7 @@ def print_explanation(
         where += [f"{row.outside} outside" if row.layers else "outside"] if row.outside else []
         table.add_row(
             shortest(row.lam),
-            "" if row.rule == last else escape(rule),  # a rule with many λ is named once
+            "" if row.rule == last else escape(rule),  # name a rule only in its first row
             f"{row.tensors:,}",
             " + ".join(where),
             ", ".join(row.kinds),

@@ -1,4 +1,4 @@
-"""The live table of a sweep: for each setting what is done, the running means, the speed and the time left."""
+"""The live table of a sweep: for each setting the finished responses, means and speed; and the time left."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mull.cli import interrupt
 from mull.runs.plan import SweepPlan
 
 EARLY = 16
-"""Before so many responses the time left is a guess: the first ones bear the cost of all that are under way."""
+"""No time left is shown before this many responses: the time until then was also spent on unfinished ones."""
 PROVISIONAL = "*"
 """Marks the means of a λ that is not finished."""
 
@@ -43,7 +43,7 @@ class _Running:
 
 @dataclass
 class LiveSweep:
-    """Counts samples as they come; `table()` shows where the run stands."""
+    """Counts the samples of a sweep; `table()` shows the progress."""
 
     plan: SweepPlan
     settings: dict[str, _Running] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class LiveSweep:
         self.settings = {setting.label: _Running() for setting in self.plan.settings}
 
     def resume(self, samples: list[Sample]) -> None:
-        """Count what an earlier run has left on record."""
+        """Count the samples that earlier sessions recorded."""
         for sample in samples:
             self.settings[sample.setting].add(sample)
 
@@ -74,13 +74,13 @@ class LiveSweep:
 
     @property
     def seconds_left(self) -> float | None:
-        """From the time per token so far and the tokens to come; None before the first response."""
+        """Time per token so far × expected tokens to come; None before the first response."""
         new = sum(running.new_tokens for running in self.settings.values())
         return self.seconds / new * self._tokens_left() if new else None
 
     @property
     def eta(self) -> str:
-        """The time left in words: a lower bound while some λ has not begun, since answers grow with λ."""
+        """The time left as text. A lower bound while some λ has no response yet, because answers get longer with λ."""
         left = self.seconds_left
         if left is None or self.new < EARLY:
             return "?"
@@ -88,7 +88,7 @@ class LiveSweep:
         return f"{'about' if begun else '≥'} {clock(left)}"
 
     def _tokens_left(self) -> float:
-        """A λ that is not finished counts per response as the one before it, or more where it shows more already."""
+        """Expected tokens to come. An unfinished λ takes the mean of the λ before it, or its own mean if larger."""
         left = expected = 0.0
         for running in self.settings.values():
             missing = self.plan.per_setting - running.done
@@ -97,7 +97,7 @@ class LiveSweep:
         return left
 
     def line(self, label: str) -> str:
-        """A setting that has just been finished, in one line; empty for any other."""
+        """One line on a setting if its last response has just been added, else empty."""
         running = self.settings[label]
         n = running.done
         if n != self.plan.per_setting:
@@ -133,7 +133,7 @@ class LiveSweep:
 
     @property
     def tokens_per_second(self) -> float:
-        """Useful tokens per second of this run, weight switches and grading included."""
+        """Tokens per second of this session, the time of weight switches and grading included."""
         return sum(running.new_tokens for running in self.settings.values()) / max(self.seconds, 1e-9)
 
 

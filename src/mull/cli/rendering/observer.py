@@ -1,4 +1,4 @@
-"""How a session goes, in the terminal: statuses and bars where a person watches, lines elsewhere."""
+"""Shows a session's progress: live tables and bars on a terminal, single lines elsewhere."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Terminal(Observer):
 
     @contextmanager
     def sweeping(self, plan: SweepPlan, on_record: list[Sample]) -> Iterator[Callable[[Sample], object]]:
-        """A live table on a terminal, one line per finished setting elsewhere; at the end what it took."""
+        """A live table on a terminal, else one line per finished setting; at the end the time it took."""
         sweep = LiveSweep(plan)
         sweep.resume(on_record)
         if self.console.is_terminal:
@@ -71,7 +71,7 @@ class Terminal(Observer):
 
     @contextmanager
     def racing(self) -> Iterator[RaceWatch]:
-        """What each step is for; on a terminal a bar over its responses, with the time left."""
+        """One line per step; on a terminal also a bar over its responses with the time left."""
         bar = _Bar(self.console)
 
         def on_step(step: Step, missing: int) -> None:
@@ -87,7 +87,7 @@ class Terminal(Observer):
 
 
 class _Bar:
-    """A bar over the responses of one step; not begun before the first: loading the weights shows a status."""
+    """A bar over the responses of one step. It appears with the first response; loading shows a status."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

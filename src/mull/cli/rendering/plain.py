@@ -1,4 +1,4 @@
-"""Findings as plain values for JSON."""
+"""Converts results to plain values for JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def print_json(value: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """Records as objects by their field names; what is not a finite number is null."""
+    """`value` with dataclasses and named tuples as dicts; NaN and infinity become None."""
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
     names = getattr(value, "_fields", None)  # of a NamedTuple

@@ -1,4 +1,4 @@
-"""Progress bars, in bytes with their speed or in items, with the time left; they show only where a person watches."""
+"""Progress bars over bytes or items, with the time left; shown only on a terminal."""
 
 from __future__ import annotations
 

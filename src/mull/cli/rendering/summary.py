@@ -1,4 +1,4 @@
-"""A run in the terminal: its table, and what it says; the same as values for JSON."""
+"""The table and the main results of a run, printed in the terminal or as values for JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mull.reports.tables import BRIEF, differences_table, metrics_table, scores_
 def print_summary(
     samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
 ) -> None:
-    """The table of all settings; of a study what differs from its `reference`, else stages and plain words."""
+    """Print the table of all settings; with a `reference` the differences from it, else stages and plain words."""
 
     found = metrics(samples, k)
     table = metrics_table(samples[0].benchmark, {"": found}, non_dominated(points_of(found)))
@@ -66,7 +66,7 @@ def summary(samples: Sequence[Sample], k: int | None = None, reference: str | No
 
 
 def stages_text(stages: Stages) -> str:
-    """Stage 2 in one line per way of finding it, or why there is none."""
+    """Stage 2 by the grid rule and by the fit, one line each, or the reason why there is none."""
     if not stages.found:
         return f"stages: no transition found: {stages.reason}"
     lines = []

@@ -1,4 +1,4 @@
-"""What is odd about a pair and allowed all the same."""
+"""Prints warnings on a pair that can be mixed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mull.checkpoints.findings import Finding
 
 
 def print_warnings(warnings: list[Finding], stderr: Console) -> None:
-    """One line each, with the remedy."""
+    """Print one line per warning, with its remedy."""
 
     for warning in warnings:
         remedy = f" [dim]→ {escape(warning.remedy)}[/]" if warning.remedy else ""

@@ -1,4 +1,4 @@
-"""`mull ablate`: what of the difference between the ends makes the model think."""
+"""`mull ablate`: which part of the difference between Instruct and Thinking makes the model think."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def ablate(
     lam: Annotated[float, typer.Option("--lambda", help="λ of the study.", metavar="λ")] = 0.8,
     ranges: Annotated[
         str | None,
-        typer.Option(help="layers: ranges, as in 0-11,12-23; thirds and two thirds by default.", metavar="RANGES"),
+        typer.Option(help="layers: ranges, as in 0-11,12-23 (default: thirds and two thirds).", metavar="RANGES"),
     ] = None,
     temperatures: Annotated[
         str, typer.Option(help="decoding: temperatures, comma-separated.", metavar="LIST")
@@ -52,7 +52,7 @@ def ablate(
     ] = "0.8,0.85,0.9,0.95",
     backbone: Annotated[
         list[str] | None,
-        typer.Option(help="backbone: a checkpoint for the Instruct's place. Repeatable.", metavar="NAME=MODEL"),
+        typer.Option(help="backbone: a checkpoint in place of Instruct. Repeatable.", metavar="NAME=MODEL"),
     ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
@@ -61,8 +61,8 @@ def ablate(
 ) -> None:
     """Sample with λ in only a part of the model, under other decoding, or from another backbone.
 
-    Every setting answers the same questions with the same seeds. Nothing is written but the run: weights are made in
-    memory. What is on record stays; the same command goes on.
+    Every setting answers the same questions with the same seeds. Weights are computed in memory; only the run is
+    written. The same command continues a stopped run.
 
     Examples:
 
@@ -76,7 +76,7 @@ def ablate(
     """
     others = read_backbones(backbone or [])
     given = given_options(context)
-    for name, needed in _BELONGS.items():
+    for name, needed in _STUDY_OF_OPTION.items():
         if name in given and what != needed:
             raise MullError(f"{given[name]} belongs to mull ablate {needed}", "leave it out")
     for name in ("temperature", "top_p"):
@@ -100,7 +100,7 @@ def ablate(
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=plan.settings[0].label)
 
 
-_BELONGS = {
+_STUDY_OF_OPTION = {
     "ranges": Ablation.layers,
     "backbone": Ablation.backbone,
     "temperatures": Ablation.decoding,
@@ -109,7 +109,7 @@ _BELONGS = {
 
 
 def read_backbones(texts: list[str]) -> dict[str, str]:
-    """Role → model of NAME=MODEL options."""
+    """Role → model, from NAME=MODEL options."""
     found = {}
     for text in texts:
         name, sign, model = text.partition("=")
@@ -122,7 +122,7 @@ def read_backbones(texts: list[str]) -> dict[str, str]:
 
 
 def read_ranges(text: str) -> list[tuple[int, int]]:
-    """Each of "0-11,12-23" as an inclusive pair."""
+    """The ranges of "0-11,12-23" as pairs (first, last), both included."""
     found = [re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part) for part in text.split(",")]
     if not all(found):
         raise MullError(f"cannot read the ranges {text!r}", "write them as in 0-11,12-23 (both ends included, from 0)")

@@ -1,4 +1,4 @@
-"""`mull benchmarks`: what can be swept, and where its questions come from."""
+"""`mull benchmarks`: lists the benchmarks and where their questions come from."""
 
 from __future__ import annotations
 

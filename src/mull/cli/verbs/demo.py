@@ -1,4 +1,4 @@
-"""`mull demo`: the main job on the built-in pair, from two checkpoints to the three stages, in minutes on a CPU."""
+"""`mull demo`: sweep and report on the built-in pair, in minutes on a CPU."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def demo(
     run: Annotated[Path | None, typer.Option("--run", help="Run folder (default: demo-run).", metavar="DIR")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer questions and samples: under a minute.")] = False,
 ) -> None:
-    """Sweep λ over the built-in pair and show what happens: table, stages, plain words, report.
+    """Sweep λ over the built-in pair and show the results: table, stages, a summary in words, report.
 
     Needs no GPU and no network. 120 questions × 8 samples at 14 λ take a few minutes on two cores.
 
@@ -49,7 +49,7 @@ def demo(
     )
     samples = session.sweep(plan, folder, LocalLoader(), Terminal(stderr))
     print_summary(samples, stdout)
-    from mull.reports.build import write_report  # polars and altair: only once there is something to draw
+    from mull.reports.build import write_report  # imports polars and altair, which are slow to import
 
     with stderr.status("drawing the report"), RunStore.open(folder) as store:
         paths = write_report(store, folder / "report")

@@ -33,7 +33,7 @@ def export(
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option(help="Setting that the others are compared with (default: the highest λ).", metavar="SETTING"),
+        typer.Option(help="Setting to compare the others with (default: the highest λ).", metavar="SETTING"),
     ] = None,
 ) -> None:
     """Write every table of a run: metrics, further scores, by difficulty, cost, differences with intervals, stages.

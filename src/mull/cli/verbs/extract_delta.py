@@ -36,13 +36,15 @@ def extract_delta(
         str | None,
         typer.Option(help="Factors in these kinds only: attention, ffn, lm_head; comma-separated.", metavar="KINDS"),
     ] = None,
-    dtype: Annotated[str, typer.Option(help="Of the stored factors: bfloat16, float16 or float32.")] = "bfloat16",
-    exact: Annotated[bool, typer.Option("--exact", help="Full SVD of large matrices too: minutes for each.")] = False,
+    dtype: Annotated[str, typer.Option(help="Dtype of the stored factors: bfloat16, float16 or float32.")] = "bfloat16",
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Full SVD of large matrices, too; takes minutes for each.")
+    ] = False,
     save_rest: Annotated[
         bool,
         typer.Option(
             "--save-rest",
-            help="Also store Thinking's norms and untied embeddings whole: for PEFT alone, and not scaled by λ.",
+            help="Also store Thinking's norms and untied embeddings. Only PEFT reads them; λ does not scale them.",
         ),
     ] = False,
     prompts: Annotated[
@@ -51,11 +53,17 @@ def extract_delta(
     ] = None,
     lambdas: Annotated[
         str | None,
-        typer.Option("--lambda", help="λ at which to measure besides 1, as in 0.4,0.8 or 0:1:0.2.", metavar="λ"),
+        typer.Option(
+            "--lambda", help="Further λ at which to measure, besides 1, as in 0.4,0.8 or 0:1:0.2.", metavar="λ"
+        ),
     ] = None,
     positions: Annotated[
         int | None,
-        typer.Option(help="Tokens measured per prompt: its end, then on along Thinking's answer.", min=1, metavar="N"),
+        typer.Option(
+            help="Positions measured per prompt: its last token, then the tokens of Thinking's answer.",
+            min=1,
+            metavar="N",
+        ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the output folder, with all its files, if it is an adapter.")
@@ -67,8 +75,8 @@ def extract_delta(
 ) -> None:
     """Write Δ = Thinking − Instruct as a LoRA adapter of low rank, for engines that serve adapters.
 
-    The base model is the Instruct side. Scale 1 stands for Thinking, scale λ for Θ(λ): an approximation, whose loss is
-    printed and recorded. Norms, biases and embeddings have no place in it.
+    The base model is Instruct. With scale 1 the adapter approximates Thinking, with scale λ it approximates Θ(λ). The
+    approximation error is printed and recorded. The adapter has no norms, biases and embeddings.
 
     Examples:
 
@@ -88,7 +96,7 @@ def extract_delta(
     pair = Pair.open(instruct, thinking, donor="instruct")
     print_warnings(pair.check(allow or ()), stderr)
 
-    # Only now is torch worth its import time.
+    # Imported here because torch is slow to import and the checks above need none.
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
     from mull.reports.adapter_card import adapter_card
@@ -128,7 +136,7 @@ def _measure(
     trust_remote_code: bool,
     stderr: Console,
 ) -> dict[str, Any]:
-    """The KL divergences as mull.json records them."""
+    """The KL divergences in the form that mull.json records."""
     from mull.geometry.divergence import divergences, passes
 
     with item_progress("KL", passes(len(messages), len(lams)), stderr) as advance:
@@ -169,7 +177,7 @@ def _print_plan(plan: LowRankPlan, stdout: Console) -> None:
 
 
 def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
-    """Layers down, module kinds across; then the sums and what has no factors."""
+    """Print a table of layers × module kinds, then the sums and the parts without factors."""
 
     from mull.reports.adapter_card import rest_text
 

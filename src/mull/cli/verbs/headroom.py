@@ -23,11 +23,11 @@ def headroom(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of sweeps over λ.", metavar="RUN…")],
     json: JsonOption = False,
 ) -> None:
-    """Tell whether choosing λ for each query could pay, before anything is trained.
+    """Estimate from runs whether choosing λ for each query could pay, before an estimator is trained.
 
-    Two oracles know more of a question than its wording: one its difficulty class, one its own records. Each chooses
-    λ from the run's responses and is counted on others. Both are compared at equal tokens with what fixed λ can do,
-    mixtures of two λ included. What the oracles cannot gain, no estimator can.
+    Two oracles choose λ for a question from the run's responses: one knows its difficulty class, the other its own
+    responses. They are measured on other responses, and compared at equal tokens with fixed λ, mixtures of two λ
+    included. An estimator cannot gain more than such oracles.
 
     Examples:
 
@@ -60,7 +60,7 @@ def _with_verdicts(found: Headroom) -> dict[str, Any]:
 
 
 def show(found: Headroom, stdout: Console) -> None:
-    """Print the head-room of one run: table, savings, the λ of each stratum, a verdict."""
+    """Print the head-room of one run: table, savings, the λ of each stratum and a conclusion."""
 
     caption = "gain: accuracy less that of fixed λ at the same tokens, with 95 % interval"
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))

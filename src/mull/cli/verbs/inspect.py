@@ -122,7 +122,7 @@ def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
 
 
 def _print_heatmap(difference: RelativeDifference, stdout: Console) -> None:
-    """Layers down, module kinds across; the redder the cell, the further apart."""
+    """Print a table of layers × module kinds; cells are redder where the models differ more."""
 
     kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in difference.cells)]
     top = max((value for value in difference.cells.values() if value == value), default=0) or 1

@@ -1,4 +1,4 @@
-"""`mull merge`: write the checkpoint between the two ends, or among several."""
+"""`mull merge`: write a checkpoint between two models, or a merge of several."""
 
 from __future__ import annotations
 
@@ -35,16 +35,20 @@ def merge(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Instead of the two: one of several models. Repeatable.", metavar="MODEL[=WEIGHT]"),
+        typer.Option(
+            help="Instead of Instruct and Thinking: one of several models. Repeatable.", metavar="MODEL[=WEIGHT]"
+        ),
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="What the models were trained from, for methods of task vectors.", metavar="MODEL"),
+        typer.Option(
+            help="Checkpoint from which the models were trained, for methods with task vectors.", metavar="MODEL"
+        ),
     ] = None,
     lam: Annotated[
         str | None,
         typer.Option(
-            "--lambda", help="λ: 0 = Instruct, 1 = Thinking. Several, as in 0.4,0.6, share one pass.", metavar="λ"
+            "--lambda", help="λ: 0 = Instruct, 1 = Thinking. Several, as in 0.4,0.6, are made in one pass.", metavar="λ"
         ),
     ] = None,
     method: Annotated[
@@ -83,13 +87,13 @@ def merge(
     donor: Annotated[
         str,
         typer.Option(
-            help="Who gives template, tokenizer, generation config, layout: instruct, thinking or a number of --model.",
+            help="Source of template, tokenizer, generation config, layout: instruct, thinking or a number of --model.",
             metavar="SIDE",
         ),
     ] = "thinking",
-    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32; the donor's own by default.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16 or float32 (default: the donor's).")] = None,
     shard_size: Annotated[
-        str | None, typer.Option(help="Largest shard, as in 5GB; the donor's shards by default.", metavar="SIZE")
+        str | None, typer.Option(help="Largest shard, as in 5GB (default: the donor's shards).", metavar="SIZE")
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything and print the plan; write nothing.")
@@ -106,7 +110,7 @@ def merge(
     device: Annotated[
         str,
         typer.Option(
-            help="Where to compute: cpu, cuda or cuda:N. Measuring and sums over rows stay on the CPU.",
+            help="Where to compute: cpu, cuda or cuda:N. Measuring and sums over rows are always done on the CPU.",
             metavar="DEVICE",
         ),
     ] = "cpu",
@@ -115,9 +119,9 @@ def merge(
 ) -> None:
     """Write the model Θ(λ) = λ·Thinking + (1−λ)·Instruct, or what another method makes of two or more models.
 
-    Elements are rounded to their dtype at the end only (error at most 0.5001 units in the last place); at λ = 0 and
-    λ = 1 the weights are those of the ends byte for byte. A merge that was killed goes on where it was when the same
-    command is given again.
+    Elements are rounded to their dtype once, at the end (error at most 0.5001 units in the last place). At λ = 0 and
+    λ = 1 the weights are byte for byte those of Instruct and Thinking. The same command continues a merge that was
+    killed.
 
     Examples:
 
@@ -134,14 +138,16 @@ def merge(
 
     stdout, stderr = consoles()
     group, weights = read_group(instruct, thinking, model or [], base, donor)
-    how, coefficient, note = read_method(method, preset, param or [], weights)
+    chosen_method, coefficient, note = read_method(method, preset, param or [], weights)
     settings = read_settings(
-        how, coefficient, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
+        chosen_method, coefficient, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
         extrapolate=extrapolate,
     )  # fmt: skip
     warnings = group.check(allow or ())
     shard_bytes = parse_size(shard_size) if shard_size is not None else None
-    plans = [plan_merge(group, each, method=how, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings]
+    plans = [
+        plan_merge(group, each, method=chosen_method, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings
+    ]
     labels = [lam for lam, _ in settings]
     outs = [Path(name) for name in named(str(out), labels)]
     if private and push is None:
@@ -160,7 +166,7 @@ def merge(
     _print_plan(plans, outs, stdout)
     if explain:
         names = [tensor.name for tensor in group.tensors]
-        symbol = "α" if how.takes == "alpha" else "λ"
+        symbol = "α" if chosen_method.takes == "alpha" else "λ"
         for plan in plans:
             print_explanation(plan.coefficients, names, stdout, stderr, symbol=symbol)
         return
@@ -171,7 +177,7 @@ def merge(
             plan.check_companions()
         stdout.print("dry run: nothing was written")
         return
-    # Only now is torch worth its import time.
+    # Imported here because torch is slow to import and the checks above need none.
     from mull.merging.streaming.jobs import total_progress
     from mull.merging.streaming.stream import merge_all
 
@@ -191,7 +197,7 @@ def merge(
         )
     for target in outs:
         stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
-    message = f"Merge with mull: {how}"
+    message = f"Merge with mull: {chosen_method}"
     for i, repository in enumerate(repositories):
         try:
             url = push_to_hub(outs[i], repository, private=private, message=message)
@@ -204,14 +210,14 @@ def merge(
 
 
 def named(name: str, labels: list[str]) -> list[str]:
-    """The name of each result: `{lambda}` in it is the λ, put at the end where several results lack it."""
+    """The name of each result: `{lambda}` in `name` becomes its λ; without it, several results get λ at the end."""
     if len(labels) > 1 and "{lambda}" not in name:
         name += "-{lambda}"
     return [name.replace("{lambda}", label) for label in labels]
 
 
 def parse_size(text: str) -> int:
-    """Bytes from "5GB", "500MB", "2GiB" or a plain number."""
+    """The bytes that "5GB", "500MB", "2GiB" or a plain number mean."""
     stripped = text.strip().upper().replace(" ", "")
     unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if stripped.endswith(u)), "")
     try:

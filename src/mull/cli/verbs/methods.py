@@ -1,4 +1,4 @@
-"""`mull methods`: the ways to merge, with their parameters."""
+"""`mull methods`: lists the merge methods with their parameters."""
 
 from __future__ import annotations
 

@@ -24,15 +24,16 @@ def paper(
     reference: Annotated[
         str | None,
         typer.Option(
-            help="Setting that sweeps and comparisons are compared with (default: the highest λ).", metavar="SETTING"
+            help="Setting to compare the others of sweeps and comparisons with (default: the highest λ).",
+            metavar="SETTING",
         ),
     ] = None,
 ) -> None:
     """Make the figures and tables of Wu et al. 2025 (arXiv 2510.10977) from your own runs, on one page.
 
-    Each run is recognised by its plan. Figures: dynamics over λ, accuracy over tokens, layers, modules, decoding (SVG,
-    PDF). Tables: comparison, layers, modules, decoding, backbones, kinds of thinking and failures, significance, cost
-    (LaTeX, CSV, Parquet, Markdown). What the runs do not hold is listed with the command that makes it.
+    The plan of each run says which study it is. Figures: dynamics over λ, accuracy over tokens, layers, modules,
+    decoding (SVG, PDF). Tables: comparison, layers, modules, decoding, backbones, kinds of thinking and failures,
+    significance, cost (LaTeX, CSV, Parquet, Markdown). Missing studies are listed with the commands that make them.
 
     Example: `mull paper aime25 ifeval compare layers modules decoding backbones --out paper`
     """

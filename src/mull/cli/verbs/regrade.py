@@ -1,4 +1,4 @@
-"""`mull regrade`: graders over the responses of a run, without sampling again."""
+"""`mull regrade`: grades the stored responses of a run again."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def regrade(
     grader: Annotated[
         str | None,
         typer.Option(
-            help="Grader (see `mull benchmarks`); the run's own, as installed now, by default.", metavar="NAME"
+            help="Grader (see `mull benchmarks`; default: the run's own, in the version installed now).", metavar="NAME"
         ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="The benchmark's data file with other gold answers.", metavar="FILE")
     ] = None,
-    show: Annotated[int, typer.Option(help="Name so many of the responses whose grade changed.", min=0)] = 20,
+    show: Annotated[int, typer.Option(help="List at most this many of the responses whose grade changed.", min=0)] = 20,
 ) -> None:
     """Grade the stored responses of a run again and compare with the original grades; nothing is sampled.
 
-    Both results stay in the run. `mull report DIR` uses the original one; `mull report DIR --grading NAME` the new one.
+    The run keeps both. `mull report DIR` uses the original grades, `mull report DIR --grading NAME` the new ones.
 
     Example: `mull regrade run --grader math`
     """

@@ -1,4 +1,4 @@
-"""`mull report`: what a run found, in the terminal and as a page with figures."""
+"""`mull report`: the results of a run, in the terminal and as a page with figures."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def report(
         bool, typer.Option("--overlay/--no-overlay", help="Show the published Think #R of Qwen3-4B in the figure.")
     ] = True,
     grading: Annotated[
-        str | None, typer.Option(help="Grades of `mull regrade` in place of the original ones.", metavar="NAME")
+        str | None,
+        typer.Option(help="Use these grades of `mull regrade` instead of the original ones.", metavar="NAME"),
     ] = None,
     parquet: Annotated[
         Path | None, typer.Option(help="Also export all samples to this Parquet file.", metavar="FILE")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Report a run, finished or not: table, stages, plain words; a page, its figures and the metrics as CSV.
+    """Report a run, finished or not: print table, stages and a summary in words; write a page, figures and a CSV file.
 
     Example: `mull report my-run -k 4 --parquet samples.parquet`
     """
@@ -57,7 +58,7 @@ def report(
         if parquet:
             _export(store, parquet)
         with stderr.status("drawing the report"):
-            from mull.reports.build import write_report  # polars and altair: only once there is something to draw
+            from mull.reports.build import write_report  # imports polars and altair, which are slow to import
 
             paths = write_report(store, folder, k=k, overlay=overlay)
     paths = [*paths, *([parquet] if parquet else [])]

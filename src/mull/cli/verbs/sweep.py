@@ -1,4 +1,4 @@
-"""`mull sweep`: sample answers at every λ of a grid, into a run folder that can be continued."""
+"""`mull sweep`: sample answers at every λ of a grid into a run folder."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def sweep(
 ) -> None:
     """Sample k answers per question at every λ, grade them, and keep them in a run folder.
 
-    Every response is on record as soon as it is finished: stop with Ctrl-C at any time, and the same command goes on.
-    More λ, a larger -k or more --questions add to a run that is there. `mull report DIR` shows it, finished or not.
+    Every response is recorded as soon as it is finished. Stop with Ctrl-C at any time; the same command continues. More
+    λ, a larger -k or more --questions add to an existing run. `mull report DIR` shows a run, finished or not.
 
     Examples:
 
     `mull sweep --instruct A --thinking B --benchmark tiny --lambdas 0:1:0.1 -k 8 --run run`
 
-    Models that servers hold already need no checkpoints here:
+    With models on servers, no checkpoints are needed here:
 
     `mull sweep --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --lambdas 0,0.4,0.8,1 --run run`
     """

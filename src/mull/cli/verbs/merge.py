@@ -181,7 +181,9 @@ def merge(
     from mull.merging.streaming.jobs import total_progress
     from mull.merging.streaming.stream import merge_all
 
-    label = f"λ = {plans[0].coefficients.label}" if how.name == "mi" and len(plans) == 1 else how.name
+    label = (
+        f"λ = {plans[0].coefficients.label}" if chosen_method.name == "mi" and len(plans) == 1 else chosen_method.name
+    )
     with byte_progress(label, total_progress(plans), stderr) as advance:
         merge_all(
             plans,

@@ -17,6 +17,8 @@ from mull.analysis.stages import Stages
 
 SMALL_GAIN = 0.02
 """More tokens are over-thinking where the 95 % interval excludes a gain of accuracy as large as this."""
+MOST_CUT_OFF = 0.02
+"""With a larger share of responses cut off at the token limit, accuracy and tokens of a λ are not the model's own."""
 
 
 def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequence[Sample] | None = None) -> str:
@@ -29,10 +31,26 @@ def plain_words(metrics: Sequence[SettingMetrics], stages: Stages, samples: Sequ
     sweep = sorted((m for m in metrics if m.lam is not None), key=lambda m: m.lam or 0.0)
     if not sweep:
         return "No setting with a λ was measured."
-    sentences = [_where(stages), _ends(sweep)]
+    sentences = [_cut_off(sweep), _where(stages), _ends(sweep)]
     if len(sweep) > 1:
         sentences += [_best(sweep, samples), _stage_3(sweep, stages, samples), _token_course(sweep, samples)]
     return re.sub(r"(?<!\w)-(?=\d)", "−", " ".join(filter(None, sentences)))
+
+
+def cut_off(m: SettingMetrics) -> bool:
+    """Whether too many responses hit the token limit for accuracy and tokens to be those of the model."""
+    return m.truncation.value > MOST_CUT_OFF
+
+
+def _cut_off(sweep: Sequence[SettingMetrics]) -> str:
+    cut = [m for m in sweep if cut_off(m)]
+    if not cut:
+        return ""
+    shares = ", ".join(f"{100 * m.truncation.value:.3g} % at {_label(m)}" for m in cut)
+    return (
+        f"Responses were cut off at the token limit: {shares}; accuracy and tokens there are those of the limit, so "
+        "judge them again with a larger --max-tokens."
+    )
 
 
 def _where(stages: Stages) -> str:
@@ -63,6 +81,8 @@ def _ends(sweep: Sequence[SettingMetrics]) -> str:
 
 def _best(sweep: Sequence[SettingMetrics], samples: Sequence[Sample] | None) -> str:
     last = sweep[-1]
+    if not any(m.mean_at_k.value for m in sweep):
+        return "No response is right at any λ, so none can be called the most accurate."
     # Among equals the one with the fewest tokens.
     best = max(sweep, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
     if best is last:
@@ -89,7 +109,10 @@ def _stage_3(sweep: Sequence[SettingMetrics], stages: Stages, samples: Sequence[
     bounds = stages.grid or stages.boundaries
     if bounds is None:
         return ""
-    saturated = [m for m in sweep if m.lam is not None and m.lam >= bounds[1] - 1e-9]
+    beyond = [m for m in sweep if m.lam is not None and m.lam >= bounds[1] - 1e-9]
+    saturated = [m for m in beyond if not cut_off(m)]
+    if len(saturated) < 2 and len(saturated) < len(beyond):
+        return "Over-thinking cannot be judged: too many responses beyond the transition were cut off."
     if len(saturated) < 2:
         return f"With {len(saturated)} λ beyond the transition, over-thinking cannot be judged."
     *earlier, last = saturated

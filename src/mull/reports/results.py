@@ -58,6 +58,11 @@ class Results:
         return max(self.metrics, key=lambda m: (m.mean_at_k.value, -m.tokens.value))
 
     @property
+    def nothing_right(self) -> bool:
+        """Whether no response of any setting is right, so that none can be called the most accurate."""
+        return not any(m.mean_at_k.value for m in self.metrics)
+
+    @property
     def complete(self) -> bool:
         return len(self.samples) >= self.planned
 

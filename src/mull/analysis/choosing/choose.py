@@ -47,7 +47,7 @@ class Choice:
 
     goal: Goal
     pick: Option | None
-    """None if no setting meets the constraint."""
+    """None if no setting meets the constraint, or if no response of any setting is right."""
     nearest: Option | None
     """If `pick` is None, the setting that misses the constraint by least."""
     options: Sequence[Option]
@@ -61,6 +61,11 @@ class Choice:
     (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
     fresh: tuple[Estimate, Estimate] | None = None
     """(accuracy, tokens) by cross-validation: on each fifth of the questions, of the choice made by the other four."""
+
+    @property
+    def nothing_right(self) -> bool:
+        """Whether no response of any setting is right, so that none can be called better than another."""
+        return not any(option.accuracy.value > 0 for option in self.options)
 
     @property
     def feasible_runs(self) -> list[list[str]]:
@@ -83,7 +88,7 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
     tally = Tally.of(samples, goal.budget)
     options = measure(samples, goal)
     picked = decide(options, goal, lambda a, b: value_difference(tally, goal, a, b).error)
-    if picked is None:
+    if picked is None or not tally.correct.any():
         nearest = max(options, key=lambda option: (option.slack.value, option.accuracy.value))
         return Choice(
             goal=goal, pick=None, nearest=nearest, options=options, rivals=[], confidence=math.nan, loss=math.nan

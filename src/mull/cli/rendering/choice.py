@@ -39,6 +39,11 @@ def print_choice(
 def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
     """The choice in a few sentences."""
     goal, pick = choice.goal, choice.pick
+    if pick is None and choice.nothing_right:
+        return [
+            "No response is right at any λ: none can be called the most accurate.",
+            "  see some responses in `mull report`: the grader may not find the answers, or the questions are too hard",
+        ]
     if pick is None:
         near = choice.nearest
         assert near is not None

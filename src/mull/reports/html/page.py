@@ -7,13 +7,16 @@ from typing import NamedTuple
 
 from mull import __version__
 from mull.analysis.comparable import coverage
+from mull.analysis.paired import PairedDifference
 from mull.analysis.tables import PublishedRow
-from mull.reports.format import NONE, at, count, per_question, percent, setting_name
+from mull.reports.answer import Answer, answer
+from mull.reports.format import NONE, at, count, per_question, percent, setting_name, signed
 from mull.reports.html.content import Contents, Incomplete
 from mull.reports.html.render import encode, render
 from mull.reports.html.responses import MOST_BYTES, embed
 from mull.reports.html.sections import findings, record
 from mull.reports.results import Results
+from mull.reports.table import points
 
 
 class Fact(NamedTuple):
@@ -27,7 +30,7 @@ class Fact(NamedTuple):
 def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int = MOST_BYTES) -> str:
     """The whole page as text. `overlay` are published rows for the Think #R figure; `most_bytes` caps the responses."""
     embedded = embed(results, most_bytes)
-    sections = findings(results, overlay)
+    sections, found = findings(results, overlay), answer(results)
     links = [(section.key, section.title) for section in sections] + [("responses", "Responses"), ("record", "Plan")]
     return render(
         "report.html",
@@ -37,7 +40,8 @@ def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int
         scope=_scope(results),
         incomplete=_incomplete(results),
         words=results.words,
-        facts=list(_facts(results)),
+        facts=list(_facts(results, found)),
+        command=found.command if found else "",
         contents=[Contents(links)],
         sections=sections,
         embedded=embedded.words,
@@ -64,29 +68,40 @@ def _incomplete(results: Results) -> Incomplete | None:
     )
 
 
-def _facts(results: Results) -> Iterable[Fact]:
-    best, stages = results.best, results.stages
-    if stages and stages.fit and stages.fit.identified:
-        limits = stages.intervals.get("midpoint")
-        small = f"95 % interval {limits[0]:.3f} to {limits[1]:.3f}" if limits else "midpoint of the fit"
-        yield Fact("Half of the rise of Think #R at", f"λ = {stages.fit.midpoint:.3f}", small)
-    elif stages and stages.found and stages.boundaries:
-        a, b = stages.boundaries
-        yield Fact("Thinking sets in between", f"λ = {a:g} and {b:g}", "as finely as the grid can tell")
-    elif results.sweep:
-        yield Fact("Thinking sets in", "nowhere", "no transition was found")
-    k = per_question(results.metrics)
-    yield Fact(
-        "Most accurate", setting_name(best).replace("λ ", "λ = "), f"{at('Mean', k)} {percent(best.mean_at_k)} %"
-    )
-    last = results.sweep[-1] if results.sweep else None
-    if last and last is not best and last.tokens.value:
-        change = 100 * (best.tokens.value / last.tokens.value - 1)
-        small = f"tokens per response, {count(best.tokens)} against {count(last.tokens)}"
-        yield Fact(f"Its cost against λ = {last.lam:g}", f"{change:+.0f} %".replace("-", "−"), small)
+def _facts(results: Results, found: Answer | None) -> Iterable[Fact]:
+    if found is None:
+        yield from _of_a_study(results)
+    elif found.pick is None:
+        yield Fact("Recommended λ", "none", found.reason)
     else:
-        yield Fact(
-            "Its cost", f"{best.tokens.value:,.0f} tokens", f"per response, ± {count(best.tokens).split('± ')[1]}"
-        )
+        pick, last = found.pick, f"λ = {found.last.lam:g}"
+        k = per_question(results.metrics)
+        yield Fact("Recommended", f"λ = {pick.lam:g}", found.reason)
+        accuracy, tokens = f"{percent(pick.mean_at_k)} %", f"{pick.tokens.value:,.0f}"
+        if found.against is None:
+            yield Fact(f"Accuracy ({at('Mean', k)})", accuracy, "no smaller λ is as accurate, or cheaper within error")
+            yield Fact("Tokens per response", tokens, f"± {count(pick.tokens).split('± ')[1]}")
+        else:
+            gain, cost = found.against.accuracy, found.against.tokens
+            change = signed(100 * cost.difference / found.last.tokens.value, 0) + " %"
+            only = "" if results.complete else ", so far"
+            yield Fact(f"Accuracy ({at('Mean', k)})", accuracy, _points(gain, last, only))
+            than = f"{last}, which takes {count(found.last.tokens)}"
+            yield Fact("Tokens per response", tokens, f"{change} against {than}")
     done = "all that were planned" if results.complete else f"of {results.planned:,} planned"
     yield Fact("Responses", f"{len(results.samples):,}", done)
+
+
+def _points(gain: PairedDifference, last: str, only: str) -> str:
+    """The gain against `last`, with its interval unless the run is incomplete."""
+    found, _, interval = points(gain).partition(" [")
+    return f"{found} points against {last}{only or (f', 95 % interval [{interval}' if interval else '')}"
+
+
+def _of_a_study(results: Results) -> Iterable[Fact]:
+    best, k = results.best, per_question(results.metrics)
+    if results.nothing_right:
+        yield Fact("Most accurate", "none", "no response is right at any setting")
+        return
+    yield Fact("Most accurate", setting_name(best), f"{at('Mean', k)} {percent(best.mean_at_k)} %")
+    yield Fact("Its tokens per response", f"{best.tokens.value:,.0f}", f"± {count(best.tokens).split('± ')[1]}")

@@ -29,6 +29,7 @@ from mull.runs.plan import StudyKind
 SUFFIXES = {"figures": (".svg", ".pdf"), "tables": (".tex", ".csv", ".parquet", ".md")}
 _FRONTIER = (460, 300)
 """Pixels of a frontier, for 16 cm of print."""
+_NARROW = (290, 290)
 _INTERVALS = "±1.96 standard errors (95 %), clustered by question"
 
 
@@ -62,7 +63,7 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
     with whole_folder(out) as partial:
         paths = [_write(partial / "index.html", page(studies, figures, tables, lacking, SUFFIXES).encode())]
         for figure in figures:
-            chart = figure.draw("light")
+            chart = figure.draw("light", False)
             paths.append(_write(partial / "figures" / f"{figure.name}.svg", svg(chart, opaque=True).encode()))
             paths.append(_write(partial / "figures" / f"{figure.name}.pdf", pdf(chart)))
         for table in tables:
@@ -98,7 +99,7 @@ def paper_figures(studies: Studies, *, overlay: bool) -> Iterator[Drawn]:
             "dynamics",
             "Dynamics over λ",
             _dynamics_caption(swept, overlay),
-            lambda variant: dynamics_figure(swept, variant, overlay=overlay),
+            lambda variant, narrow: dynamics_figure(swept, variant, overlay=overlay, narrow=narrow),
         )
     for arena in studies.arenas:
         if len(arena.metrics) > 1:
@@ -135,7 +136,7 @@ def _frontier(arena: Arena) -> Drawn:
         f"Accuracy over tokens, {benchmark_title(arena.benchmark)}",
         f"{scope(arena)[:1].upper()}{scope(arena)[1:]}. Filled and joined: no other setting is better on both. The "
         f"dotted line joins the λ in their order; diamonds: other ways to merge. Bars: {_INTERVALS}.",
-        lambda variant: frontier_figure(found, frontier, variant, _FRONTIER),
+        lambda variant, narrow: frontier_figure(found, frontier, variant, _NARROW if narrow else _FRONTIER),
     )
 
 
@@ -148,7 +149,7 @@ def _ablation(run: Run, overlay: bool) -> Drawn:
         f"λ in {words}, {benchmark_title(run.benchmark)}",
         f"λ = {lambda_of(run.plan):g} in the {run.kind} named, Instruct’s parameters elsewhere{around}; "
         f"{scope(run)}. Dashed: λ everywhere. Bars: {_INTERVALS}.",
-        lambda variant: ablation_figure(run, variant, overlay=overlay),
+        lambda variant, narrow: ablation_figure(run, variant, overlay=overlay, narrow=narrow),
     )
 
 
@@ -158,5 +159,5 @@ def _decoding(run: Run, overlay: bool) -> Drawn:
         f"Temperature and top-p, {benchmark_title(run.benchmark)}",
         f"λ = {lambda_of(run.plan):g}; {scope(run)}. ± one standard error, clustered by question. "
         f"{spread_words(run, overlay=overlay)}".strip(),
-        lambda variant: decoding_figure(run, variant),
+        lambda variant, narrow: decoding_figure(run, variant, narrow=narrow),
     )

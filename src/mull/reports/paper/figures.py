@@ -1,4 +1,7 @@
-"""The paper's figures for print: dynamics over λ, ablations, decoding. Text is legible at 16 cm (6.3 in) of width."""
+"""The paper's figures: dynamics over λ, ablations, decoding.
+
+Text is legible at 16 cm (6.3 in) of print; the `narrow` versions put the panels below each other, for phones.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ from mull.runs.paper.published import PUBLISHED, benchmark_title, published_sett
 
 WIDTH = 560
 """Pixels of a figure's panels and what lies between them; 11 of them are 8.5 points at 16 cm."""
+NARROW = 320
+"""Pixels of the narrow version."""
 _GAP = 46
 _ACCURACIES = (
     ("mean_at_k", "Mean@k", "circle"),
@@ -37,14 +42,16 @@ class Swept(NamedTuple):
     published: Sequence[PublishedRow]
 
 
-def dynamics_figure(columns: Sequence[Swept], variant: Variant = "light", *, overlay: bool = True) -> alt.VConcatChart:
+def dynamics_figure(
+    columns: Sequence[Swept], variant: Variant = "light", *, overlay: bool = True, narrow: bool = False
+) -> alt.VConcatChart:
     """A column per benchmark; accuracies, Think #R and Token #N against λ, stage 2 shaded.
 
     `overlay` adds published values, dashed: of the same benchmark in each panel; where none is published, the Think #R
     of the three that are.
     """
     theme = THEMES[variant]
-    width = max(120, min(300, (WIDTH - _GAP * (len(columns) - 1)) // len(columns)))
+    width = NARROW - _GAP if narrow else max(120, (WIDTH - _GAP * len(columns)) // len(columns))
     charts = []
     for i, column in enumerate(columns):
         common = {
@@ -60,7 +67,7 @@ def dynamics_figure(columns: Sequence[Swept], variant: Variant = "light", *, ove
         dashed = [_dashed(metric, theirs, colors[metric]) for metric, _, _ in shown]
         elsewhere = {row.benchmark for row in published()} if overlay and not theirs else set()
         thinks = [_dashed("think_ratio", [r for r in published() if r.benchmark == b], "") for b in sorted(elsewhere)]
-        first = i == 0
+        first = narrow or i == 0
         panels = [
             Panel(
                 title=f"{benchmark_title(column.arena.benchmark)} (k = {column.arena.runs[0].plan['k']})",
@@ -93,7 +100,8 @@ def dynamics_figure(columns: Sequence[Swept], variant: Variant = "light", *, ove
         ]
         charts.append(alt.vconcat(*[draw(panel, theme) for panel in panels], spacing=12))
     used = dict.fromkeys(entry for column in columns for entry in _shown(column.arena))
-    return alt.vconcat(_legend(list(used), theme, overlay=overlay), alt.hconcat(*charts, spacing=14), spacing=4)
+    body = alt.vconcat(*charts, spacing=30) if narrow else alt.hconcat(*charts, spacing=14)
+    return alt.vconcat(_legend(list(used), theme, overlay=overlay, narrow=narrow), body, spacing=4)
 
 
 def _shown(arena: Arena) -> list[tuple[str, str, str]]:
@@ -121,8 +129,8 @@ def _dashed(metric: str, rows: Sequence[PublishedRow], color: str) -> Curve:
     )
 
 
-def _legend(entries: Sequence[tuple[str, str, str]], theme: Theme, *, overlay: bool) -> alt.LayerChart:
-    """Signs and names in one line."""
+def _legend(entries: Sequence[tuple[str, str, str]], theme: Theme, *, overlay: bool, narrow: bool) -> alt.LayerChart:
+    """Signs and names in one line, what is published on a second one where it is narrow."""
     order = [metric for metric, _, _ in _ACCURACIES]
     rows, at = [], 6
     for metric, name, shape in sorted(entries, key=lambda entry: order.index(entry[0])):
@@ -138,15 +146,18 @@ def _legend(entries: Sequence[tuple[str, str, str]], theme: Theme, *, overlay: b
         text.encode(x=x, y=middle, text="name:N", color=color),
     ]
     if overlay:
+        at, middle = (0, alt.value(26)) if narrow else (at, middle)
         end = alt.Data(values=[{"x": at, "x2": at + 26, "name": f"published: {PUBLISHED}"}])
         rule = alt.Chart(end).mark_rule(strokeWidth=1.1, strokeDash=[4, 3], color=theme.muted)
         layers.append(rule.encode(x=x, x2="x2:Q", y=middle))
         words = alt.Chart(end).mark_text(align="left", baseline="middle", dx=32, fontSize=11, color=theme.muted)
         layers.append(words.encode(x=x, y=middle, text="name:N"))
-    return alt.LayerChart(layer=layers, width=WIDTH, height=16)
+    return alt.LayerChart(layer=layers, width=NARROW if narrow else WIDTH, height=34 if narrow and overlay else 16)
 
 
-def ablation_figure(run: Run, variant: Variant = "light", *, overlay: bool = True) -> alt.VConcatChart:
+def ablation_figure(
+    run: Run, variant: Variant = "light", *, overlay: bool = True, narrow: bool = False
+) -> alt.VConcatChart:
     """A line per setting: Mean@k, Think #R and Token #N with 95 % intervals; a rule marks the whole interpolation.
 
     `overlay` adds the published values as hollow diamonds: Mean@k and Think #R, and tokens where the benchmark is the
@@ -168,20 +179,20 @@ def ablation_figure(run: Run, variant: Variant = "light", *, overlay: bool = Tru
         highest = max(row["high"] for row in rows + [{"high": p["value"]} for p in points])
         domain = [0, 100] if share else [0, 1.05 * highest]
         title = title.replace("@k", f"@{run.plan['k']}") if metric == "mean_at_k" else title
-        panels.append(_bars(rows, points, title, domain, list(titles.values()), i == 0, theme))
-    bars = alt.hconcat(*panels, spacing=22)
+        panels.append(_bars(rows, points, title, domain, list(titles.values()), i == 0, narrow, theme))
+    bars = alt.vconcat(*panels, spacing=18) if narrow else alt.hconcat(*panels, spacing=22)
     if not known:
         return alt.vconcat(bars)
     words = f"published: {PUBLISHED}, {benchmark_title(known[0].benchmark)}"
-    return alt.vconcat(bars, _diamond_note(words, theme), spacing=8)
+    return alt.vconcat(bars, _diamond_note(words, theme, NARROW if narrow else WIDTH), spacing=8)
 
 
-def _diamond_note(words: str, theme: Theme) -> alt.LayerChart:
+def _diamond_note(words: str, theme: Theme, width: int) -> alt.LayerChart:
     data = alt.Data(values=[{"name": words}])
     mark = alt.Chart(data).mark_point(shape="diamond", size=58, filled=False, strokeWidth=1.3, color=theme.ink)
     text = alt.Chart(data).mark_text(align="left", baseline="middle", dx=10, fontSize=11, color=theme.muted)
     at = {"x": alt.value(6), "y": alt.value(8)}
-    return alt.LayerChart(layer=[mark.encode(**at), text.encode(**at, text="name:N")], width=WIDTH, height=16)
+    return alt.LayerChart(layer=[mark.encode(**at), text.encode(**at, text="name:N")], width=width, height=16)
 
 
 def _bar(label: str, estimate: Estimate, scale: float, whole: bool, theme: Theme) -> dict:
@@ -204,10 +215,11 @@ def _bars(
     title: str,
     domain: Sequence[float],
     order: Sequence[str],
-    labelled: bool,
+    first: bool,
+    narrow: bool,
     theme: Theme,
 ) -> alt.LayerChart:
-    axis = alt.Axis(title=None, labelFontSize=11.5, labelColor=theme.ink, labelLimit=140) if labelled else None
+    axis = alt.Axis(title=None, labelFontSize=11.5, labelColor=theme.ink, labelLimit=140) if first or narrow else None
     y = alt.Y("label:N", sort=list(order), scale=alt.Scale(domain=list(order), paddingInner=0.3), axis=axis)
     x_axis = alt.Axis(title=None, tickCount=3, format=",d" if domain[1] >= 20 else "", grid=True)
     if domain[1] == 100:
@@ -233,11 +245,16 @@ def _bars(
         )
         layers.append(hollow.encode(y=y, x=alt.X("value:Q", scale=scale, axis=x_axis)))
     return alt.LayerChart(
-        layer=layers, title=alt.TitleParams(title, offset=4, fontSize=12), width=140, height=24 * len(order)
+        layer=layers,
+        title=alt.TitleParams(title, offset=4, fontSize=12),
+        width=NARROW - 140 if narrow else 140,
+        height=24 * len(order),
     )
 
 
-def decoding_figure(run: Run, variant: Variant = "light") -> alt.HConcatChart:
+def decoding_figure(
+    run: Run, variant: Variant = "light", *, narrow: bool = False
+) -> alt.HConcatChart | alt.VConcatChart:
     """Mean@k and Think #R as heat maps, temperature down and top-p across, each cell with its standard error.
 
     Colour spans at least four standard errors, so that noise does not look like a pattern.
@@ -248,7 +265,8 @@ def decoding_figure(run: Run, variant: Variant = "light") -> alt.HConcatChart:
         _heat(grid, "mean_at_k", f"Mean@{run.plan['k']} (%)", theme),
         _heat(grid, "think_ratio", "Think #R (%)", theme),
     ]
-    return alt.hconcat(*panels, spacing=40).resolve_scale(color="independent")
+    joined = alt.vconcat(*panels, spacing=24) if narrow else alt.hconcat(*panels, spacing=40)
+    return joined.resolve_scale(color="independent")
 
 
 def _heat(grid: dict[tuple[float, float], SettingMetrics], metric: str, title: str, theme: Theme) -> alt.LayerChart:

@@ -23,7 +23,8 @@ class Drawn(NamedTuple):
     """Of its files and its place on the page: there a slug (`mull.reports.slugs`)."""
     title: str
     caption: str
-    draw: Callable[[Variant], Figure]
+    draw: Callable[[Variant, bool], Figure]
+    """Of a theme, wide or (True) narrow."""
 
 
 def page(
@@ -56,7 +57,12 @@ def page(
 def _figure(drawn: Drawn, suffixes: Sequence[str]) -> Section:
     links = _links(f"figures/{drawn.name}", suffixes)
     figure = panels(
-        f"svg-{drawn.name}-", lambda variant: [drawn.draw(variant)], [drawn.title], drawn.caption, links=links
+        f"svg-{drawn.name}-",
+        lambda variant: [drawn.draw(variant, False), drawn.draw(variant, True)],
+        [drawn.title] * 2,
+        drawn.caption,
+        versions=("wide-only", "narrow-only"),
+        links=links,
     )
     return Section(drawn.name, drawn.title, [figure])
 

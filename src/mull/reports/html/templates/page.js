@@ -58,6 +58,13 @@
     const all = table.get(question).map((r) => r.correct);
     return all.every(Boolean) ? "right" : all.some(Boolean) ? "mixed" : "wrong";
   };
+  // Open where there is something to see: the first question and sample on which the settings side by side differ.
+  const differs = (question, index) => new Set(data.defaults.map((s) => find(question, s, index)?.correct)).size > 1;
+  search: for (const index of order) {
+    for (let i = 0; i < data.questions.length; i++) {
+      if (differs(i, index)) { Object.assign(state, { question: i, index }); break search; }
+    }
+  }
   let shown = [];
   const filter = () => {
     const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -54,6 +54,8 @@ def inline_svg(figure: Figure, variant: Variant, *, name: str, label: str) -> Ma
     # The element stands in an HTML page: width and height are the page's, the namespaces are known.
     head, rest = text.split(">", 1)
     head = re.sub(r'\s(xmlns(:\w+)?|version|class|width|height)="[^"]*"', "", head)
+    # What stands inside an image has no role of its own.
+    rest = re.sub(r"<[a-z][^>]*>", lambda tag: re.sub(r'\s(role|aria-[a-z]+)="[^"]*"', "", tag[0]), rest)
     attributes = f'<svg class="{variant}" role="img" aria-label="{escape(label)}"'
     return Markup(head.replace("<svg", attributes, 1) + ">" + rest)
 

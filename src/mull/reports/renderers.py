@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mull.reports.table import STAR, Cell, Column, Row, Table, parts
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table as RichTable
 
 END = " \\\\"
 """Of a row in LaTeX."""
 _PAGE = 45
 """More rows than this do not fit a page."""
+_NAMES = (7, 24)
+"""The fewest and most characters of a terminal's first column."""
+_TEXT = 18
+"""Characters of a column of text below which a terminal drops numbers beside it."""
 
 
 def latex(table: Table) -> str:
@@ -91,24 +96,60 @@ def parquet(table: Table) -> bytes:
     return buffer.getvalue()
 
 
-def terminal(table: Table) -> RichTable:
-    """A table for rich, its caption below; heads may break, figures do not."""
+def terminal(table: Table) -> Fitting:
+    """A table for rich, its caption below; heads may break, figures do not.
+
+    Where the terminal is too narrow, columns of numbers are left out from the right, and the caption names them.
+    """
+    return Fitting(table.shown)
+
+
+class Fitting:
+    """A table as rich prints it, with the columns that the width has room for."""
+
+    def __init__(self, table: Table):
+        self.table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RichTable]:
+        kept = list(self.table.columns)
+        droppable = [column for column in kept if column.decimals is not None][1:]
+        while droppable and self._width(kept) > options.max_width:
+            kept.remove(droppable.pop())
+        yield _rich(self.table.select(*(column.key for column in kept)), self._left_out(kept))
+
+    def _width(self, columns: Sequence[Column]) -> int:
+        names = max((len(_name(row)) for row in self.table.rows), default=0)
+        return min(_NAMES[1], max(_NAMES[0], names)) + sum(2 + self._room(column) for column in columns)
+
+    def _room(self, column: Column) -> int:
+        """The fewest characters that a column needs: a number must not break, nor a word of a head."""
+        i = self.table.columns.index(column)
+        cells = [row.cells[i] for row in self.table.rows]
+        longest = max((len(_plain_cell(cell, column)) for cell in cells), default=0)
+        words = [len(word) for word in f"{column.head} {column.unit}".split()]
+        return max([min(longest, _TEXT) if column.decimals is None else longest, *words])
+
+    def _left_out(self, kept: Sequence[Column]) -> str:
+        names = [column.head for column in self.table.columns if column not in kept]
+        return f"; no room here for {', '.join(names)}" if names else ""
+
+
+def _rich(table: Table, left_out: str) -> RichTable:
     from rich import box
     from rich.markup import escape as literal
     from rich.table import Table as RichTable
 
-    table = table.shown
     found = RichTable(
         box=box.SIMPLE_HEAD,
         show_edge=False,
-        caption=literal(table.legend),
+        caption=literal(f"{table.legend}{left_out}"),
         caption_justify="left",
         padding=(0, 1, 0, 0),
     )
-    found.add_column(literal(table.head), min_width=7, max_width=24, overflow="fold")
+    found.add_column(literal(table.head), min_width=_NAMES[0], max_width=_NAMES[1], overflow="fold")
     for i, column in enumerate(table.columns):
         if column.decimals is None:
-            found.add_column(literal(column.head))
+            found.add_column(literal(column.head), overflow="fold")
             continue
         longest = max((len(_plain_cell(row.cells[i], column)) for row in table.rows), default=0)
         # In a terminal every column counts: no comma before the unit.

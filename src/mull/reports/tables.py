@@ -38,12 +38,14 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
     columns = [
         _data("benchmark", decimals=None), _data("stratum", decimals=None), _data("lambda", decimals=3),
         _data("questions"), _data("k"),
+        # The most important first: a narrow terminal or phone shows the columns on the left.
         _share("mean_at_k", at("Mean", each)),
+        _count("tokens", "Token #N"),
+        _share("think_ratio", "Think #R"),
         # With one sample per question these repeat Mean@k.
         _share("pass_at_k", at("Pass", k), shown=k != 1),
         _share("vote_at_k", at("Vote", each), shown=each != 1),
-        _share("think_ratio", "Think #R"),
-        _count("tokens", "Token #N"), _count("tokens_p95", "95th percentile"),
+        _count("tokens_p95", "95th percentile"),
         _share("truncation", "cut off"), _share("unanswered", "no answer"),
         *(_share(_kind(kind), kind, shown=odd[kind]) for kind in KINDS),
         Column(key="samples", head="responses", decimals=0),
@@ -55,9 +57,9 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
             name[m.setting],
             [
                 benchmark, stratum, Cell(math.nan if m.lam is None else float(m.lam)), Cell(m.questions), Cell(m.k),
-                Cell.of(m.mean_at_k),
+                *map(Cell.of, (m.mean_at_k, m.tokens, m.think_ratio)),
                 Cell.of(m.pass_at_k, note=f"(k = {m.k})" if k is None else ""),
-                *map(Cell.of, (m.vote_at_k, m.think_ratio, m.tokens, m.tokens_p95, m.truncation, m.unanswered)),
+                *map(Cell.of, (m.vote_at_k, m.tokens_p95, m.truncation, m.unanswered)),
                 *(Cell.of(m.thinking[kind]) for kind in KINDS),
                 Cell(m.samples),
             ],

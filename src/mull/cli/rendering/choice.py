@@ -6,10 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 from scipy.special import stdtrit
 
 from mull.analysis.choosing.choose import Choice
@@ -18,7 +15,8 @@ from mull.analysis.choosing.race import Outcome
 from mull.analysis.choosing.worth import Open
 from mull.cli.rendering.plain import plain
 from mull.reports.format import NONE, count, percent
-from mull.reports.table import points, tokens
+from mull.reports.renderers import terminal
+from mull.reports.table import Cell, Column, Row, Table, points, tokens
 
 HOPELESS_FACTOR = 100
 """If more than this many times the questions were needed, the number is not shown."""
@@ -31,7 +29,7 @@ def print_choice(
     for line in headline(choice, outcome):
         stdout.print(line, highlight=False, markup=False)
     stdout.print()
-    stdout.print(options_table(choice, outcome), highlight=False)
+    stdout.print(terminal(options_table(choice, outcome)), highlight=False)
     for line in ["", *worth_lines(choice, open_questions)]:
         stdout.print(line, highlight=False, markup=False)
 
@@ -88,20 +86,22 @@ def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
         caption += "; 95 % intervals that hold for all rivals together"
     if outcome and outcome.dropped:
         caption += "; dropped on the way (share of resamples that would have chosen it)"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
-    heads = ["responses", "Mean %", "Token #N", *([f"p{100 * quantile:g}"] if quantile else []), "meets it"]
-    table.add_column("λ", min_width=7, max_width=24, overflow="fold")
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("choice − this λ")
+    columns = [
+        Column(key="mean", head="Mean", unit="%", scale=100, by_error=True),
+        Column(key="tokens", head="Token #N", by_error=True),
+        *([Column(key="quantile", head=f"p{100 * quantile:g}", by_error=True)] if quantile else []),
+        Column(key="meets", head="meets it", decimals=None),
+        Column(key="verdict", head="choice − this λ", decimals=None),
+        Column(key="responses", head="responses", decimals=0),
+    ]
+    rows = []
     for option in outcome.measured if outcome else choice.options:
+        chosen = best is not None and option.setting == best.setting
+        cells = [Cell.of(option.accuracy), Cell.of(option.tokens), *([Cell.of(option.cost)] if quantile else [])]
         meets = NONE if math.isnan(option.chance) else probability(option.chance)
-        cells = [f"{option.samples:,}", percent(option.accuracy), count(option.tokens)]
-        cells += [count(option.cost)] if quantile else []
-        mark = " ●" if best and option.setting == best.setting else ""
-        verdict = "" if mark else _verdict(option, rivals, outcome)
-        table.add_row(escape(option.setting) + mark, *cells, meets, verdict, style="bold" if mark else "")
-    return table
+        verdict = "" if chosen else _verdict(option, rivals, outcome)
+        rows.append(Row(option.setting, [*cells, meets, verdict, Cell(option.samples)], star=chosen))
+    return Table(name="options", title="What was chosen from", caption=caption, head="λ", columns=columns, rows=rows)
 
 
 def worth_lines(choice: Choice, open_questions: Sequence[Open]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console, ConsoleOptions
+from rich.markup import escape as literal
+from rich.table import Table as RichTable
 
 from mull.reports.table import STAR, Cell, Column, Row, Table, parts
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.table import Table as RichTable
 
 END = " \\\\"
 """Of a row in LaTeX."""
@@ -135,10 +135,6 @@ class Fitting:
 
 
 def _rich(table: Table, left_out: str) -> RichTable:
-    from rich import box
-    from rich.markup import escape as literal
-    from rich.table import Table as RichTable
-
     found = RichTable(
         box=box.SIMPLE_HEAD,
         show_edge=False,

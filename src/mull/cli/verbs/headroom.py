@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
 from mull.errors import naming
+from mull.reports.renderers import terminal
+from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.store import RunStore
 
 
@@ -62,21 +62,12 @@ def _with_verdicts(found: Headroom) -> dict[str, Any]:
 def show(found: Headroom, stdout: Console) -> None:
     """Print the head-room of one run: table, savings, the λ of each stratum and a conclusion."""
 
-    caption = "gain: accuracy less that of fixed λ at the same tokens, with 95 % interval"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("λ chosen", no_wrap=True)
-    for head in ("Token #N", "right %", "fixed λ %", "gain, points"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for oracle in found.oracles:
-        for gain in oracle.gains:
-            numbers = (f"{gain.tokens:,.1f}", f"{100 * gain.accuracy:.1f}", f"{100 * gain.static:.1f}")
-            table.add_row(f"by {oracle.kind}", *numbers, _signed(gain.gain))
     stdout.print(
         f"best fixed λ: {found.best}, {100 * found.accuracy:.1f} % right with {found.tokens:,.1f} tokens per response, "
         f"on {found.questions} questions" + (f" ({found.left_out} incomplete ones left out)" if found.left_out else ""),
         highlight=False,
     )
-    stdout.print(table, highlight=False)
+    stdout.print(terminal(gains_table(found)), highlight=False)
     for oracle in found.oracles:
         stdout.print(_words(found, oracle), highlight=False, markup=False)
     if found.allotted:
@@ -86,6 +77,31 @@ def show(found: Headroom, stdout: Console) -> None:
         stdout.print("\nChoosing λ per query could pay here.", style="bold", highlight=False)
     else:
         stdout.print("\nNo oracle surely gains anything here: a fixed λ is as good.", style="bold", highlight=False)
+
+
+def gains_table(found: Headroom) -> Table:
+    """A row per oracle and token budget: its accuracy, that of a fixed λ at the same tokens, and the gain."""
+    rows = [
+        Row(
+            f"by {oracle.kind}",
+            [Cell(g.gain.value, low=g.gain.low, high=g.gain.high), Cell(g.tokens), Cell(g.accuracy), Cell(g.static)],
+        )
+        for oracle in found.oracles
+        for g in oracle.gains
+    ]
+    return Table(
+        name="headroom",
+        title="Gains of a λ per query",
+        caption="gain: accuracy less that of fixed λ at the same tokens, with 95 % interval",
+        head="λ chosen",
+        columns=[
+            Column(key="gain", head="gain, points", scale=100, signed=True),
+            Column(key="tokens", head="Token #N"),
+            Column(key="accuracy", head="right", unit="%", scale=100),
+            Column(key="fixed", head="fixed λ", unit="%", scale=100),
+        ],
+        rows=rows,
+    )
 
 
 def _words(found: Headroom, oracle: Oracle) -> str:

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from mull.analysis.regrading import GradingChange, grading_changes
 from mull.cli.options.common import consoles
 from mull.cli.rendering.progress import item_progress
-from mull.reports.format import percent
+from mull.reports.renderers import terminal
+from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.regrade import regrade as grade_again
 from mull.runs.store import RunStore
 
@@ -47,25 +45,36 @@ def regrade(
     with RunStore.open(run, grading=name) as store:
         second = store.samples(texts=False)
     changes = grading_changes(first, second)
-    stdout.print(changes_table(changes), highlight=False)
+    stdout.print(terminal(changes_table(changes)), highlight=False)
     _print_which(changes, show)
     stdout.print(f"\ngrading: {name}\nnext: mull report {run} --grading {name}", highlight=False, markup=False)
 
 
 def changes_table(changes: Sequence[GradingChange]) -> Table:
     """One row per setting: how many grades changed, and Mean@k before and after."""
-
-    caption = "± one standard error, clustered by question; the difference is paired"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
-    table.add_column("λ" if all(change.lam is not None for change in changes) else "setting", overflow="fold")
-    heads = ("responses", "became right", "became wrong", "other answer", "before %", "after %", "difference %")
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
-    for each in changes:
-        counts = (each.samples, each.became_right, each.became_wrong, each.answers)
-        means = (each.before, each.after, each.difference)
-        table.add_row(escape(each.setting), *(f"{count:,}" for count in counts), *map(percent, means))
-    return table
+    rows = [
+        Row(
+            each.setting,
+            [
+                *map(Cell, (each.samples, each.became_right, each.became_wrong, each.answers)),
+                *map(Cell.of, (each.before, each.after, each.difference)),
+            ],
+        )
+        for each in changes
+    ]
+    counts = {"responses": "responses", "became_right": "became right", "became_wrong": "became wrong"}
+    shares = ("before", "after", "difference")
+    return Table(
+        name="regrading",
+        title="What regrading changed",
+        caption="± one standard error, clustered by question; the difference is paired",
+        head="λ" if all(change.lam is not None for change in changes) else "setting",
+        columns=[
+            *(Column(key=key, head=head, decimals=0) for key, head in {**counts, "answers": "other answer"}.items()),
+            *(Column(key=name, head=name, unit="%", scale=100, by_error=True) for name in shares),
+        ],
+        rows=rows,
+    )
 
 
 def _print_which(changes: Sequence[GradingChange], most: int) -> None:

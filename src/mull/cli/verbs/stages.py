@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from mull.analysis.stages import Stages, stages_of_table
 from mull.analysis.tables import read_table
 from mull.cli.options.common import JsonOption
 from mull.cli.rendering.plain import plain, print_json
+from mull.reports.renderers import terminal
+from mull.reports.table import Column, Row, Table
 
 
 def stages(
@@ -49,9 +49,7 @@ def _values(stages: Stages) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Stages]) -> None:
-    shown = Table(title="Stage 2 along λ", caption="residual: largest |observed − fitted| Think #R, in points")
-    for heading in ("benchmark", "grid rule", "fit, 5–95 %", "midpoint", "99 %", "residual"):
-        shown.add_column(heading, no_wrap=True)
+    rows = []
     for name, stages in found.items():
         fit = stages.fit
         if not stages.found:
@@ -66,9 +64,18 @@ def _print(found: dict[str, Stages]) -> None:
             cells = [between, f"{fit.midpoint:.3f}", "–", f"{100 * fit.largest_residual:.1f}"]
         if stages.found:
             cells.insert(0, f"[{stages.grid[0]:g}, {stages.grid[1]:g}]" if stages.grid else "–")
-        shown.add_row(*map(escape, (name, *cells)))
+        rows.append(Row(name, cells))
+    heads = ("grid rule", "fit, 5–95 %", "midpoint", "99 %", "residual")
+    table = Table(
+        name="stages",
+        title="Stage 2 along λ",
+        caption="stage 2 along λ; residual: largest |observed − fitted| Think #R, in points",
+        head="benchmark",
+        columns=[Column(key=head, head=head, decimals=None) for head in heads],
+        rows=rows,
+    )
     console = Console()
-    console.print(shown)
+    console.print(terminal(table), highlight=False)
     for name, stages in found.items():
         prefix = f"{name}: " if stages.found else f"{name}: no transition found: "
         console.print(prefix + stages.reason, markup=False, highlight=False, soft_wrap=True)

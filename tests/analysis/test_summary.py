@@ -165,6 +165,44 @@ def test_a_lead_within_the_luck_of_the_choice_is_not_significant(sample):
     assert "but not significantly so once it is counted that it is the best of 5" in text
 
 
+def cut(rows, *lams):
+    return [
+        dataclasses.replace(row, finish="length") if row.lam in lams and int(row.question[1:]) % 20 == 0 else row
+        for row in rows
+    ]
+
+
+def test_a_limit_that_cuts_responses_off_is_said_first(sample):
+    """5 % of the responses at λ = 1 are cut off: it is no evidence of over-thinking."""
+    right = {0.0: 0.3, 0.5: 0.6, 0.6: 0.8, 0.8: 0.8, 1.0: 0.5}
+    rows = [
+        sample(
+            f"q{q}",
+            lam,
+            correct=q % 10 < 10 * share,
+            thinking="closed" if lam > 0.5 else "none",
+            tokens=int(900 * lam) + q,
+        )
+        for lam, share in right.items()
+        for q in range(400)
+    ]
+    plain = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert "accuracy falls" in plain and "cut off" not in plain
+    rows = cut(rows, 1.0)
+    text = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert text.startswith("Responses were cut off at the token limit: 5 % at λ = 1; ")
+    assert "In stage 3 tokens grow from λ = 0.6 to λ = 0.8" in text and "accuracy falls" not in text
+    rows = cut(rows, 0.6, 0.8, 1.0)
+    text = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert "Over-thinking cannot be judged: too many responses beyond the transition were cut off." in text
+
+
+def test_nothing_right_is_no_winner(sample):
+    rows = [sample(f"q{q}", lam, correct=False) for lam in (0.0, 0.5, 1.0) for q in range(6)]
+    text = plain_words(metrics(rows), stages_of_samples(rows), rows)
+    assert "No response is right at any λ" in text and "most accurate is" not in text
+
+
 def test_no_transition(words):
     text = words((0.3,) * 7, (0,) * 7, (100,) * 7)
     assert text.startswith("No transition from direct answers to thinking was found: Think #R never reaches 99 %")

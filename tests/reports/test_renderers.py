@@ -1,14 +1,16 @@
 """LaTeX, Markdown and HTML of a table: structure, marks, escapes."""
 
+import io
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from mull.reports.html.render import html
-from mull.reports.renderers import latex, markdown
+from mull.reports.renderers import latex, markdown, terminal
 from mull.reports.table import Cell, Column, Row, Table
 
 TABLE = Table(
@@ -84,6 +86,21 @@ def test_markdown():
     assert "| \\<b\\> | <u>49.0</u> | – | 2.0 on every question | a\\|b |" in lines
     assert "| c | 48.0‡ | 7 | – |  |" in lines
     assert "| *own* |  |  |  |  |" in lines
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 200])
+def test_a_terminal_keeps_the_first_column_and_what_fits(width):
+    columns = [Column(key=f"c{i}", head=f"head {i}", by_error=True) for i in range(6)]
+    rows = [Row(f"{i / 10:g}", [Cell(10.0 * i + j, 1.25) for j in range(6)]) for i in range(3)]
+    table = Table(name="t", title="T", caption="what", head="λ", columns=columns, rows=rows)
+    console = Console(width=width, file=io.StringIO())
+    console.print(terminal(table))
+    text = console.file.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "λ" in text and "0.2" in text and "0.0 ± 1.2" in text and "…" not in text
+    shown = [i for i in range(6) if re.search(rf"\b{20 + i}\.0 ± 1\.2", text)]
+    assert shown == list(range(len(shown))) and (len(shown) == 6) == (width >= 80)
+    assert ("no room here" in text) == (len(shown) < 6)
 
 
 def test_html():

@@ -13,6 +13,7 @@ from mull.analysis.metrics import SettingMetrics
 from mull.analysis.paired import Contrast
 from mull.analysis.summary import cut_off
 from mull.reports.results import Results
+from mull.runs.plan import StudyKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,24 +34,25 @@ class Answer:
 
 
 def answer(results: Results) -> Answer | None:
-    """The λ to use; None for a run that does not vary λ alone."""
-    if len(results.sweep) < 2:
+    """The λ to use; None for a run that is no sweep along λ."""
+    with_lam = [m for m in results.metrics if m.lam is not None]
+    if not with_lam or len(results.plan["settings"]) < 2 or StudyKind(results.plan["study"]) != StudyKind.sweep:
         return None
-    last = results.sweep[-1]
+    last = with_lam[-1]
     if results.nothing_right:
         return Answer(pick=None, last=last, reason="no response is right at any λ")
-    settings = {m.setting for m in results.sweep}
+    settings = {m.setting for m in with_lam}
     samples = [sample for sample in results.samples if sample.setting in settings]
     found = comparable(samples, len(results.questions), results.plan["k"])
     left_out = set(found.left_out)
-    if left_out >= {sample.setting for sample in samples}:
-        return Answer(pick=None, last=last, reason="no λ is finished: the short responses come first")
+    if len(settings - left_out) < 2:
+        return Answer(pick=None, last=last, reason="two λ at least must be finished: short responses come first")
     # A budget that every λ keeps: only the accuracy decides, and among equals the tokens.
     budget = 2 * max(m.tokens.value for m in results.metrics) + 1
     chosen = choose(found.samples, Goal(budget=budget), fresh=False).pick
     if chosen is None:
         return Answer(pick=None, last=last, reason="no response of a finished λ is right")
-    pick = next(m for m in results.sweep if m.setting == chosen.setting)
+    pick = next(m for m in with_lam if m.setting == chosen.setting)
     against = next((each for each in results.to_last if each.setting == pick.setting), None)
     return Answer(
         pick=pick, reason=_reason(results, pick, left_out), last=last, against=against, command=_merge(results, pick)

@@ -52,6 +52,14 @@ def test_a_budget_may_leave_pieces_of_the_grid(sample):
     assert choose(samples, Goal(budget=30)).feasible_runs == [["0"], ["0.6", "0.8"]]
 
 
+def test_nothing_right_is_no_choice(sample):
+    samples = run(sample, {0.0: [(0, 10)] * 12, 0.5: [(0, 20)] * 12})
+    for goal in (Goal(budget=30), Goal(min_accuracy=0.0)):
+        found = choose(samples, goal)
+        assert found.pick is None and found.nothing_right and found.nearest is not None
+    assert not choose(run(sample, {0.0: [(1, 10)] * 12}), Goal(budget=5)).nothing_right
+
+
 def test_ties_are_called_so_and_go_to_fewer_tokens(sample):
     generator = np.random.default_rng(0)
     right = generator.random(80) < 0.8

@@ -11,10 +11,14 @@ from itertools import pairwise
 
 import pytest
 
+from mull.analysis.metrics import metrics
+from mull.analysis.paired import contrasts
 from mull.analysis.stages import stages_of_table
 from mull.analysis.tables import read_table
 from mull.errors import MullError
+from mull.reports.answer import answer
 from mull.reports.build import write_report
+from mull.reports.format import signed
 from mull.reports.html.page import page
 from mull.reports.html.render import encode
 from mull.reports.html.responses import LONGEST, embed
@@ -128,10 +132,53 @@ def test_page_says_what_was_found(report, found):
         assert f"{factor * estimate.value:.1f}" in words
     assert "Mean@4" in words and "Pass@4" in words
     low, high = found.stages.intervals["midpoint"]
-    assert f"{low:.3f} to {high:.3f}" in words
+    assert f"[{low:.3f}, {high:.3f}]" in words
     assert "cut off, %" in words and "no answer, %" in words
     assert "Incomplete" not in words
     assert "sampling.temperature" in words and "2.13.0" in words
+
+
+@pytest.fixture(scope="module")
+def overdone(found):
+    """The run, but every other response at λ = 1 is wrong."""
+    samples = [replace(s, correct=s.correct and (s.setting != "1" or s.index % 2 > 0)) for s in found.samples]
+    return replace(found, samples=samples, metrics=metrics(samples), to_last=contrasts(samples, "1"))
+
+
+def test_the_answer_comes_first(overdone, found):
+    assert answer(found).pick.setting == "1" and answer(found).against is None
+    words, best = Page(page(overdone)).words.replace("\u00a0", " "), answer(overdone)
+    assert best.pick.setting == "0.8" and best.against.setting == "0.8" and best.against.reference == "1"
+    assert words.index("Recommended λ = 0.8") < words.index("Thinking emerges")
+    gain, cost = best.against.accuracy, best.against.tokens
+    assert f"{signed(100 * gain.difference, 1)} points against λ = 1, 95 % interval [" in words
+    assert f"{signed(100 * cost.difference / overdone.sweep[-1].tokens.value, 0)} % against λ = 1" in words
+    command = "mull merge --instruct toy-instruct --thinking toy-thinking --lambda 0.8 -o merged"
+    assert command in words and best.command == command
+
+
+def test_no_answer_says_why(make, found, tmp_path):
+    wrong = [replace(sample, correct=False) for sample in found.samples]
+    none = answer(replace(found, samples=wrong, metrics=metrics(wrong)))
+    assert none.pick is None and none.reason == "no response is right at any λ"
+    words = Page(page(replace(found, samples=wrong, metrics=metrics(wrong)))).words
+    assert "Recommended λ none no response is right" in words and "Make this model" not in words
+    with make(tmp_path / "run", (0, 0.5, 1), 12, 2, stop=20) as store:
+        begun = answer(results(store))
+    assert begun.pick is None and begun.reason.startswith("two λ at least must be finished")
+    with make(tmp_path / "more", (0, 0.5, 1), 12, 2, stop=50) as store:
+        part = answer(results(store))
+    assert part.pick.setting in ("0", "0.5") and part.reason.startswith("of those that are finished")
+    with make(tmp_path / "study", (), 6, 2, others=("ta", "ties")) as store:
+        assert answer(results(store)) is None
+
+
+def test_the_command_is_quoted_and_names_the_donor(overdone):
+    names = overdone.provenance | {"instruct": "my pair/in; rm", "thinking": "t"}
+    given = answer(replace(overdone, provenance=names, plan=overdone.plan | {"donor": "instruct"}))
+    assert "--instruct 'my pair/in; rm' --thinking t --lambda 0.8 --donor instruct -o merged" in given.command
+    servers = answer(replace(overdone, provenance={"endpoints": {}}))
+    assert servers.pick and servers.command == ""
 
 
 def test_a_tie_is_called_a_tie(report, found):
@@ -151,10 +198,10 @@ def test_responses_are_embedded_as_they_are(report, found, run_folder):
     assert not any(sample.text for sample in found.samples)  # read when they are shown
     with RunStore.open(run_folder) as store:
         by_key = {(s.setting, s.question, s.index): s for s in store.each()}
-    for question, setting, index, thought, answer, kind, tokens, finish, correct, extracted in data["responses"]:
+    for question, setting, index, thought, said, kind, tokens, finish, correct, extracted in data["responses"]:
         sample = by_key.pop((found.metrics[setting].setting, data["questions"][question]["id"], index))
         split = split_thinking(sample.text, finished=sample.finish == "stop")
-        assert (thought, answer, kind) == (split.thought, split.answer, sample.thinking)
+        assert (thought, said, kind) == (split.thought, split.answer, sample.thinking)
         assert (tokens, finish, correct, extracted) == (sample.tokens, sample.finish, sample.correct, sample.answer)
     assert by_key == {}
     names = [data["settings"][i] for i in data["defaults"]]
@@ -214,7 +261,7 @@ def test_further_scores_have_a_table_of_their_own(run_folder, report, tmp_path):
 
 def test_no_transition_is_said(make, tmp_path):
     page = write(make(tmp_path / "run", (0, 0.1, 0.2, 0.3), 12, 2), tmp_path / "out")
-    assert "No transition was found" in page.words and "Thinking sets in nowhere" in page.words
+    assert "No transition was found" in page.words
     assert "Shaded" not in page.words
 
 

@@ -126,6 +126,12 @@ def test_an_endpoint_map_gives_the_lambdas(serve, tmp_path):
         (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--api-key-env", "NOPE"], "NOPE is not set"),
         (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--omit", "tempra"], "cannot leave out 'tempra'"),
         (["--endpoint", "http://a", "--model-map", "m@{lambda}", "--concurrency", "0"], "--concurrency"),
+        (
+            ["--endpoint", "http://a", "--model-map", "m@{lambda}", "--omit", "max_tokens", "--max-completion-tokens"],
+            "leaves the limit out under every name",
+        ),
+        ([*ENDS, "--stream"], "--stream is for servers"),
+        ([*ENDS, "--max-completion-tokens"], "--max-completion-tokens is for servers"),
         (ENDS[:2], "--thinking is missing"),
         ([], "--instruct is missing"),
     ],
@@ -146,6 +152,33 @@ def test_an_attempt_without_any_response_does_not_bind(serve, tmp_path):
     assert done.returncode == 0, done.stderr
     with RunStore.open(run) as store:
         assert store.plan["omitted"] == ["top_k"] and store.count() == 56
+
+
+def test_a_server_that_only_streams_and_has_another_name_for_the_limit(serve, tmp_path):
+    log = tmp_path / "log"
+    url = serve(only_streams=True, refused=["max_tokens"], log=str(log), split="reasoning")
+    for options, message in (
+        ((), "supplied: max_tokens) (--omit max_tokens leaves it out)"),
+        (("--max-completion-tokens",), "(--stream asks for a stream)"),
+    ):
+        refused = sweep(tmp_path / "run", url, *SIZE, *options)
+        assert refused.returncode == 2 and message in refused.stderr
+    done = sweep(tmp_path / "run", url, *SIZE, "--stream", "--max-completion-tokens")
+    assert done.returncode == 0, done.stderr
+    assert sweep(tmp_path / "plain", serve(), *SIZE).returncode == 0
+    assert texts(tmp_path / "run") == texts(tmp_path / "plain")
+    assert json.loads(log.read_text().splitlines()[-1])["max_completion_tokens"] == 600
+    with RunStore.open(tmp_path / "run") as one, RunStore.open(tmp_path / "plain") as other:
+        assert one.plan == other.plan  # how it is asked moves no sample
+
+
+def test_without_a_limit_the_plan_says_so(serve, tmp_path):
+    log = tmp_path / "log"
+    done = sweep(tmp_path / "run", serve(refused=["max_tokens"], log=str(log)), *SIZE, "--omit", "max_tokens")
+    assert done.returncode == 0, done.stderr
+    assert not any(key.startswith("max_") for line in log.read_text().splitlines() for key in json.loads(line))
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.plan["omitted"] == ["max_tokens"]
 
 
 def test_sampling_and_token_limit_reach_the_server(serve, tmp_path):

@@ -6,8 +6,8 @@ It prints its port. Options: `models` listed, with their `context`; `known` (pat
 default); `key` asked for; `faults` (429, 429-later, 500, hang, break, garbage, abort → probability); `die_after` so
 many answers; `hang_after` so many requests; `hang`, seconds that a fault of this kind lasts; `seconds` per answer;
 `poison` (seeds that never work); `split` (name of the field for the thought); `refused` fields; `uncounted` (no token
-counts); `pair` (answer with the built-in models at the λ of the model's name).
-`log` gets a line per request.
+counts); `only_streams` (refuses to answer in one piece); `pair` (answer with the built-in
+models at the λ of the model's name). `log` gets a line per request.
 """
 
 import json
@@ -34,6 +34,10 @@ def invent(request):
     drawn = random.Random(f"{request.get('seed')} {request['messages']}").randrange(1000)
     text = f"<think>\nSo {drawn}.\n</think>\n\n\\boxed{{{drawn}}}" if lam > 0.5 else f"\\boxed{{{drawn}}}"
     return text, len(text), "stop"
+
+
+def limit_of(request):
+    return request.get("max_tokens", request.get("max_completion_tokens"))
 
 
 class Pair(threading.Thread):
@@ -71,7 +75,7 @@ class Pair(threading.Thread):
                             temperature=request["temperature"],
                             top_p=request["top_p"],
                             top_k=max(0, request["top_k"]),
-                            max_tokens=request["max_tokens"],
+                            max_tokens=limit_of(request) or 64,
                         ),
                     )
                     for i, (request, _) in mine.items()
@@ -160,7 +164,10 @@ class Handler(BaseHTTPRequestHandler):
         if not re.fullmatch(OPTIONS.get("known", ".*"), request["model"]):
             self.reply(404, {"error": {"message": f"The model `{request['model']}` does not exist."}})
             return
-        if request["max_tokens"] == 1:
+        if OPTIONS.get("only_streams") and not request["stream"]:
+            self.reply(400, {"error": {"message": "This model only supports streaming: set stream to true."}})
+            return
+        if limit_of(request) == 1:
             request = {"seed": 0, "temperature": 0, "top_p": 1, "top_k": -1, **request}
             fault = None
         if fault in ("429", "500"):
@@ -189,10 +196,25 @@ class Handler(BaseHTTPRequestHandler):
             finish = "abort"
         usage = {} if OPTIONS.get("uncounted") else {"usage": {"prompt_tokens": 5, "completion_tokens": tokens}}
         with LOCK:  # one reply at a time, so that none follows the last
-            self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}], **usage})
+            if request["stream"]:
+                self.stream(message, finish, usage)
+            else:
+                self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish}], **usage})
             STATE["answered"] += 1
             if STATE["answered"] == OPTIONS.get("die_after"):
                 os._exit(9)
+
+    def stream(self, message, finish, usage):
+        """The message, three characters an event."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        pieces = [{name: text[i : i + 3]} for name, text in message.items() for i in range(0, len(text), 3)]
+        chunks = [{"choices": [{"index": 0, "delta": piece, "finish_reason": None}]} for piece in pieces]
+        chunks += [{"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}, {"choices": [], **usage}]
+        lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
+        self.wfile.write("".join([": waiting\n\n", *lines, "data: [DONE]\n\n"]).encode())
 
 
 class Server(ThreadingHTTPServer):

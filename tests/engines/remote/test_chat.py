@@ -6,8 +6,10 @@ from email.utils import format_datetime
 import pytest
 
 from mull.engines.base import Sampling
-from mull.engines.remote.chat import ApiKey, Unanswered, _retry_after, joined, read_reply, request_body
+from mull.engines.remote.chat import read_reply, request_body
 from mull.engines.remote.endpoints import Target
+from mull.engines.remote.messages import joined
+from mull.engines.remote.refusals import ApiKey, Unanswered, retry_after
 from mull.errors import MullError
 from mull.thinking import split_thinking
 
@@ -94,11 +96,11 @@ def test_a_key_is_not_shown():
 
 
 def test_retry_after_in_seconds_or_as_a_date():
-    assert _retry_after("2.5") == 2.5 and _retry_after("-1") == 0
+    assert retry_after("2.5") == 2.5 and retry_after("-1") == 0
     began = datetime.now(UTC)
-    found = _retry_after(format_datetime(began + timedelta(seconds=30), usegmt=True))  # whole seconds
+    found = retry_after(format_datetime(began + timedelta(seconds=30), usegmt=True))  # whole seconds
     assert found is not None and 29 - (datetime.now(UTC) - began).total_seconds() < found < 31
-    assert [_retry_after(text) for text in (None, "", "nan", "inf", "soon")] == [None] * 5
+    assert [retry_after(text) for text in (None, "", "nan", "inf", "soon")] == [None] * 5
 
 
 @pytest.mark.parametrize(

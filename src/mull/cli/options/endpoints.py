@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from mull.engines.remote.endpoints import Endpoints
+from mull.engines.remote.endpoints import OMITTABLE, Endpoints
 from mull.errors import MullError
 from mull.merging.coefficients import parse_lambdas
 from mull.runs.sessions.loading import RemoteLoader
@@ -53,11 +53,24 @@ class ServerOptions:
         int,
         typer.Option(help="Repetitions after temporary errors: 429, 5xx, timeouts, broken connections.", min=0),
     ] = 6
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for one response.", min=0.001)] = 3600.0
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for one response, all of it.", min=0.001)] = 3600.0
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Ask for responses piece by piece, for servers that only stream and proxies with timeouts."
+        ),
+    ] = False
+    max_completion_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--max-completion-tokens",
+            help="Send the token limit as max_completion_tokens, for servers that refuse max_tokens.",
+        ),
+    ] = False
     omit: Annotated[
         list[str] | None,
         typer.Option(
-            help="Do not send this field, which the server refuses: seed, temperature, top_k or top_p. Repeatable.",
+            help=f"Do not send this field, which the server refuses: {', '.join(OMITTABLE)}. Repeatable.",
             metavar="FIELD",
         ),
     ] = None
@@ -73,6 +86,8 @@ class ServerOptions:
         Raises `MullError` if the options do not fit together.
         """
         omit = self.omit or ()
+        if self.max_completion_tokens and "max_tokens" in omit:
+            raise MullError("--omit max_tokens leaves the limit out under every name", "leave one of the two out")
         if self.endpoint_map is None:
             if self.endpoint is None or self.model_map is None:
                 missing = "--endpoint" if self.endpoint is None else "--model-map"
@@ -97,5 +112,7 @@ class ServerOptions:
             timeout=self.timeout,
             per_minute=self.per_minute,
             key_variable=self.key_variable or KEY_VARIABLE,
+            stream=self.stream,
+            limit_field="max_completion_tokens" if self.max_completion_tokens else "max_tokens",
         )
         return RemoteLoader(engine)

@@ -213,7 +213,9 @@ class PlanOptions:
         return SweepPlan(None, settings, benchmark, *sampling_options, endpoints=endpoints), loader
 
 
-_SERVER_OPTIONS = ("key_variable", "concurrency", "per_minute", "retries", "timeout", "omit")
+_SERVER_OPTIONS = (
+    "key_variable", "concurrency", "per_minute", "retries", "timeout", "stream", "max_completion_tokens", "omit",
+)  # fmt: skip
 _CHECKPOINT_OPTIONS = (
     "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "trust_remote_code",
 )  # fmt: skip

@@ -32,9 +32,9 @@ from mull.toml import entry, read_toml
 
 PLACE = "{lambda}"
 """Stands for the λ in patterns, in its shortest decimal form."""
-OMITTABLE = ("seed", "temperature", "top_k", "top_p")
+OMITTABLE = ("max_tokens", "seed", "stream_options", "temperature", "top_k", "top_p")
 """Fields that some servers refuse."""
-_OWN = {"model", "messages", "max_tokens", "stream", "n", *OMITTABLE}
+_OWN = {"model", "messages", "max_completion_tokens", "stream", "n", *OMITTABLE}
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class Endpoints:
         named = {
             lam: {"model": t.model, **({"body": dict(t.body)} if t.body else {})} for lam, t in self.targets.items()
         }
-        return {"models": named, **({"omitted": sorted(self.omit)} if self.omit else {})}
+        omitted = sorted(set(self.omit) - {"stream_options"})  # that one moves no sample
+        return {"models": named, **({"omitted": omitted} if omitted else {})}
 
 
 @dataclass(kw_only=True)

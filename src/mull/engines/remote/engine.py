@@ -10,26 +10,19 @@ import asyncio
 import json
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any, Self
 
 import httpx2
 
-from mull.engines.base import Completion, Request
-from mull.engines.remote.chat import (
-    CONNECT_SECONDS,
-    ApiKey,
-    ChatClient,
-    RequestRefused,
-    TemporaryError,
-    Unanswered,
-    refuse,
-    request_body,
-)
-from mull.engines.remote.endpoints import Endpoints, Target
+from mull.engines.base import Completion, Request, Sampling
+from mull.engines.remote.chat import ChatClient, LimitField, request_body
+from mull.engines.remote.endpoints import OMITTABLE, Endpoints, Target
+from mull.engines.remote.refusals import ApiKey, RequestRefused, TemporaryError, Unanswered, refuse
+from mull.engines.remote.transport import Answer, fetch, problem_of
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
@@ -56,16 +49,20 @@ class RemoteEngine:
         per_minute: float | None = None,
         key_variable: str = KEY_VARIABLE,
         backoff: float = 1.0,
+        stream: bool = False,
+        limit_field: LimitField = "max_tokens",
     ) -> None:
         """`concurrency`: most requests at the same time. `retries`: how often a request is repeated after a temporary
         error; first after `backoff` seconds, then twice as long each time, with jitter. `timeout`: seconds to wait for
-        one response. `per_minute`: most requests begun per minute and server. The API key is read from the environment
-        variable `key_variable`, if it is set.
+        one response, all of it. `per_minute`: most requests begun per minute and server. The API key is read from the
+        environment variable `key_variable`, if it is set. `stream`: ask for the response piece by piece. `limit_field`:
+        the name of the token limit.
         """
         self._endpoints = endpoints
         self._concurrency = concurrency
         self._key = ApiKey(key_variable, _key(key_variable))
         self._options = {"retries": retries, "timeout": timeout, "per_minute": per_minute, "backoff": backoff}
+        self._form: dict[str, Any] = {"stream": stream, "limit_field": limit_field}
         self._target: Target | None = None
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
@@ -87,38 +84,44 @@ class RemoteEngine:
         by_url: dict[str, list[Target]] = {}
         for target in self._endpoints.targets.values():
             by_url.setdefault(target.url, []).append(target)
-        timeout = httpx2.Timeout(CHECK_SECONDS, connect=CONNECT_SECONDS)
-        with httpx2.Client(headers=self._key.headers(), timeout=timeout) as http:
+        with _Background(self._client()) as background:
             for url, targets in by_url.items():
-                try:
-                    try:
-                        self._check_server(http, url, targets, limit)
-                    except (httpx2.ReadError, httpx2.RemoteProtocolError):  # some servers hang up after an error
-                        self._check_server(http, url, targets, limit)
-                except TemporaryError:
-                    continue  # the server is there, but busy
-                except RequestRefused as error:
-                    raise MullError(str(error), "mend that, then run the same command") from None
-                except httpx2.ConnectError as error:
-                    raise MullError(f"no server answers at {url} ({error})", "start it, or correct the URL") from None
-                except httpx2.TimeoutException:
-                    raise MullError(f"the server at {url} does not answer in time", "see whether it is up") from None
-                except httpx2.RequestError as error:
-                    raise MullError(f"{url} does not speak HTTP as expected ({error})", "correct the URL") from None
+                background.start(self._check_url(background.client, url, targets, limit)).result()
 
-    def _check_server(self, http: httpx2.Client, url: str, targets: list[Target], limit: int) -> None:
-        response = http.get(f"{url}/models")
-        if response.status_code in (401, 403):
-            refuse(response, targets[0], self._key)
-        listed = _listed(response)
+    async def _check_url(self, client: ChatClient, url: str, targets: list[Target], limit: int) -> None:
+        try:
+            try:
+                await self._check_server(client, url, targets, limit)
+            except (httpx2.ReadError, httpx2.RemoteProtocolError):  # some servers hang up after an error
+                await self._check_server(client, url, targets, limit)
+        except TemporaryError:
+            return  # the server is there, but busy
+        except RequestRefused as error:
+            raise MullError(str(error), "mend that, then run the same command") from None
+        except httpx2.ConnectError as error:
+            raise MullError(f"no server answers at {url} ({error})", "start it, or correct the URL") from None
+        except (TimeoutError, httpx2.TimeoutException):
+            raise MullError(f"the server at {url} does not answer in time", "see whether it is up") from None
+        except httpx2.RequestError as error:
+            raise MullError(f"{url} does not speak HTTP as expected ({error})", "correct the URL") from None
+
+    async def _check_server(self, client: ChatClient, url: str, targets: list[Target], limit: int) -> None:
+        answer = await fetch(client.http, "GET", f"{url}/models", None, CHECK_SECONDS)
+        if answer.status in (401, 403):
+            refuse(problem_of(answer), targets[0], self._key)
+        listed = _listed(answer)
         for target in targets:
             if target.model in listed:
-                _check_room(target, listed[target.model], limit)
+                if "max_tokens" not in self._endpoints.omit:
+                    _check_room(target, listed[target.model], limit)
                 continue
-            probe = {"model": target.model, "messages": [{"role": "user", "content": "1"}], "max_tokens": 1}
-            response = http.post(f"{url}/chat/completions", json={**probe, **target.body})
-            if not response.is_success:
-                refuse(response, target, self._key, listed)
+            omit = {*OMITTABLE} - {"max_tokens", "stream_options"} | {*self._endpoints.omit}
+            message = {"role": "user", "content": "1"}
+            body = request_body(target, [message], Sampling(max_tokens=1), 0, omit, **self._form)
+            await client.post(target, body, CHECK_SECONDS, listed)
+
+    def _client(self) -> ChatClient:
+        return ChatClient(self._key, concurrency=self._concurrency, **self._options)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish; at most `concurrency` requests are taken ahead.
@@ -134,15 +137,16 @@ class RemoteEngine:
     def _generate(self, waiting: Iterator[Request], target: Target) -> Iterator[Completion]:
         failed, failed_in_row, pending = 0, 0, 0
         last: Unanswered | None = None
-        with _Background(target, self._endpoints.omit, self._concurrency, self._key, self._options) as background:
+        results: SimpleQueue[Completion | BaseException] = SimpleQueue()
+        with _Background(self._client()) as background:
             while True:
                 room = self._concurrency - pending if failed_in_row < self._concurrency else 0
                 for request in islice(waiting, room):
-                    background.send(request)
+                    background.start(self._answer(background.client, target, request, results))
                     pending += 1
                 if not pending:
                     break
-                found = background.results.get()
+                found = results.get()
                 pending -= 1
                 if isinstance(found, Completion):
                     failed_in_row = 0
@@ -158,55 +162,25 @@ class RemoteEngine:
                 "what came is on record: mend the cause, and the same command asks for the rest",
             )
 
-
-class _Background:
-    """An event loop in a thread that sends requests to one target and puts completions or errors into `results`."""
-
-    def __init__(
-        self, target: Target, omit: tuple[str, ...], concurrency: int, key: ApiKey, options: dict[str, Any]
+    async def _answer(
+        self,
+        client: ChatClient,
+        target: Target,
+        request: Request,
+        results: SimpleQueue[Completion | BaseException],
     ) -> None:
-        self.results: SimpleQueue[Completion | BaseException] = SimpleQueue()
-        self._target, self._omit = target, omit
-        self._client = ChatClient(key, concurrency=concurrency, **options)
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="mull-requests")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
-
-    def send(self, request: Request) -> None:
-        asyncio.run_coroutine_threadsafe(self._answer(request), self._loop)
-
-    def _run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        async with self._client:
-            self._ready.set()
-            await self._stop.wait()
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-    async def _answer(self, request: Request) -> None:
+        """Put the completion or what went wrong into `results`."""
         try:
             messages = json.loads(bytes(request.prompt_ids).decode())
-            body = request_body(self._target, messages, request.sampling, request.seed, self._omit)
-            reply = await self._client.complete(self._target, body)
+            omit = self._endpoints.omit
+            body = request_body(target, messages, request.sampling, request.seed, omit, **self._form)
+            reply = await client.complete(target, body)
         except (asyncio.CancelledError, CancelledError):
             raise
         except BaseException as error:
-            self.results.put(error)  # `_generate` raises it
+            results.put(error)  # `_generate` raises it
         else:
-            self.results.put(
+            results.put(
                 Completion(
                     id=request.id,
                     token_ids=(),
@@ -221,6 +195,40 @@ class _Background:
             )
 
 
+class _Background:
+    """An event loop in a thread, and the client that sends its requests."""
+
+    def __init__(self, client: ChatClient) -> None:
+        self.client = client
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="mull-requests")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> Future[None]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with self.client:
+            self._ready.set()
+            await self._stop.wait()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+
 def _key(variable: str) -> str | None:
     value = os.environ.get(variable, "").strip()
     if not (value.isascii() and value.isprintable()):
@@ -228,12 +236,12 @@ def _key(variable: str) -> str | None:
     return value or None
 
 
-def _listed(response: httpx2.Response) -> dict[str, int | None]:
+def _listed(answer: Answer) -> dict[str, int | None]:
     """The models that a server lists, with their context in tokens or None; empty if it lists none."""
     try:
-        found = response.json()["data"] if response.is_success else []
+        found = answer.data["data"] if answer.succeeded else []
         return {str(model["id"]): model.get("max_model_len") for model in found}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -104,7 +104,8 @@ def test_retry_after_in_seconds_or_as_a_date():
 
 
 @pytest.mark.parametrize(
-    "mark", ["<|im_end|>", "<|im_end|>\n<|endoftext|>", "<end_of_turn>\n", "<｜end▁of▁sentence｜>"]
+    "mark",
+    ["<|im_end|>", "<|im_end|>\n<|endoftext|>", "<end_of_turn>\n", "<｜end▁of▁sentence｜>", "<|return|>", "<eos>"],
 )
 def test_the_mark_of_a_turns_end_is_no_part_of_the_answer(mark):
     """transformers serve 5.23 leaves it in."""

@@ -68,6 +68,18 @@ def test_an_error_in_a_reply_is_obeyed_like_a_status(say):
             engine_at(server).check()
 
 
+@pytest.mark.parametrize(
+    "limited",
+    [
+        http({"error": {"code": 429, "message": "m"}}, **{"Retry-After": "0.4"}),
+        http({"error": {"code": 429, "message": "m", "retry_after": 0.4}}),
+    ],
+)
+def test_an_error_in_a_reply_may_say_when_to_come_again(say, limited):
+    began = time.monotonic()
+    assert len(ask(say(limited, http(GOOD)))) == 1 and time.monotonic() - began >= 0.4
+
+
 def test_a_filter_on_one_prompt_is_not_taken_for_a_wrong_key(say):
     server = say(http({"error": {"code": 403, "message": "input flagged by moderation"}}, 403), http(GOOD))
     with pytest.raises(MullError, match=r"a request got no response: .*refuses a request \(HTTP 403"):

@@ -23,7 +23,6 @@ from mull.engines.remote.refusals import (
     TemporaryError,
     Unanswered,
     clipped,
-    error_in,
     refuse,
 )
 from mull.engines.remote.replies import Reply, read_reply
@@ -135,8 +134,7 @@ class ChatClient:
             answer = await fetch(self.http, "POST", f"{target.url}/chat/completions", body, seconds)
         except ErrorReply as error:
             refuse(error.problem, target, self._key, models)
-        problem = error_in(answer.data) if answer.succeeded else problem_of(answer)
-        if problem:
+        if problem := problem_of(answer):
             refuse(problem, target, self._key, models)
         if answer.data is None:
             raise TemporaryError(f"a reply that is no JSON ({clipped(answer.text, 60)})")

@@ -107,8 +107,8 @@ class RemoteEngine:
 
     async def _check_server(self, client: ChatClient, url: str, targets: list[Target], limit: int) -> None:
         answer = await fetch(client.http, "GET", f"{url}/models", None, CHECK_SECONDS)
-        if answer.status in (401, 403):
-            refuse(problem_of(answer), targets[0], self._key)
+        if answer.status in (401, 403) and (problem := problem_of(answer)):
+            refuse(problem, targets[0], self._key)
         listed = _listed(answer)
         for target in targets:
             if target.model in listed:

@@ -104,9 +104,10 @@ def joined(reasoning: str, content: str, finish: str, *, hidden: bool = False) -
         reasoning = inner.thought  # its own tags are not doubled
     if whole.kind != "none" and _same(whole.thought, reasoning):
         return content
-    if whole.kind == "closed" and not whole.thought:
+    if whole.kind == "closed":
+        reasoning = f"{reasoning.strip()}\n\n{whole.thought}".strip()
         content = content[whole.end :]
-    if _same(content, reasoning):
+    if finish == "length" and _same(content, reasoning):  # one thought twice; a finished answer may repeat its thought
         content = ""
     if content.strip():
         return f"{OPEN}\n{reasoning.strip()}\n{CLOSE}\n\n{content.lstrip()}"

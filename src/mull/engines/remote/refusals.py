@@ -7,6 +7,7 @@ stream.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Collection
 from datetime import UTC, datetime
@@ -104,7 +105,9 @@ def error_in(reply: Any) -> Problem | None:
         found = found["error"]
     if not found or (isinstance(found, dict) and not any(found.values())):
         return None
-    return Problem(_status(found), _message(found), in_reply=True)
+    wait = found.get("retry_after") if isinstance(found, dict) else None
+    wait = float(wait) if isinstance(wait, int | float) and 0 <= wait < math.inf else None
+    return Problem(_status(found), _message(found), in_reply=True, wait=wait)
 
 
 def _status(error: Any) -> int:

@@ -67,17 +67,18 @@ def read_reply(reply: Any, seconds: float = 0.0, limit: int | None = None) -> Re
         message, reason = choice.get("message"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         raise TemporaryError("a reply without a choice in it") from None
-    found, finish = read_message(message), _finish(reason)
+    finish = _finish(reason)
+    found = read_message(message)
     if found.refusal:
         raise RequestRefused(f"{_REFUSED}: {clipped(found.refusal)}")
     if found.called:
         raise RequestRefused(_CALLED)
     thought, content = _sound(found.thought), _sound(found.content)
     tokens, prompt, reasoning = read_counts(reply, f"{thought} {content}", limit)
+    if not tokens:
+        raise TemporaryError("a reply without a text in it")
     if finish == "stop":
         thought, content = _without_end(thought), _without_end(content)
-        if not tokens:
-            raise TemporaryError("a reply without a text in it")
         if tokens > FEW and not (found.thought or found.content or reasoning):
             raise RequestRefused(f"a reply without a text in it, of {tokens:,} tokens by the server's count")
     hidden = bool(reasoning) and (reasoning < tokens or not content.strip())
@@ -101,7 +102,10 @@ def _finish(reason: Any) -> Literal["stop", "length"]:
     raise TemporaryError(f"the server broke the response off ({shown})")
 
 
-_END = re.compile(r"(?:(?:<\|(?:im_end|endoftext|eot_id|end_of_text)\|>|<end_of_turn>|<｜end▁of▁sentence｜>)\s*)+\Z")
+_END = re.compile(
+    r"(?:(?:<\|(?:im_end|endoftext|eot_id|eot|end_of_text|end|return|end_of_turn|endofturn)\|>"
+    r"|<(?:end_of_turn|turn\||eos|seed:eos|｜end▁of▁sentence｜)>)\s*)+\Z"
+)
 
 
 def _without_end(text: str) -> str:

@@ -60,13 +60,16 @@ async def fetch(http: httpx2.AsyncClient, method: str, url: str, body: Any, seco
     return Answer(response.status_code, response.headers, _parsed(bytes(found), response.is_success), text)
 
 
-def problem_of(answer: Answer) -> Problem:
-    """The error of an answer that did not succeed, from its JSON or else its text."""
+def problem_of(answer: Answer) -> Problem | None:
+    """The error of an answer: one in its JSON, or its status with the text that comes with it."""
     found, headers = error_in(answer.data), answer.headers
+    wait = retry_after(headers.get("retry-after"))
+    if answer.succeeded:
+        return found and found._replace(wait=found.wait if wait is None else wait)
     told = found.message if found else "" if "html" in headers.get("content-type", "") else clipped(answer.text)
     if answer.status in REDIRECTIONS and "location" in headers:
         told = clipped(f"it leads to {headers['location']}")
-    return Problem(answer.status, told, wait=retry_after(headers.get("retry-after")))
+    return Problem(answer.status, told, wait=wait)
 
 
 async def _streamed(response: httpx2.Response) -> Any:

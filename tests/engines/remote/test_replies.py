@@ -1,11 +1,25 @@
 """What is an answer and what is not: endings, token counts, shapes of content, errors in replies of status 200."""
 
-import pytest
+import contextlib
 
-from mull.engines.remote.refusals import ErrorReply, RequestRefused, TemporaryError
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mull.engines.remote.events import StreamedReply
+from mull.engines.remote.refusals import ErrorReply, RequestRefused, TemporaryError, Unanswered
 from mull.engines.remote.replies import read_reply
 from mull.errors import MullError
 from mull.thinking import split_thinking
+
+from .scripted import events
+
+KEYS = [
+    "content", "reasoning", "reasoning_details", "refusal", "tool_calls", "type", "text", "thinking", "message",
+    "delta", "code", "error", "detail", "metadata", "raw", "retry_after", "finish_reason", "index", "usage",
+    "prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details", "reasoning_tokens", "timings",
+    "predicted_n",
+]  # fmt: skip
 
 
 def reply(content="It is 7.", finish="stop", usage=None, **message):
@@ -283,3 +297,27 @@ def test_an_error_in_a_reply_is_shown_with_the_status_that_it_amounts_to(broken,
 @pytest.mark.parametrize("nothing", [None, {}, "", [], {"code": None, "message": None}])
 def test_an_error_that_is_empty_is_none(nothing):
     assert read_reply({**reply(), "error": nothing}).text == "It is 7."
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["stop", "text"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5),
+    max_leaves=12,
+)
+
+
+def streamed(reply):
+    stream = StreamedReply()
+    stream.feed(events(reply, b"[DONE]"))
+    return stream.whole()
+
+
+@pytest.mark.parametrize("come", [lambda reply: reply, streamed], ids=["whole", "streamed"])
+@given(JSON, JSON, JSON, JSON)
+def test_whatever_a_reply_holds_it_is_a_response_or_refused(come, message, reason, usage, error):
+    choice = {"message": message, "delta": message, "finish_reason": reason}
+    for broken in (message, {"choices": message}, {"choices": [choice], "usage": usage, "error": error}):
+        with contextlib.suppress(MullError, Unanswered):
+            found = read_reply(come(broken), limit=100)
+            assert found.finish in ("stop", "length") and found.tokens > 0
+            found.text.encode()

@@ -14,8 +14,9 @@ import httpx2
 from mull.engines.remote.events import StreamedReply
 from mull.engines.remote.refusals import REDIRECTIONS, Problem, TemporaryError, clipped, error_in, retry_after
 
-LARGEST_BODY = 16 << 20
-"""Bytes of a reply, unpacked. A response of 81,920 tokens, sent twice, takes less than 2 MiB."""
+LARGEST_BODY = 8 << 20
+"""Bytes of a reply, unpacked. A response of 81,920 tokens, sent twice, takes less than 2 MiB. Parsing
+can take fifty times the bytes of a body made for that."""
 LARGEST_STREAM = 256 << 20
 """Bytes of a stream, unpacked: 3 kB for each of 81,920 tokens."""
 SHOWN = 4000

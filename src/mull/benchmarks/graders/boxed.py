@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 
 LONGEST_INTEGER = 1000
 """Most characters of an integer. No right answer is longer, and Python refuses to read more than 4,300 digits."""
@@ -14,15 +15,16 @@ _INTEGER = re.compile(r"[+-]?\d+(?:\.0+)?")
 
 def boxed(text: str) -> list[str]:
     """The contents of all boxes in `text`, in order. Boxes inside a box and boxes that are not closed are left out."""
-    found, start = [], 0
-    while match := _OPEN.search(text, start):
-        end = _closing(text, match.end())
-        if end is None:
-            start = match.end()
-            continue
-        found.append(text[match.end() : end].strip())
-        start = end + 1
-    return found
+    return [text[start:end].strip() for start, end in _spans(text)]
+
+
+def rewritten(text: str, inside: Callable[[str], str], outside: Callable[[str], str]) -> str:
+    """`text` with the content of every box passed through `inside`, and all between the boxes through `outside`."""
+    parts, last = [], 0
+    for start, end in _spans(text):
+        parts += [outside(text[last:start]), inside(text[start:end])]
+        last = end
+    return "".join([*parts, outside(text[last:])])
 
 
 def integer(text: str) -> int | None:
@@ -36,6 +38,15 @@ def integer(text: str) -> int | None:
     if len(plain) > LONGEST_INTEGER or not _INTEGER.fullmatch(plain):
         return None
     return int(plain.partition(".")[0])
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    while match := _OPEN.search(text, start):
+        end = _closing(text, match.end())
+        if end is not None:
+            yield match.end(), end
+        start = match.end() if end is None else end + 1
 
 
 def _closing(text: str, start: int) -> int | None:

@@ -1,7 +1,7 @@
 """The process of the `math` grader: math-verify with its default configuration, and a canonical answer.
 
-A request is `{"gold": …, "answer": …}`, its answer `{"correct": …, "answer": …}`. Started by
-`mull.benchmarks.graders.worker`.
+A request is `{"gold": …, "answer": …}`, its answer `{"correct": …, "answer": …, "parsed": …}`. Both texts are first
+written as math-verify reads them (`typography`, `forms`). Started by `mull.benchmarks.graders.worker`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from mull.benchmarks.graders import forms
+from mull.benchmarks.graders.boxed import boxed, rewritten
+from mull.benchmarks.graders.typography import as_latex
 from mull.benchmarks.graders.worker import serve
 
 MEMORY = 8 << 30
@@ -27,6 +30,9 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
     """Import math-verify and limit the memory of the process."""
     import math_verify
 
+    from mull.benchmarks.graders.precision import compare_in_proportion
+
+    compare_in_proportion()
     logging.disable(logging.CRITICAL)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or hard > MEMORY:
@@ -38,12 +44,27 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
         return parsed, canonical(parsed)
 
     def handle(request: dict[str, Any]) -> dict[str, Any]:
-        gold, name = gold_of(request["gold"])
-        found = math_verify.parse(request["answer"])
-        correct = bool(gold) and math_verify.verify(gold, found)
-        return {"correct": correct, "answer": name if correct else canonical(found)}
+        gold, answer = readable(request["gold"], request["answer"])
+        parsed_gold, name = gold_of(gold)
+        found = math_verify.parse(answer)
+        asked, given = set(forms.bases(gold)), set(forms.bases((boxed(answer) or [answer])[-1]))
+        other_base = bool(asked and given) and asked != given
+        correct = bool(parsed_gold) and not other_base and math_verify.verify(parsed_gold, found)
+        text = name if correct else canonical(found) + (f"_{min(given)}" if other_base else "")
+        return {"correct": correct, "answer": text, "parsed": any(not isinstance(each, str) for each in found)}
 
     return {}, handle
+
+
+def readable(gold: str, answer: str) -> tuple[str, str]:
+    """Both texts as math-verify reads them. Units without `\\text` are dropped where the other side has no letter."""
+    gold = forms.as_answer(as_latex(gold))
+    answer = rewritten(as_latex(answer), forms.as_answer, forms.anywhere)
+    if forms.is_number(gold):
+        return gold, rewritten(answer, forms.without_units, str)
+    if all(map(forms.is_number, boxed(answer))):
+        gold = forms.without_units(gold)
+    return gold, answer
 
 
 def canonical(parsed: list[Any]) -> str:

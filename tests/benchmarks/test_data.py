@@ -1,8 +1,11 @@
 """Benchmarks from files: rows, prompts, records, what is refused, and the hub when it cannot be reached."""
 
 import csv
+import datetime
+import decimal
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import polars
@@ -89,6 +92,111 @@ def test_a_bad_file_is_named_with_its_row(tmp_path, content, why):
     path.write_text(content)
     with pytest.raises(MullError, match=why):
         load_benchmark(str(path), grader="exact")
+
+
+@pytest.mark.parametrize(
+    ("value", "gold"),
+    [
+        ("7", "7"), ("7.0", "7"), ("2.50", "2.5"), ("0.1234567890123456789", "0.1234567890123456789"),
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("1e999", "1e999"), ("9007199254740993.0", "9007199254740993.0"),
+        ("true", "true"), ("0", "0"),
+        ('"7.0"', "7.0"), ("-0.5", "-0.5"),
+    ],
+)  # fmt: skip
+def test_numbers_in_json_are_kept_as_they_were_written(tmp_path, value, gold):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f'{{"question": "x", "answer": {value}, "id": 12, "stratum": 0}}\n')
+    (found,) = load_benchmark(str(path), grader="exact").questions()
+    assert (found.id, found.gold, found.stratum) == ("12", gold, "0")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('"answer": NaN', "or nothing in it"),
+        ('"answer": Infinity', "'answer' holds an infinite number"),
+        ('"answer": ["a", "b"]', "'answer' holds a list"),
+        ('"answer": {"a": 1}', "'answer' holds an object"),
+        ('"answer": 1, "answer": 2', "line 2 of .* has 'answer' twice"),
+        ('"answer": 1, "expected_answer": 2', "columns 'expected_answer' and 'answer' differ"),
+        ('"answer": 1, "id": [3]', "'id' holds a list"),
+        ('"answer": "$$"', "nothing but marks"),
+        ('"answer": 1, "options": ["a", "", "b"]', "an option is empty"),
+        ('"answer": 1, "options": "a, b"', "no list in JSON"),
+        ('"answer": 1, "option_a": "x", "option_c": "y"', "do not follow each other"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_with_its_row(tmp_path, line, why):
+    path = tmp_path / "mine.jsonl"
+    path.write_text(f'{{"question": "w", "answer": 1}}\n{{"question": "x", {line}}}\n')
+    with pytest.raises(MullError, match=why) as caught:
+        load_benchmark(str(path), grader="exact")
+    assert "row 2" in str(caught.value) or "line 2" in str(caught.value)
+
+
+def test_values_of_a_table_are_kept_or_refused(tmp_path):
+    path = tmp_path / "mine.parquet"
+    day = datetime.date(2024, 2, 29)
+    golds = {"day": day, "cents": decimal.Decimal("2.50"), "yes": True, "count": 2**60}
+    for gold, text in zip(golds.values(), ["2024-02-29", "2.50", "true", str(2**60)], strict=True):
+        polars.DataFrame({"question": ["x"], "answer": [gold]}).write_parquet(path)
+        assert load_benchmark(str(path), grader="exact").questions()[0].gold == text
+    polars.DataFrame({"question": ["x", "y"], "answer": [3.0, math.nan]}).write_parquet(path)
+    with pytest.raises(MullError, match=r"row 2 of .*nothing in it"):
+        load_benchmark(str(path), grader="exact")
+    polars.DataFrame({"question": ["x", "y"], "answer": [3.0, 2.0**60]}).write_parquet(path)
+    with pytest.raises(MullError, match=r"row 2 of .*may have been rounded"):
+        load_benchmark(str(path), grader="exact")
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("question,answer,answer\nx,1,2\n")
+    with pytest.raises(MullError, match="has the column 'answer' twice"):
+        load_benchmark(str(path), grader="exact")
+
+
+OPTIONS = [
+    {"options": ["w", "x", "y", "z", "v"]},
+    {"choices": {"label": list("ABCDE"), "text": ["w", "x", "y", "z", "v"]}},
+    {"options": '["w", "x", "y", "z", "v"]'},
+    {"A": "w", "B": "x", "C": "y", "D": "z", "E": "v", "F": None},
+    {"option_a": "w", "option_b": "x", "option_c": "y", "option_d": "z", "option_e": "v"},
+    {"Choice 1": "w", "Choice 2": "x", "Choice 3": "y", "Choice 4": "z", "Choice 5": "v"},
+]
+
+
+@pytest.mark.parametrize("columns", OPTIONS)
+def test_options_from_columns_are_asked_and_graded(tmp_path, columns):
+    path = jsonl(tmp_path / "mine.jsonl", [{"question": "Which?", "answer": "e", **columns}])
+    benchmark = load_benchmark(str(path), grader="letter")
+    (found,) = benchmark.questions()
+    assert found.text == "Which?\n\nA) w\nB) x\nC) y\nD) z\nE) v"
+    assert "where LETTER is one of ABCDE. Think" in benchmark.prompt(found)[0]["content"]
+    assert benchmark.grade(found, "ANSWER: E").correct
+
+
+def test_options_that_the_question_has_already_are_not_added(tmp_path):
+    row = {"question": "Which?\nA) w\nB) x", "answer": "B", "options": ["w", "x"]}
+    (found,) = load_benchmark(str(jsonl(tmp_path / "mine.jsonl", [row])), grader="letter").questions()
+    assert found.text == row["question"]
+
+
+@pytest.mark.parametrize(
+    ("grader", "row"),
+    [
+        ("letter", {"answer": "E"}), ("letter", {"answer": 1}), ("letter-robust", {"answer": "AB"}),
+        ("letter", {"answer": "C", "options": ["x", "y"]}), ("letter", {"answer": "(B)"}), ("letter", {"answer": True}),
+        ("letter", {"answer": "E", "options": list("wxyz")}), ("integer", {"answer": "7.5"}),
+        ("integer", {"answer": "seven"}),
+    ],
+)  # fmt: skip
+def test_a_gold_answer_that_its_grader_never_gives_is_refused(tmp_path, grader, row):
+    good = {"question": "v", "answer": "B" if grader != "integer" else 3}
+    path = jsonl(tmp_path / "mine.jsonl", [good, {"question": "w", **row}])
+    with pytest.raises(MullError, match=rf"row 2 of .*the grader '{grader}' would call every response wrong"):
+        load_benchmark(str(path), grader=grader)
 
 
 @pytest.mark.parametrize(

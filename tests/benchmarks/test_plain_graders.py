@@ -58,7 +58,29 @@ LETTERS = [
     ("The correct option is B, as shown.", "", "B"),
     ("Thus $\\boxed{\\text{B}}$", "", "B"),
     ("We get\n\nB", "", "B"),
-    ("ANSWER: Both", "B", ""),  # the strict form takes any text that begins with A to D
+    ("ANSWER: Both", "", ""),  # no letter out of a word
+    ("Answer:\n\nAnswer: B", "B", "B"),
+    ("ANSWER: B-trees", "", ""),
+    ("ANSWER：Ｂ", "", "B"),
+    ("ANSWER: `B`", "", "B"),
+    ("Answer: [B]", "", "B"),
+    ("Answer: \\textcolor{red}{B}", "", "B"),
+    ("Answer: option (B)", "", "B"),
+    ("Answer: a bit more", "A", ""),  # an article is a letter by itself, as in the paper
+    ("Answer: A bit more", "A", ""),
+    ("Answer: A or B", "A", ""),
+    ("**Option B** is correct.", "", "B"),
+    ("Option B is incorrect.", "", ""),
+    ("The answer is not B.", "", ""),
+    ("The best choice is **option B**.", "", "B"),
+    ("I choose (B).", "", "B"),
+    ("\\boxed{\\textbf{(B)}\\ 42}", "", "B"),
+    ("$\\boxed{\\mathrm{B}}$", "", "B"),
+    ("\\boxed{B = 5}", "", ""),
+    ("<answer>B</answer>", "", "B"),
+    ("### Final Answer\n\n**B) Lima**", "", "B"),
+    ("A) no\nB) yes\nC) no", "", ""),
+    ("答案是 B", "", "B"),
     ("The answer is about 4 m", "", ""),
     ("A good question. Because of it, no.", "", ""),
     ("ANSWER: E", "", ""),
@@ -79,6 +101,27 @@ def test_letters(answer, strict, robust):
         "extracted": bool(strict),
         "extracted_robust": bool(robust),
     }
+
+
+def test_a_question_has_as_many_letters_as_options():
+    six = Question(id="q", text="Which?\n\n" + "\n".join(f"{letter}) x" for letter in "ABCDEF"), gold="F")
+    for name, answer in (("letter", "ANSWER: F"), ("letter-robust", "It is **F**.\n\n**Answer: F**")):
+        assert make_grader(name).grade(six, answer)[:2] == ("F", True)
+    assert make_grader("letter").grade(question("F"), "ANSWER: F").correct, "the gold tells that there are so many"
+    assert make_grader("letter").grade(question("B"), "ANSWER: F").answer == ""
+
+
+@pytest.mark.parametrize(
+    ("grader", "gold", "answer", "unparsed"),
+    [("integer", "7", "\\boxed{x+1}", 1), ("integer", "7", "\\boxed{8}", 0), ("exact", "no", "\\boxed{yes}", 0)],
+)
+def test_an_answer_that_cannot_be_read_is_told_from_a_wrong_one(grader, gold, answer, unparsed):
+    grade = make_grader(grader).grade(question(gold), answer)
+    assert not grade.correct and grade.answer and grade.scores.get("unparsed", 0) == unparsed
+
+
+def test_full_width_text_is_the_same_text():
+    assert make_grader("exact").grade(question("Route 66"), "\\boxed{Ｒｏｕｔｅ ６６}").correct
 
 
 def test_unknown_grader_names_the_near_miss():

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from mull.benchmarks.base import Grade, Question
+from mull.benchmarks.base import NO_SCORES, Grade, Question
 from mull.errors import MullError
 from mull.tiny.problems import STEPS, STRATA, Split, stream
 
@@ -58,7 +58,7 @@ class Arithmetic:
         if (
             not value.isdecimal() or len(value) > 20
         ):  # no answer is that long, and Python refuses numbers of 4,300 digits
-            return Grade(value, False)
+            return Grade(value, False, {"unparsed": 1.0} if value else NO_SCORES)
         return Grade(str(int(value)), int(value) == int(question.gold))
 
     def describe(self) -> dict[str, Any]:

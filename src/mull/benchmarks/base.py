@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
@@ -44,6 +44,17 @@ class Grader(Protocol):
 
     def describe(self) -> dict[str, str]:
         """Name and versions: everything that influences the grades."""
+        ...
+
+
+@runtime_checkable
+class RefusesGold(Protocol):
+    """A grader that can tell gold answers that no response could ever match."""
+
+    name: str
+
+    def refusal(self, question: Question) -> str | None:
+        """Why the gold answer of `question` can never be given, without quoting it; None if it can."""
         ...
 
 

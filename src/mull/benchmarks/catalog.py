@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mull.benchmarks.base import Question
+from mull.benchmarks.cells import BadRow, cell, column, only_column, options, with_options
 from mull.benchmarks.graders.boxed import integer
 from mull.benchmarks.hub import DatasetFiles
 from mull.benchmarks.rows import DataRow
@@ -21,6 +22,8 @@ CHOICE = (
     "Answer the following multiple choice question. The last line of your response should be of the following format: "
     "'ANSWER: $LETTER' (without quotes) where LETTER is one of ABCD. Think step by step before answering.\n\n{question}"
 )
+LETTERS = "one of ABCD"
+"""What a prompt says where a question has four options."""
 PLAIN = "{question}"
 PROMPTS = {"math": BOXED, "integer": BOXED, "exact": BOXED, "letter": CHOICE, "letter-robust": CHOICE, "ifeval": PLAIN}
 """Grader → prompt, for users' own files."""
@@ -30,10 +33,6 @@ CYCLE = ("ABCD", "BCDA", "CDAB", "DABC")
 
 MATH_LIMIT = 32768
 PAPER_LIMIT = 81920
-
-
-class BadRow(ValueError):
-    """A row that cannot be read; the message names the column and never quotes the content."""
 
 
 ReadRow = Callable[[DataRow, int], Question]
@@ -58,32 +57,25 @@ class Spec:
     """How the options of multiple choice are ordered; empty for other benchmarks."""
 
 
-def column(row: DataRow, *names: str) -> str:
-    """The value of the first column of `names` that is not empty, as text; 5.0 becomes "5"."""
-    for name in names:
-        value = row.get(name)
-        if value is not None and value != "":
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            return str(value).strip() if not isinstance(value, dict | list) else json.dumps(value)
-    raise BadRow(f"no column {' or '.join(map(repr, names))}, or nothing in it")
-
-
 _QUESTION = ("question", "problem", "Question", "Problem", "prompt")
 _ANSWER = ("expected_answer", "answer", "Answer", "gold")
 
 
-def _name(row: DataRow, prefix: str, number: int, *names: str) -> str:
-    for name in names:
-        if isinstance(row.get(name), str) and row[name].strip():
-            return row[name].strip()
-    return f"{prefix}-{number:04d}"
+def _name(row: DataRow, prefix: str, number: int, name: str) -> str:
+    """The id of a published set's row; numbers, which its copies give differently, count for nothing."""
+    given = row.get(name)
+    return given.strip() if isinstance(given, str) and given.strip() else f"{prefix}-{number:04d}"
 
 
-def own_row(row: DataRow, number: int) -> Question:
-    """A question of a row of a user's file: question and answer, and optionally id and stratum."""
-    text, gold = column(row, *_QUESTION), column(row, *_ANSWER)
-    return Question(id=_name(row, "q", number, "id"), text=text, gold=gold, stratum=str(row.get("stratum") or ""))
+def own_row(row: DataRow, number: int, *, letters: bool = False) -> Question:
+    """A question of a row of a user's file: question and answer, and optionally id, stratum and options.
+
+    `letters`: the answer is a letter, and columns A, B, C … are options, too.
+    """
+    text, gold = only_column(row, *_QUESTION), only_column(row, *_ANSWER)
+    if given := options(row, bare=letters):
+        text = with_options(text, given)
+    return Question(id=cell(row, "id") or f"q-{number:04d}", text=text, gold=gold, stratum=cell(row, "stratum"))
 
 
 def _contest(prefix: str) -> ReadRow:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mull.benchmarks import rows
-from mull.benchmarks.base import Grade, Grader, Question
-from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS, BadRow, ReadRow, Spec, own_row
+from mull.benchmarks.base import Grade, Grader, Question, RefusesGold
+from mull.benchmarks.catalog import LETTERS, MATH_LIMIT, PROMPTS, SPECS, ReadRow, Spec, own_row
+from mull.benchmarks.cells import BadRow
 from mull.benchmarks.graders import make_grader
+from mull.benchmarks.graders.letters import letters
 from mull.benchmarks.hub import fetched
 from mull.errors import MullError
 
@@ -35,7 +38,8 @@ class DataBenchmark:
 
     def prompt(self, question: Question) -> list[dict[str, str]]:
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        return [*system, {"role": "user", "content": self.template.replace("{question}", question.text)}]
+        template = self.template.replace(LETTERS, f"one of {letters(question)}")
+        return [*system, {"role": "user", "content": template.replace("{question}", question.text)}]
 
     def grade(self, question: Question, answer: str) -> Grade:
         return self.grader.grade(question, answer)
@@ -69,7 +73,7 @@ def named(
         template=spec.prompt,
         system=spec.system,
         grader=judge,
-        asked=_questions(found, spec.read, questions, str(data or spec.source.repo)),
+        asked=_questions(found, spec.read, judge, questions, str(data or spec.source.repo)),
         digest=found.digest,
         order=spec.order,
         private=spec.source.private,
@@ -84,13 +88,14 @@ def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchma
     """
     judge = make_grader(grader)
     found = rows.read([path])
+    read = SPECS["ifeval"].read if grader == "ifeval" else partial(own_row, letters=grader.startswith("letter"))
     return DataBenchmark(
         name=path.stem,
         max_tokens=MATH_LIMIT,
         template=PROMPTS[grader],
         system=None,
         grader=judge,
-        asked=_questions(found, own_row if grader != "ifeval" else SPECS["ifeval"].read, questions, str(path)),
+        asked=_questions(found, read, judge, questions, str(path)),
         digest=found.digest,
     )
 
@@ -102,13 +107,18 @@ def _from_hub(name: str, spec: Spec) -> rows.Data:
         return rows.read(paths)
 
 
-def _questions(found: rows.Data, read: ReadRow, count: int | None, where: str) -> list[Question]:
+def _questions(found: rows.Data, read: ReadRow, judge: Grader, count: int | None, where: str) -> list[Question]:
     questions: dict[str, Question] = {}
     for number, row in enumerate(found.rows[:count]):
         try:
             question = read(row, number)
         except BadRow as error:
             raise MullError(f"row {number + 1} of {where}: {error}", "mend the row, or name its columns so") from None
+        if isinstance(judge, RefusesGold) and (why := judge.refusal(question)):
+            raise MullError(
+                f"row {number + 1} of {where}: {why}: the grader {judge.name!r} would call every response wrong",
+                "mend the answer, take another grader, or put all options into a column 'options'",
+            )
         if question.id in questions:
             raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
         questions[question.id] = question

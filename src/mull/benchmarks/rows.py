@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,9 @@ from mull.errors import MullError
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 DataRow = dict[str, Any]
+
+MOST_EXACT = 2**53
+"""Above it a floating-point number may stand for another integer than was meant."""
 
 
 class Data(NamedTuple):
@@ -54,13 +58,33 @@ def _jsonl(path: Path, content: bytes) -> list[DataRow]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+            row = json.loads(line, parse_float=_decimal, object_pairs_hook=_once)
+        except DoubledKey as error:
+            raise MullError(f"line {number} of {path} has {error} twice", "keep one of them") from None
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise MullError(f"line {number} of {path} is no JSON object", "write one JSON object per line")
         rows.append(row)
     return rows
+
+
+class DoubledKey(Exception):
+    """A JSON object has a key twice, of which `json` would keep the last."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> DataRow:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise DoubledKey(repr(next(name for name in names if names.count(name) > 1)))
+    return found
+
+
+def _decimal(text: str) -> float | str:
+    """A number as a float, or as it was written where a float is, or may be, another number."""
+    value = float(text)
+    return value if abs(value) <= MOST_EXACT and Decimal(repr(value)) == Decimal(text) else text
 
 
 def _csv(path: Path, content: bytes) -> list[DataRow]:
@@ -70,9 +94,12 @@ def _csv(path: Path, content: bytes) -> list[DataRow]:
         raise MullError(f"{path} is not UTF-8", "save it as UTF-8") from None
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        names = list(reader.fieldnames or [])
         rows = list(reader)
     except csv.Error as error:
         raise MullError(f"{path} is no CSV file ({error})", "check its quotes") from None
+    if doubled := [name for name in names if names.count(name) > 1]:
+        raise MullError(f"{path} has the column {doubled[0]!r} twice", "keep one of them")
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
             raise MullError(f"row {number} of {path} has other columns than its header", "check its quotes and commas")

@@ -101,6 +101,17 @@ def test_metrics_by_hand(sample):
     assert math.isnan(metrics(rows, k=3)[0].pass_at_k.value), "q1 has two samples only"
 
 
+def test_what_the_grader_could_not_read_is_told_from_what_is_wrong(sample):
+    rows = [
+        sample("q1", correct=True, answer="7"),
+        sample("q2", correct=False, answer="8"),
+        sample("q3", correct=False, answer=""),
+        sample("q4", correct=False, answer="{+", scores={"unparsed": 1.0}),
+    ]
+    (m,) = metrics(rows)
+    assert (m.mean_at_k.value, m.unanswered.value, m.unparsed.value) == (0.25, 0.25, 0.5)
+
+
 def test_metrics_order_and_limits(sample):
     rows = [sample(lam=lam) for lam in (None, 1.0, 0.2, 0.0)]
     assert [m.lam for m in metrics(rows)] == [0.0, 0.2, 1.0, None]

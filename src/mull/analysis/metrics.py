@@ -77,6 +77,8 @@ class SettingMetrics:
     """Share of responses that hit the token limit."""
     unanswered: Estimate
     """Share of responses in which the grader found no answer; most truncated responses are among them."""
+    unparsed: Estimate
+    """Share of responses in which the grader found no answer or could not read what it found; all are wrong."""
 
 
 def metrics(
@@ -189,6 +191,11 @@ def bootstrap(questions: int, resamples: int = 200, seed: int = 0) -> np.ndarray
     return np.random.default_rng(seed).multinomial(questions, np.full(questions, 1 / questions), size=resamples)
 
 
+def unparsed(sample: Sample) -> bool:
+    """Whether the grader found no answer in the response, or could not read it, so that "wrong" says little."""
+    return not sample.correct and (not sample.answer.strip() or sample.scores.get("unparsed", 0.0) > 0)
+
+
 def _check_k(samples: Sequence[Sample], k: int) -> None:
     counts: dict[tuple[str, str, str], int] = {}
     for sample in samples:
@@ -236,4 +243,5 @@ def _setting_metrics(rows: list[Sample], k: int | None, equivalent: Equivalence 
         thinking=thinking,
         truncation=clustered_mean(np.array([row.finish == "length" for row in rows]), cluster),
         unanswered=clustered_mean(np.array([not row.answer.strip() for row in rows]), cluster),
+        unparsed=clustered_mean(np.array([unparsed(row) for row in rows]), cluster),
     )

@@ -1,8 +1,9 @@
 """Averages of the graders' further scores, besides right and wrong. Pure functions on `Sample` records.
 
 Scores by name: `as_it_stands` (unclosed thoughts only: the thought contains the right answer), `ungraded` (the grader
-failed on the response); IFEval: `prompt_loose`, `instructions`, `followed`, `followed_loose`; multiple choice:
-`strict`, `robust`, `extracted`, `extracted_robust`. Errors are clustered by question, as in `mull.analysis.metrics`.
+failed on the response), `unparsed` (it could not read the answer that it found; counted in `mull.analysis.metrics`);
+IFEval: `prompt_loose`, `instructions`, `followed`, `followed_loose`; multiple choice: `strict`, `robust`, `extracted`,
+`extracted_robust`. Errors are clustered by question, as in `mull.analysis.metrics`.
 """
 
 from __future__ import annotations

@@ -47,6 +47,7 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
         _share("vote_at_k", at("Vote", each), shown=each != 1),
         _count("tokens_p95", "95th percentile"),
         _share("truncation", "cut off"), _share("unanswered", "no answer"),
+        _share("unparsed", "unparsed"),  # no answer, or one that the grader could not read
         *(_share(_kind(kind), kind, shown=odd[kind]) for kind in KINDS),
         Column(key="samples", head="responses", decimals=0),
     ]  # fmt: skip
@@ -59,7 +60,7 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
                 benchmark, stratum, Cell(math.nan if m.lam is None else float(m.lam)), Cell(m.questions), Cell(m.k),
                 *map(Cell.of, (m.mean_at_k, m.tokens, m.think_ratio)),
                 Cell.of(m.pass_at_k, note=f"(k = {m.k})" if k is None else ""),
-                *map(Cell.of, (m.vote_at_k, m.tokens_p95, m.truncation, m.unanswered)),
+                *map(Cell.of, (m.vote_at_k, m.tokens_p95, m.truncation, m.unanswered, m.unparsed)),
                 *(Cell.of(m.thinking[kind]) for kind in KINDS),
                 Cell(m.samples),
             ],

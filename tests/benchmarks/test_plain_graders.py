@@ -120,6 +120,15 @@ def test_an_answer_that_cannot_be_read_is_told_from_a_wrong_one(grader, gold, an
     assert not grade.correct and grade.answer and grade.scores.get("unparsed", 0) == unparsed
 
 
+@pytest.mark.parametrize(
+    "text", [" ", "\n", "(", "#", "answer: ", "answer\n", "<answer>", "option is ", "\\boxed{", "B "]
+)
+@pytest.mark.timeout(20)
+def test_long_repetitions_take_no_quadratic_time(text):
+    for name in ("letter-robust", "integer", "exact"):
+        make_grader(name).grade(question("7"), text * (200_000 // len(text)))
+
+
 def test_full_width_text_is_the_same_text():
     assert make_grader("exact").grade(question("Route 66"), "\\boxed{Ｒｏｕｔｅ ６６}").correct
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mull.benchmarks import load_benchmark
+from mull.benchmarks import Question, load_benchmark
 from mull.benchmarks.catalog import SPECS
+from mull.benchmarks.graders.boxed import integer
+from mull.benchmarks.graders.forms import as_answer
+from mull.benchmarks.graders.typography import as_latex
 
 DATA = Path(os.environ.get("MULL_DATA", "no such folder"))
 FILES = {
@@ -64,6 +67,22 @@ def test_another_questions_gold_is_wrong_and_has_another_name(name, monkeypatch)
         assert grade.correct == alone["correct"], question.id
         own = benchmark.grade(question, f"$\\boxed{{{question.gold}}}$").answer
         assert (grade.answer == own) == grade.correct, question.id
+
+
+@pytest.mark.parametrize("name", MATH)
+def test_no_two_gold_answers_become_equal_that_math_verify_keeps_apart(name, monkeypatch):
+    """Only what is rewritten before math-verify sees it can become equal, so those are compared with all others."""
+    benchmark = load(name, monkeypatch)
+    grader = benchmark.grader
+    math_verify = pytest.importorskip("math_verify")
+    golds = sorted({q.gold for q in benchmark.questions()})
+    changed = [gold for gold in golds if as_answer(as_latex(gold)) != gold]
+    pairs = [(a, b) for a in changed for b in golds if a != b]
+    for gold, given in [*pairs, *((b, a) for a, b in pairs)]:
+        question = Question(id="q", text="?", gold=gold)
+        if grader.grade(question, f"\\boxed{{{given}}}").correct:
+            alone = [math_verify.parse(f"\\boxed{{{text}}}") for text in (gold, given)]
+            assert math_verify.verify(*alone) or integer(gold) == integer(given) is not None, (gold, given)
 
 
 def test_every_ifeval_prompt_can_be_checked(monkeypatch):

@@ -9,6 +9,7 @@ LONGEST_INTEGER = 1000
 """Most characters of an integer. No right answer is longer, and Python refuses to read more than 4,300 digits."""
 
 _OPEN = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\(?!f?box(?:ed)?\s*\{).|[{}]", re.DOTALL)
 _GROUP = re.compile(r"\{,\}|,\\!|\\,|\\ |\\!|,(?=\d{3})")
 _INTEGER = re.compile(r"[+-]?\d+(?:\.0+)?")
 
@@ -27,6 +28,11 @@ def rewritten(text: str, inside: Callable[[str], str], outside: Callable[[str], 
     return "".join([*parts, outside(text[last:])])
 
 
+def without_long_gaps(text: str) -> str:
+    """`text` with at most 20 white characters in a row, so that searches in it take no quadratic time."""
+    return re.sub(r"\s{21,}", lambda gap: gap.group()[:20], text)
+
+
 def integer(text: str) -> int | None:
     """The integer that is written in `text` as 70, 070, +70, 70.0, $70$, 1,000, 1{,}000 or 1\\,000; else None."""
     plain = text.strip().strip("$").strip().rstrip(".").replace("−", "-")
@@ -41,19 +47,17 @@ def integer(text: str) -> int | None:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    while match := _OPEN.search(text, start):
-        end = _closing(text, match.end())
-        if end is not None:
-            yield match.end(), end
-        start = match.end() if end is None else end + 1
-
-
-def _closing(text: str, start: int) -> int | None:
-    """Index of the brace that closes the one opened just before `start`, or None; escaped braces do not count."""
-    depth = 1
-    for match in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(match.group(), 0)
-        if depth == 0:
-            return match.start()
-    return None
+    """Start and end of the content of every outermost box that is closed; escaped braces do not count."""
+    begins = {match.end() for match in _OPEN.finditer(text)}
+    opened: list[int] = []
+    closed: list[tuple[int, int]] = []
+    for match in _BRACE.finditer(text) if begins else ():
+        if match.group() == "{":
+            opened.append(match.end())
+        elif match.group() == "}" and opened and (start := opened.pop()) in begins:
+            closed.append((start, match.start()))
+    last = -1
+    for start, end in sorted(closed):
+        if start > last:
+            yield start, end
+            last = end

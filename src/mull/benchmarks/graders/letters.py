@@ -6,6 +6,7 @@ import re
 import string
 
 from mull.benchmarks.base import Question
+from mull.benchmarks.graders.boxed import without_long_gaps
 from mull.benchmarks.graders.typography import folded
 
 USUAL = "ABCD"
@@ -16,7 +17,7 @@ _WORD_GOES_ON = r"(?![\w'’+#]|-\w)"
 _STRICT = re.compile(rf"(?i:ANSWER)\s*:\s*([A-Za-z]){_WORD_GOES_ON}")
 
 _TAGS = re.compile(r"</?(?:b|i|u|em|strong|code|span|div|p|mark|sub|sup)(?:\s[^<>]*)?>", re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_ANSWER_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _FONT = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|color\s*\{\w+\})?|math(?:bf|rm|it|sf|cal|bb|tt)|mbox|hbox|bm|boldsymbol|underline"
     r"|operatorname|color\s*\{\w+\}|bf|rm|it|Large|large|huge|left|right|displaystyle|quad|,|;|!|:| )(?![A-Za-z])"
@@ -24,7 +25,7 @@ _FONT = re.compile(
 _BOX = re.compile(r"\\f?boxed\s*|\\fbox\s*")
 _DECOR = str.maketrans(dict.fromkeys('{}$*`_~"“”„«»【】「」『』', " ") | dict.fromkeys("’‘", "'"))
 
-_ONE = r"[(\[<'\s]*([A-Z])[)\]>']*"
+_ONE = r"[(\[<'\s]{0,9}([A-Z])[)\]>']*"
 _ALONE = rf"{_WORD_GOES_ON}(?!\s*(?:,|/|&|\band\b|\bor\b)\s*\(?[A-Z]\)?{_WORD_GOES_ON})"
 _ARTICLE = r"(?!(?<=[AI])[ \t]+(?!(?:because|since|as|is|was|with|due|for|and|or|but)\b)[a-z])"
 _LETTER = _ONE + _ALONE + _ARTICLE
@@ -66,11 +67,11 @@ def robust_letter(answer: str, allowed: str = USUAL) -> str:
     First "Answer: X" counts, then a box, then "the answer is X", "option X is correct" and the like, then a line with
     nothing but a letter. A letter that begins a word, an article and "A or B" are no answer.
     """
-    text = folded(answer)
-    text = _ANSWER_TAG.sub(r"\nanswer: \1\n", _TAGS.sub(" ", text))
+    text = without_long_gaps(folded(answer))
+    text = _ANSWER_TAG.sub(lambda tag: "\n" if tag[1] else "\nanswer: ", _TAGS.sub(" ", text))
     text = _FONT.sub(" ", _BOX.sub("\x00", text)).translate(_DECOR)
     text = re.sub(r"\\[()\[\]]", " ", text)
-    text = re.sub(r"(?<=[:=])[ \t]*\x00", " ", text)
+    text = without_long_gaps(re.sub(r"(?<=[:=])[ \t]*\x00", " ", text))
     for pattern in _PATTERNS:
         found = [next(filter(None, match.groups())).upper() for match in pattern.finditer(text)]
         if given := [letter for letter in found if letter in allowed]:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from mull.benchmarks.graders import forms
-from mull.benchmarks.graders.boxed import boxed, rewritten
+from mull.benchmarks.graders.boxed import boxed, rewritten, without_long_gaps
 from mull.benchmarks.graders.typography import as_latex
 from mull.benchmarks.graders.worker import serve
 
@@ -59,7 +59,7 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
 def readable(gold: str, answer: str) -> tuple[str, str]:
     """Both texts as math-verify reads them. Units without `\\text` are dropped where the other side has no letter."""
     gold = forms.as_answer(as_latex(gold))
-    answer = rewritten(as_latex(answer), forms.as_answer, forms.anywhere)
+    answer = rewritten(as_latex(without_long_gaps(answer)), forms.as_answer, forms.anywhere)
     if forms.is_number(gold):
         return gold, rewritten(answer, forms.without_units, str)
     if all(map(forms.is_number, boxed(answer))):

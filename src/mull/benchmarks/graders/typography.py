@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import islice
 
 _DASHES = "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"
 _SPACES = "\u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
@@ -39,8 +40,8 @@ _ROOT = re.compile(
     r"(?:(?<![^\W_])(?<![)\]}])(?P<index>[⁰¹²³⁴-⁹]+))?(?P<sign>[√∛∜])\s*(?P<rest>\d+(?:\.\d+)?|[^\W\d_])?"
 )
 _GROUPS = {"(": ")", "{": "}"}
-_LONGEST = 500
-"""Most characters under a root."""
+_MOST, _LONGEST = 500, 500
+"""Most roots of a text, and most characters under one: reading them takes time in proportion to both."""
 
 
 def _scripts(kind: str) -> dict[str, str]:
@@ -55,11 +56,9 @@ def _scripts(kind: str) -> dict[str, str]:
 
 
 _SUPER, _SUB = _scripts("<super>"), _scripts("<sub>")
-_SUPERS = re.compile(rf"[{''.join(map(re.escape, _SUPER))}]+")
-_SUBS = re.compile(rf"[{''.join(map(re.escape, _SUB))}]+")
-_SLASHED = re.compile(
-    rf"([{''.join(map(re.escape, _SUPER))}]+|\d+)[⁄∕/]([{''.join(map(re.escape, _SUB))}]+)|(\d+)⁄(\d+)"
-)
+_RAISED, _LOWERED = (f"[{''.join(map(re.escape, signs))}]" for signs in (_SUPER, _SUB))
+_SUPERS, _SUBS = re.compile(f"{_RAISED}+"), re.compile(f"{_LOWERED}+")
+_SLASHED = re.compile(rf"(?:(?<!{_RAISED})({_RAISED}+)|(?<!\d)(\d+))[⁄∕/]({_LOWERED}+)|(?<!\d)(\d+)⁄(\d+)")
 _THIN = re.compile(rf"(?<=\d)[{_SPACES}](?=\d{{3}}(?!\d))")
 _OVERLINED = re.compile(r"(?:\d[\u0304\u0305])+")
 _DOTTED = re.compile(r"(\d)\u0307")
@@ -106,16 +105,14 @@ def _plain(sign: str) -> str:
 
 def _fraction(match: re.Match[str]) -> str:
     """A fraction of raised and lowered digits around a slash."""
-    over, under, *plain = match.groups()
-    if over is None:
-        over, under = plain
+    over, under = filter(None, match.groups())
     both = str.maketrans(_SUPER | _SUB)
     return f"\\frac{{{over.translate(both)}}}{{{under.translate(both)}}}"
 
 
 def _radicals(text: str) -> str:
     """`√2`, `√(x+1)`, `√{2}`, `³√5` and `∛5` by `\\sqrt`; the last one first, so that a root may hold another."""
-    for match in reversed(list(_ROOT.finditer(text))):
+    for match in reversed(list(islice(_ROOT.finditer(text), _MOST))):
         index = f"[{match['index'].translate(str.maketrans(_SUPER))}]" if match["index"] else _ROOTS[match["sign"]]
         rest, end = match["rest"] or "", match.end()
         if not rest and text[end : end + 1] in _GROUPS:

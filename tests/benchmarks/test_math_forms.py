@@ -88,6 +88,16 @@ def test_numbers_are_equal_in_proportion(grader, gold, box, right):
     assert right or given.answer != own.answer, "a wrong answer does not vote for the gold"
 
 
+def test_typed_mathematics_in_running_text_is_found(grader):
+    for gold, answer in (
+        ("\\sqrt{7}", "The answer is √7."),
+        ("y^2", "**y²**"),
+        ("4\\sqrt{11}", "So it is 4√11, at last"),
+    ):
+        assert grader.grade(Question(id="q", text="?", gold=gold), answer).correct, answer
+    assert not grader.grade(Question(id="q", text="?", gold="4"), "The answer is 4√11.").correct
+
+
 def test_an_answer_that_cannot_be_read_is_told_from_a_wrong_one(grader):
     question = Question(id="q", text="?", gold="\\frac12")
     assert grader.grade(question, "\\boxed{\\frac13}").scores.get("unparsed", 0) == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -24,6 +25,10 @@ MEMORY = 8 << 30
 CANONICAL_SECONDS = 2
 LONGEST = 200
 """Most characters of a canonical answer; a longer one is replaced by the extracted text."""
+
+_MARKUP = re.compile(r"\\[A-Za-z(\[]|\$")
+_TYPED = re.compile(r"(?<![^\s*])([^\s*$]{0,100}(?:\\(?:sqrt|frac)|\^\{)[^\s*$]{0,100}?)(?=[.,;:!?]*(?:[\s*]|$))")
+"""A word of running text that was typed as mathematics, as √2: math-verify looks for LaTeX between dollars only."""
 
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
@@ -59,7 +64,9 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
 def readable(gold: str, answer: str) -> tuple[str, str]:
     """Both texts as math-verify reads them. Units without `\\text` are dropped where the other side has no letter."""
     gold = forms.as_answer(as_latex(gold))
+    typed = not answer.isascii() and not _MARKUP.search(answer)
     answer = rewritten(as_latex(without_long_gaps(answer)), forms.as_answer, forms.anywhere)
+    answer = _TYPED.sub(r"$\1$", answer) if typed else answer
     if forms.is_number(gold):
         return gold, rewritten(answer, forms.without_units, str)
     if all(map(forms.is_number, boxed(answer))):

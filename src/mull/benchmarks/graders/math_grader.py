@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mull.benchmarks.base import Grade, Question
 from mull.benchmarks.graders.boxed import boxed, integer
-from mull.benchmarks.graders.worker import Unanswered, Worker
 from mull.benchmarks.packages import need, versions
+from mull.worker import Unanswered, Worker
 
 PACKAGES = ("math-verify", "latex2sympy2_extended", "sympy")
 

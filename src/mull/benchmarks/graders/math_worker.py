@@ -1,7 +1,7 @@
 """The process of the `math` grader: math-verify with its default configuration, and a canonical answer.
 
 A request is `{"gold": …, "answer": …}`, its answer `{"correct": …, "answer": …}`. Started by
-`mull.benchmarks.graders.worker`.
+`mull.worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from mull.benchmarks.graders.worker import serve
+from mull.worker import serve
 
 MEMORY = 8 << 30
 """Most bytes of address space, because sympy may expand an answer without limit."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from mull.engines.local import templates
 from mull.engines.weights.interpolated import loading
 from mull.errors import MullError
 from mull.thinking import CLOSE, split_thinking
@@ -20,6 +20,7 @@ class Prompts:
     """
 
     def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+        templates.start()
         with loading("tokenizer", folder, trust_remote_code):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with loading("config", folder, trust_remote_code):
@@ -34,13 +35,7 @@ class Prompts:
         """Token ids of a conversation under the chat template, ready for an assistant's turn."""
         if not self.tokenizer.chat_template:
             raise MullError("the donor has no chat template", "Take the other side as donor")
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except TemplateError as error:
-            raise MullError(f"the donor's chat template fails: {error}", "mend it, or take the other side") from None
-        return tuple(rendered)
+        return tuple(templates.token_ids(self.tokenizer, messages, self.context))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The decoded text without special tokens; think tags are kept."""

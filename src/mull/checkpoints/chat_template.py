@@ -13,11 +13,11 @@ from functools import cache
 from typing import Any
 
 from mull.errors import MullError
-from mull.worker import Unanswered, Worker, serve
+from mull.worker import Unanswered, Worker, limit_memory, serve
 
 SECONDS = 10.0
-MEMORY = 1 << 30
-"""Bytes of address space of the child."""
+MEMORY = 256 << 20
+"""Most bytes that rendering may allocate."""
 TAIL = 1000
 """Characters of a rendered prompt that are needed."""
 _DAY = datetime(2025, 1, 1)
@@ -47,8 +47,6 @@ def _worker() -> Worker:
 
 def _begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
     """For the child: compiles and renders."""
-    import resource
-
     from jinja2 import nodes
     from jinja2.exceptions import TemplateError
     from jinja2.ext import Extension, loopcontrols
@@ -66,7 +64,7 @@ def _begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]
     def refuse(message: str) -> str:
         raise TemplateError(message)
 
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    limit_memory(MEMORY)
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )

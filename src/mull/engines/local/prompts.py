@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
-from jinja2 import TemplateError
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from mull.engines.local import templates
 from mull.engines.weights.interpolated import loading
 from mull.errors import MullError
 from mull.thinking import KNOWN, ThinkTags, split_thinking
@@ -26,10 +25,11 @@ class Prompts:
         folder: Path,
         trust_remote_code: bool = False,
         think_tags: Sequence[ThinkTags] = KNOWN,
-        date: datetime | None = None,
+        date: str | None = None,
     ) -> None:
-        """`think_tags`: the delimiters of thoughts, which stay in the text. `date`: the time that a template is told
-        if it asks for it; by default that of each rendering."""
+        """`think_tags`: the delimiters of thoughts, which stay in the text. `date`: the day that a template is told if
+        it asks for it, as YYYY-MM-DD; by default that of the rendering."""
+        templates.start()
         with loading("tokenizer", folder, trust_remote_code):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with loading("config", folder, trust_remote_code):
@@ -38,7 +38,7 @@ class Prompts:
         """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
         self._tags = tuple(think_tags)
-        self._told = {} if date is None else {"strftime_now": date.strftime}
+        self._date = date
         special = _special_tokens(self.tokenizer)
         delimiters = [delimiter for tags in self._tags for delimiter in tags]
         parts = {i for i, token in special.items() if token and any(token in delimiter for delimiter in delimiters)}
@@ -52,13 +52,7 @@ class Prompts:
         """Token ids of a conversation under the chat template, ready for an assistant's turn."""
         if not self.tokenizer.chat_template:
             raise MullError("the donor has no chat template", "Take the other side as donor")
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False, **self._told
-            )
-        except TemplateError as error:
-            raise MullError(f"the donor's chat template fails: {error}", "mend it, or take the other side") from None
-        return tuple(rendered)
+        return tuple(templates.token_ids(self.tokenizer, messages, self.context, self._date))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The decoded text without special tokens, except those that delimit thoughts."""

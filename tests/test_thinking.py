@@ -1,5 +1,7 @@
 """The four kinds of thinking, told apart as in the interpolation paper's table 6, in the words of every family."""
 
+from pathlib import Path
+
 import pytest
 
 from mull.thinking import KNOWN, PLAIN, ThinkTags, named_tags, split_thinking
@@ -138,3 +140,11 @@ def test_delimiters_of_ones_own():
 )
 def test_a_models_files_name_its_delimiters(template, tokens, names):
     assert named_tags([template], tokens) == names
+
+
+def test_the_table_in_the_docs_has_every_family():
+    rows = (Path(__file__).parent.parent / "docs" / "thinking.md").read_text().replace("\\|", "|").splitlines()
+    table = [row for row in rows if row.startswith("| `")]
+    for tags in KNOWN:
+        written = [part.replace("Here's", "Here is").removeprefix("<|end|><|start|>assistant") for part in tags]
+        assert any(all(f"`{part}`" in row for part in written) for row in table), str(tags)

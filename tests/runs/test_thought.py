@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from dataclasses import replace
@@ -9,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.cli.options.plans import SamplingOptions
-from mull.engines.base import Sampling
+from mull.cli.rendering.summary import print_summary, summary
+from mull.engines.base import Completion, Sampling
 from mull.engines.local.prompts import Prompts
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.reports.html.content import Paragraph
 from mull.reports.html.responses import embed
+from mull.reports.html.sections import findings
 from mull.reports.results import results
 from mull.runs.plan import SweepPlan, tags_of
 from mull.runs.regrade import regrade
+from mull.runs.run import grade
 from mull.runs.sessions import session
 from mull.runs.sessions.loading import LocalLoader
 from mull.runs.settings import Setting
@@ -126,3 +132,21 @@ def test_the_template_is_told_the_day_of_the_plan(tmp_path: Path) -> None:
         RunStore.record(tmp_path / "run", replace(plan, date="2025-03-05"), {}),
     ):
         pass
+
+
+def test_a_thinking_end_that_does_not_think_is_warned_of(tmp_path: Path) -> None:
+    plan = replace(plan_of(None), settings=[Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)])
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        for setting in plan.settings:
+            for question in plan.benchmark.questions():
+                completion = Completion(
+                    id="", token_ids=(1,), logprobs=(), text="<<<hm>>>7", finish="stop", seconds=0.1
+                )
+                store.add(grade(plan.benchmark, question, completion, setting, 0, 0, plan.tags))
+        found = results(store)
+    console = Console(file=io.StringIO(), width=200)
+    print_summary(found.samples, console)
+    page = "\n".join(part.text for part in findings(found, [])[0].parts if isinstance(part, Paragraph))
+    said = summary(found.samples)["unthinking_end"]
+    for text in (console.file.getvalue(), page, said):  # type: ignore[attr-defined]
+        assert "Think #R is 0 % at λ = 1" in text and "--think-tags" in text

@@ -1,5 +1,6 @@
 """The four kinds of thinking, told apart as in the interpolation paper's table 6, in the words of every family."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def test_the_thought_of_every_family_is_split_off(tags):
 def test_the_template_of_any_family_may_have_opened_the_thought(tags):
     text = f"perhaps 5\n{tags.close}\nIt is 4."
     if "final" in tags.close:  # a channel of its own: after text the thought has ended, at the head there was none
-        assert split_thinking(tags.close + "It is 4.", finished=True)[:3] == ("none", "", "It is 4.")
+        for head in ("", "<|start|>assistant"):
+            assert split_thinking(f"{head}{tags.close}It is 4.", finished=True)[:3] == ("none", "", "It is 4.")
     assert split_thinking(text, finished=True)[:3] == ("closed", "perhaps 5", "It is 4.")
 
 
@@ -140,6 +142,30 @@ def test_delimiters_of_ones_own():
 )
 def test_a_models_files_name_its_delimiters(template, tokens, names):
     assert named_tags([template], tokens) == names
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\n",
+        " \n",
+        "```python\n",
+        "~~~ `\n",
+        "<think>\n",
+        "</think>\n",
+        "`<",
+        "'<think>'",
+        "<|end|>",
+        "<tool_call> ",
+        "`<think>` ",
+        "```\n<think>\n```\n",
+    ],
+)
+def test_a_model_that_repeats_itself_costs_no_more(line):
+    begun = time.process_time()
+    for head in ("", "<think>5?</think>", "<think>"):
+        split_thinking(head + line * (200_000 // len(line)) + "4", finished=True)
+    assert time.process_time() - begun < 10
 
 
 def test_the_table_in_the_docs_has_every_family():

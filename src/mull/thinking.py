@@ -8,6 +8,7 @@ that the response starts inside the thought.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
@@ -63,7 +64,7 @@ KNOWN = (
 
 # Tags that models write instead of a closing delimiter. Any other tag may be part of the thought or of the answer.
 _OTHER_TAG = re.compile(
-    r"^\s*</?(tool_call|tool_response|answer|final_answer|response|output|solution)>\s*$", re.MULTILINE
+    r"^[^\S\n]*</?(tool_call|tool_response|answer|final_answer|response|output|solution)>[^\S\n]*$", re.MULTILINE
 )
 _ANSWER_TAGS = (
     ThinkTags("<answer>", "</answer>"),  # Hunyuan
@@ -75,9 +76,10 @@ _ANSWER_TAGS = (
     ThinkTags("<|open|>response<|sep|>", "<|close|>response<|sep|>"),  # Kimi K3
 )
 """Between these some families write their answer after a thought."""
-_TURN_END = re.compile(r"(?:\s*(?:<\|end\|>|<\|return\|>|<\|start\|>assistant|<\|close\|>message<\|sep\|>))+\s*\Z")
+_TURN_ENDS = ("<|end|>", "<|return|>", "<|start|>assistant", "<|close|>message<|sep|>")
+# Patterns are written so that texts of 100,000 empty or equal lines take no longer than others.
 _INLINE_CODE = re.compile(r"(?<![\w`])(`+)(?=\S)[^`\n]{1,200}?(?<=\S)\1(?!`)")
-_FENCED_CODE = re.compile(r"^ {0,3}(```+|~~~+)[^\n]*\n.*?^ {0,3}\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^ {0,3}(```+|~~~+)([^\n]*)$", re.MULTILINE)
 
 
 class Split(NamedTuple):
@@ -184,7 +186,7 @@ def _marks(text: str, tags: Sequence[ThinkTags]) -> list[_Mark]:
     return [
         _Mark(found.start(), found.end(), found.group() in closing)
         for found in re.finditer("|".join(map(re.escape, longest_first)), text)
-        if not _is_quoted(text, found) and not any(a < found.start() and found.end() < b for a, b in code)
+        if not _is_quoted(text, found) and not _is_inside(code, found.start())
     ]
 
 
@@ -193,6 +195,11 @@ def _is_quoted(text: str, found: re.Match[str]) -> bool:
     before, after = text[max(0, found.start() - 2) : found.start()], text[found.end() : found.end() + 1]
     opens = before[-1:] in tuple("\"'“‘«「") and not (before[:-1].isalnum() or before[:-1] in tuple("\"'"))
     return opens and after in tuple("\"'”’»」")
+
+
+def _is_inside(spans: list[tuple[int, int]], place: int) -> bool:
+    before = bisect_right(spans, place, key=lambda span: span[0])
+    return before > 0 and place < spans[before - 1][1]
 
 
 def _is_mention(text: str, mark: _Mark) -> bool:
@@ -204,13 +211,13 @@ def _is_mention(text: str, mark: _Mark) -> bool:
 def _closed(text: str, body: int, marks: list[_Mark], *, inside: bool) -> Split:
     """`inside`: the text begins inside a thought, at `body`."""
     first = next(mark for mark in marks if mark.closes)
-    if first is marks[0] and not text[: first.start].strip() and text[: first.end].endswith("<|message|>"):
+    if first is marks[0] and not _without_turn_end(text[: first.start]) and text[: first.end].endswith("<|message|>"):
         marks = marks[1:]  # a channel for the answer, which opens it rather than closing a thought
         if not marks:
             return Split("none", "", _bare(text[first.end :]), 0, len(text))
         inside, body = False, first.end
-    code = [found.span() for found in _FENCED_CODE.finditer(text, first.end)]
-    marks = [mark for mark in marks if not any(a <= mark.start < b for a, b in code)]
+    code = _fenced(text, first.end)
+    marks = [mark for mark in marks if not _is_inside(code, mark.start)]
     answers: list[tuple[int, int]] = []
     begin = body
     for mark in marks:
@@ -234,9 +241,29 @@ def _closed(text: str, body: int, marks: list[_Mark], *, inside: bool) -> Split:
     return Split("closed", "\n\n".join(thoughts), answer, end if before else 0, tail)
 
 
+def _fenced(text: str, begin: int) -> list[tuple[int, int]]:
+    """Where the blocks of code are from `begin` on that have an end."""
+    blocks: list[tuple[int, int]] = []
+    opening: re.Match[str] | None = None
+    for line in _FENCE.finditer(text, begin):
+        if opening is None:
+            opening = line
+        elif line[1].startswith(opening[1]) and not line[2].strip():
+            blocks.append((opening.start(), line.end()))
+            opening = None
+    return blocks
+
+
+def _without_turn_end(text: str) -> str:
+    text = text.strip()
+    while (end := next((each for each in _TURN_ENDS if text.endswith(each)), None)) is not None:
+        text = text.removesuffix(end).rstrip()
+    return text
+
+
 def _bare(answer: str, *, closed: bool = False) -> str:
     """The answer without the tags that a family writes round it. After a `closed` thought the second may be missing."""
-    answer = _TURN_END.sub("", answer).strip()
+    answer = _without_turn_end(answer)
     for tags in _ANSWER_TAGS:
         if answer.startswith(tags.open) and (closed or answer.endswith(tags.close)):
             answer = answer.removeprefix(tags.open).removesuffix(tags.close).strip()

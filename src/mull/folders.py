@@ -25,21 +25,33 @@ def write_atomically(path: Path, data: bytes, *, onto_disk: bool = False) -> Non
     Raises:
         MullError: the file cannot be written.
     """
+    with whole_file(path) as partial, partial.open("wb") as file:
+        file.write(data)
+        if onto_disk:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """An empty file to write into, which is renamed to `path` at the end, or removed on an error.
+
+    Raises:
+        MullError: the file cannot be written.
+    """
+    partial = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                if onto_disk:
-                    file.flush()
-                    os.fsync(file.fileno())
-            _set_default_permissions(Path(name), 0o666)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        os.close(handle)
+        partial = Path(name)
+        yield partial
+        _set_default_permissions(partial, 0o666)
+        partial.replace(path)
     except OSError as error:
-        raise MullError(f"cannot write {path}: {error.strerror}", "choose another folder") from None
+        raise MullError(f"cannot write {path}: {error.strerror or error}", "choose another folder") from None
+    finally:
+        if partial is not None:
+            partial.unlink(missing_ok=True)
 
 
 LOCK = ".lock"
@@ -48,18 +60,26 @@ LOCK = ".lock"
 
 @contextmanager
 def locked(folder: Path, busy: MullError) -> Iterator[None]:
-    """Lock `folder`, made if it is missing, against other processes; raises `busy` if another one has locked it.
+    """Lock `folder`, made if it is missing, against other processes; raises `busy` if another one has locked it, and
+    `MullError` if the file system cannot write or lock files.
 
     The other process may rename the folder or remove the lock file before it unlocks. A process that then locks the
     old file has locked nothing of use, so it gets `busy` too.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    except OSError as error:
+        raise MullError(f"cannot write to {folder}: {error.strerror}", "choose another folder") from None
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held = os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
         except (BlockingIOError, FileNotFoundError):
             raise busy from None
+        except OSError as error:  # network file systems without locks
+            what = f"{folder} cannot be locked against other processes: {error.strerror}"
+            raise MullError(what, "choose a folder on a local disk") from None
         if not held:
             raise busy
         yield

@@ -1,6 +1,7 @@
 """What of an unfinished run may be compared."""
 
-from mull.analysis.comparable import comparable
+from mull.analysis.comparable import comparable, unthinking_end
+from mull.analysis.metrics import metrics
 
 
 def run(sample, counts):
@@ -55,3 +56,14 @@ def test_where_nothing_is_comparable_everything_is_kept_and_named(sample):
     apart = run(sample, {0.0: (1, 1, 0, 0), 1.0: (0, 0, 1, 1)})
     assert comparable(apart, 4, 2, under_way=()) == (apart, ["0", "1"], 4)
     assert comparable([], 4, 2) == ([], [], 0)
+
+
+def test_an_end_that_does_not_think_is_warned_of(sample):
+    def said(kind, lam=1.0, closed=0):
+        kinds = [kind] * (20 - closed) + ["closed"] * closed
+        return unthinking_end(metrics([sample(f"q{i}", lam, thinking=each) for i, each in enumerate(kinds)]))
+
+    assert "Think #R is 0 % at λ = 1" in said("none") and "--think-tags" in said("none")
+    assert "Think #R is 5 %" in said("pseudo-closed", closed=1) and said("none", closed=2) == ""
+    assert "--max-tokens" in said("unclosed") and "--think-tags" not in said("unclosed")
+    assert said("none", lam=0.0) == "", "Instruct need not think"

@@ -7,6 +7,7 @@ import torch
 
 from mull.checkpoints.pair import Pair, Side
 from mull.errors import MullError, Refused
+from mull.thinking import ThinkTags
 
 TwoSides = Callable[..., Any]
 TOKENS = [f"token{i}" for i in range(20)]
@@ -179,3 +180,19 @@ def test_a_base_is_compared_by_its_weights_only(
     }
     assert set(found) == {"layers", "tensors", "dtype", "rope"}
     assert found["rope"].severity == "warn"
+
+
+def test_the_delimiters_of_thoughts_are_named(two_sides: TwoSides) -> None:
+    tokens = [f"token{i}" for i in range(18)] + ["[THINK]", "[/THINK]"]
+    template = "{{ '<|im_start|>assistant' }}"
+    side = {"template": template, "tokens": tokens}
+    pair = Pair.open(*map(str, two_sides(instruct=side, thinking={**side, "template": template + "[THINK]"})))
+    said = {finding.code: finding.what for finding in pair.findings()}
+    assert said["think-tags"] == "thought is marked by [THINK] … [/THINK]"
+    assert said["chat-template"].endswith("the Instruct side opens no thought, the Thinking side opens [THINK]")
+    assert pair.think_tags == (ThinkTags("[THINK]", "[/THINK]"),)
+
+
+def test_without_named_delimiters_all_known_ones_count(two_sides: TwoSides) -> None:
+    pair = Pair.open(*map(str, two_sides(instruct={"template": None}, thinking={"template": None})))
+    assert "all known ones" in next(f.what for f in pair.findings() if f.code == "think-tags")

@@ -1,10 +1,16 @@
 """The run store: nothing doubles, another plan is refused with the difference, one writer at a time."""
 
+import errno
+import fcntl
 import json
+import multiprocessing
+import os
 import re
 import shutil
 import sqlite3
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +19,10 @@ from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Sampling
 from mull.errors import MullError
+from mull.folders import whole_file
 from mull.merging.coefficients import Coefficients
-from mull.runs.frames import lazy_frame
+from mull.runs import database, frames
+from mull.runs.frames import lazy_frame, write_parquet
 from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.run import provenance
 from mull.runs.settings import Setting
@@ -267,3 +275,125 @@ def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(plan, tmp_path, la
             pass
     with pytest.raises(MullError, match="recorded by an earlier mull"):
         RunStore.open(run)
+
+
+def write_and_die(folder, plan):
+    with RunStore.record(folder, plan, {}) as store:
+        store.add(sample())
+        store._database._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.add(sample(index=1))
+        os._exit(0)
+
+
+@pytest.fixture
+def killed(plan, tmp_path):
+    """A run whose last sample is in the write-ahead log only, because its process was killed."""
+    folder = tmp_path / "run"
+    process = multiprocessing.get_context("fork").Process(target=write_and_die, args=(folder, plan))
+    process.start()
+    process.join()
+    assert (folder / "run.sqlite-wal").stat().st_size
+    return folder
+
+
+def test_samples_in_the_log_are_read_where_nothing_can_be_written(killed):
+    """A folder in the place of the file for shared memory keeps SQLite from making that, as a read-only mount does."""
+    (killed / "run.sqlite-shm").unlink()
+    (killed / "run.sqlite-shm").mkdir()
+    before = {path.name: path.read_bytes() for path in killed.glob("run.sqlite*") if path.is_file()}
+    with RunStore.open(killed) as store:
+        assert store.samples() == [sample(), sample(index=1)]
+    assert {path.name: path.read_bytes() for path in killed.glob("run.sqlite*") if path.is_file()} == before
+
+
+def test_a_database_that_another_program_has_locked_is_refused(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr(database, "WAIT", 0.05)
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        store.add(sample())
+    other = sqlite3.connect(tmp_path / "run" / "run.sqlite")
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(MullError, match=r"is locked by another process.*Wait until"):
+        RunStore.open(tmp_path / "run")
+    other.close()
+    with RunStore.open(tmp_path / "run") as store:
+        assert store.samples() == [sample()]
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_named_with_the_remedy(plan, tmp_path, monkeypatch, number):
+    def refuse(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(MullError, match=r"run cannot be locked.*Choose a folder on a local disk"),
+        RunStore.record(tmp_path / "run", plan, {}),
+    ):
+        pass
+
+
+def test_a_file_system_without_locks_for_sqlite_is_named_with_the_remedy(tmp_path):
+    error = sqlite3.OperationalError("locking protocol")
+    error.sqlite_errorname = "SQLITE_PROTOCOL"
+    said = database._refusal(tmp_path / "run.sqlite", error, opening=True)
+    assert "run.sqlite cannot be read or written (locking protocol)" in said.what and "local disk" in said.remedy
+
+
+def change(run, statement, *values):
+    with sqlite3.connect(run / "run.sqlite") as connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("lam", "high"), ("lam", 1e999), ("index", "first"), ("index", -1), ("tokens", -3), ("tokens", 2.5),
+        ("tokens", None), ("prompt_tokens", "many"), ("thought_tokens", -1), ("seed", "x"), ("seconds", None),
+        ("seconds", 1e999), ("correct", 2), ("correct", None), ("finish", "maybe"), ("thinking", "loud"),
+        ("text", None), ("text", b"\xff"), ("answer", 7.5), ("stratum", None), ("benchmark", None), ("scores", "{"),
+        ("scores", "[1]"), ("scores", '{"a": "b"}'), ("scores", "[" * 100_000),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_refused_and_not_skipped(plan, tmp_path, column, value):
+    run = tmp_path / "run"
+    with RunStore.record(run, plan, {}) as store:
+        store.add(sample())
+        store.add(sample(question="q2"))
+    change(run, f"UPDATE samples SET \"{column}\" = ? WHERE question = 'q2'", value)
+    if column == "answer":  # a text column turns numbers into text
+        change(run, "UPDATE samples SET answer = CAST('7' AS BLOB) WHERE question = 'q2'")
+    with RunStore.open(run) as store:
+        for texts in (True, False):
+            with pytest.raises(MullError, match=r"run.sqlite is damaged"):
+                store.samples(texts=texts)
+        with pytest.raises(MullError, match=r"run.sqlite is damaged"):
+            write_parquet(store, tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize("key", ["plan", "questions"])
+@pytest.mark.parametrize("value", [None, "", "{", "5", "[]", '{"k": 1}', "[" * 100_000, b"\xff\xfe"])
+def test_a_wrong_plan_is_refused(plan, tmp_path, key, value):
+    run = tmp_path / "run"
+    with RunStore.record(run, plan, {}):
+        pass
+    change(run, "UPDATE meta SET value = ? WHERE key = ?", value, key)
+    with pytest.raises(MullError, match="is damaged"):
+        RunStore.open(run).questions  # noqa: B018
+
+
+def test_an_export_to_a_full_disk_is_refused_and_leaves_nothing(plan, tmp_path, monkeypatch):
+    with RunStore.record(tmp_path / "run", plan, {}) as store:
+        store.add(sample())
+
+        @contextmanager
+        def full(path):
+            yield Path("/dev/full")
+
+        monkeypatch.setattr(frames, "whole_file", full)
+        with pytest.raises(MullError, match=r"cannot write .*x.parquet.*Free space"):
+            write_parquet(store, tmp_path / "x.parquet")
+    with pytest.raises(MullError, match=r"cannot write .*: No such file"), whole_file(tmp_path / "none" / "x"):
+        pass

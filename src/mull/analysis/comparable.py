@@ -1,4 +1,4 @@
-"""Selects the samples of an unfinished run that may be compared.
+"""Selects the samples of an unfinished run that may be compared, and warns of figures that may not mean what they say.
 
 A comparison is biased if whether a sample is missing depends on the response: long responses finish last.
 """
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from mull.analysis.metrics import SettingMetrics
 from mull.analysis.records import Sample
 
 
@@ -69,3 +70,21 @@ def coverage(samples: Sequence[Sample]) -> str:
         return ""
     parts = [f"{', '.join(settings)}: {shape}" for shape, settings in shapes.items()]
     return f"not all settings have the same samples ({'; '.join(parts)}); differences are on shared questions"
+
+
+FEW = 0.05
+"""A Think #R up to this is near 0."""
+
+
+def unthinking_end(found: Sequence[SettingMetrics]) -> str:
+    """A sentence if hardly any response at λ = 1 closes a thought; empty otherwise, and without λ = 1."""
+    end = next((each for each in found if each.lam == 1), None)
+    if end is None or end.think_ratio.value > FEW:
+        return ""
+    what = f"Think #R is {100 * end.think_ratio.value:.0f} % at λ = 1, where the model should think"
+    if end.thinking["unclosed"].value > 0.5:
+        return f"{what}: most of its thoughts do not end; give more --max-tokens"
+    return (
+        f"{what}. If its responses hold thoughts, these have other delimiters than the run's plan names and were "
+        "graded as answers: sample into a new folder with --think-tags OPEN,CLOSE"
+    )

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from mull.checkpoints.checkpoint import EMBEDDINGS, HEAD, Checkpoint
 from mull.checkpoints.config import rope, structure, text_config, token_ids
 from mull.checkpoints.headers import FLOATING, TensorInfo
+from mull.thinking import KNOWN, ThinkTags
 
 Severity = Literal["refuse", "warn", "same"]
 
@@ -264,6 +265,11 @@ def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
             f"different chat templates: {opens[0]}, {opens[1]}",
             "the donor's is used for every λ",
         )
+    tags = think_tags(a, b)
+    marked = (
+        f"thought is marked by {' or '.join(map(str, tags))}" if tags else "no known delimiters of thought are named"
+    )
+    yield Finding("same", "think-tags", marked if tags else f"{marked}, so that all known ones count")
     settings = [{k: v for k, v in side.generation_config.items() if k != "transformers_version"} for side in (a, b)]
     keys = sorted(k for k in settings[0].keys() | settings[1].keys() if settings[0].get(k) != settings[1].get(k))
     keys = [k for k in keys if k not in ("eos_token_id", "pad_token_id")]
@@ -279,6 +285,12 @@ def _behaviour(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         yield Finding("same", "generation-config", "the same generation config")
 
 
+def think_tags(*sides: Checkpoint) -> tuple[ThinkTags, ...]:
+    """The delimiters of thoughts that a side's template or vocabulary names; may be empty."""
+    named = {tags for side in sides for tags in side.tokenizer.think_tags}
+    return tuple(tags for tags in KNOWN if tags in named)
+
+
 def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     if a.folder.resolve() == b.folder.resolve():
         yield Finding("warn", "same-folder", "both sides are the same folder", "every λ gives this one model")
@@ -286,7 +298,8 @@ def _sides(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "swapped",
-            "the Instruct side's template opens <think> and the Thinking side's does not: the sides look swapped",
+            f"the Instruct side's template opens {a.tokenizer.opened_thought} and the Thinking side's does not: "
+            "the sides look swapped",
             "exchange the two sides",
         )
 
@@ -297,10 +310,11 @@ def _label(side: Checkpoint, instruct: Checkpoint) -> str:
 
 
 def _opens(side: Checkpoint, label: str) -> str:
-    opens = side.tokenizer.opens_thought
-    return f"the {label} side " + (
-        "has none" if opens is None else "opens <think>" if opens else "does not open <think>"
-    )
+    if side.tokenizer.chat_template is None:
+        return f"the {label} side has none"
+    opened = side.tokenizer.opened_thought
+    does = "cannot be rendered" if opened is None else f"opens {opened}" if opened else "opens no thought"
+    return f"the {label} side {does}"
 
 
 def _is_vocabulary(name: str) -> bool:

@@ -10,9 +10,10 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 from mull.checkpoints.checkpoint import HEAD, Checkpoint
-from mull.checkpoints.findings import CAN_ALLOW, Finding, find
+from mull.checkpoints.findings import CAN_ALLOW, Finding, find, think_tags
 from mull.checkpoints.headers import TensorInfo
 from mull.errors import MullError, Refused, nearest
+from mull.thinking import ThinkTags
 
 Side = Literal["instruct", "thinking"]
 
@@ -160,6 +161,11 @@ class Pair(Group):
     @property
     def roles(self) -> list[str]:
         return ["instruct", "thinking"]
+
+    @cached_property
+    def think_tags(self) -> tuple[ThinkTags, ...]:
+        """The delimiters of thoughts that a side's template or vocabulary names; may be empty."""
+        return think_tags(self.instruct, self.thinking)
 
     def _between_models(self) -> list[Finding]:
         return find(self.instruct, self.thinking, self.donor)

@@ -1,4 +1,4 @@
-"""Reads what is compared of tokenizer files, the strings of token ids and the chat template, without any library."""
+"""Reads what is compared of tokenizer files: the strings of token ids, the chat template, and how they mark thought."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mull.checkpoints.chat_template import prompt_end
 from mull.errors import MullError
+from mull.thinking import KNOWN, ThinkTags, named_tags
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -77,15 +79,29 @@ class TokenizerFiles:
             template = next((t.get("template") for t in template if t.get("name") == "default"), None)
         return template
 
+    @cached_property
+    def think_tags(self) -> tuple[ThinkTags, ...]:
+        """The known delimiters of thoughts that the chat template or the vocabulary names; may be empty."""
+        template = self.chat_template
+        return named_tags([template] if isinstance(template, str) else [], set((self.strings or {}).values()))
+
+    @cached_property
+    def opened_thought(self) -> str | None:
+        """The delimiter with which the prompt of the template opens a thought, empty if it opens none.
+
+        Found by rendering the template with its defaults. None if there is no template, or it cannot be rendered.
+        """
+        if not isinstance(self.chat_template, str):
+            return None
+        named = {key: value for key, value in self.settings.items() if key.endswith("_token")}
+        named = {key: value.get("content") if isinstance(value, dict) else value for key, value in named.items()}
+        end = prompt_end(self.chat_template, {key: value for key, value in named.items() if isinstance(value, str)})
+        if end is None:
+            return None
+        end = end.replace("\\n", "\n").rstrip()  # some templates write a newline as two characters
+        return max((tags.open for tags in KNOWN if end.endswith(tags.open)), key=len, default="")
+
     @property
     def opens_thought(self) -> bool | None:
-        """Whether the template's generation prompt ends by opening `<think>`; None without a template.
-
-        Judged by the template's text after its last `add_generation_prompt`, where Qwen3-2507 opens the model's turn.
-        A hybrid template, which opens and closes an empty block on request, does not count.
-        """
-        template = self.chat_template
-        if template is None:
-            return None
-        tail = template.split("add_generation_prompt")[-1].replace("\\n", "\n")
-        return "<think>" in tail and "</think>" not in tail
+        """Whether the prompt of the template opens a thought; None as for `opened_thought`."""
+        return None if self.opened_thought is None else bool(self.opened_thought)

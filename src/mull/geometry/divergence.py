@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jinja2 import TemplateError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from mull.engines.local.engine import SMALL_MODEL
+from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.interpolated import InterpolatedModel, loading
 from mull.errors import MullError
@@ -226,10 +226,10 @@ def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
     """Token ids `[1, L]`, ready for an assistant's turn; without the template if the tokenizer has none."""
     try:
         if tokenizer.chat_template:
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+            ids = token_ids(tokenizer, messages, limit)
         else:
             ids = tokenizer("\n".join(message["content"] for message in messages))["input_ids"]
-    except (TemplateError, KeyError, TypeError) as error:
+    except (MullError, KeyError, TypeError) as error:
         raise MullError(f"a prompt cannot be rendered: {error}", "give messages with role and content") from None
     if not 0 < len(ids) <= limit:
         raise MullError(

@@ -11,6 +11,8 @@ import polars
 from polars.io.plugins import register_io_source
 
 from mull.analysis.records import Sample
+from mull.errors import MullError
+from mull.folders import whole_file
 from mull.runs.database import scores_to_json
 from mull.runs.store import COLUMNS, TYPES, RunStore
 
@@ -41,8 +43,13 @@ def lazy_frame(store: RunStore) -> polars.LazyFrame:
 
 
 def write_parquet(store: RunStore, path: Path) -> None:
-    """Write all samples to a Parquet file."""
-    lazy_frame(store).sink_parquet(path, row_group_size=4 * _BLOCK)
+    """Write all samples to a Parquet file. Raises `MullError` where that fails, and then leaves no file."""
+    with whole_file(path) as partial:
+        try:
+            lazy_frame(store).sink_parquet(partial, row_group_size=4 * _BLOCK)
+        except polars.exceptions.PolarsError as error:
+            what = f"cannot write {path}: {str(error).rpartition('error: ')[2]}"
+            raise MullError(what, "free space on its disk, or choose another file") from None
 
 
 def _cell(sample: Sample, name: str) -> Any:

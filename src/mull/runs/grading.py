@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from mull.benchmarks import Grade, Question
-from mull.thinking import ThinkingKind, split_thinking
+from mull.thinking import KNOWN, ThinkingKind, ThinkTags, split_thinking
 
 
 class Grades(Protocol):
@@ -21,13 +22,16 @@ class Graded(NamedTuple):
     grade: Grade
 
 
-def grade_response(grader: Grades, question: Question, text: str, *, finished: bool) -> Graded:
-    """Grade what follows the thought of `text`; `finished`: the response ended by itself, not at the token limit.
+def grade_response(
+    grader: Grades, question: Question, text: str, *, finished: bool, tags: Sequence[ThinkTags] = KNOWN
+) -> Graded:
+    """Grade the answer outside of the thoughts of `text`, whose delimiters may be any of `tags`.
 
-    An unclosed thought has no answer and counts as wrong. Its score `as_it_stands` (0 or 1) says whether the thought
+    `finished`: the response ended by itself, not at the token limit. An unclosed thought has no answer and counts as
+    wrong. Its score `as_it_stands` (0 or 1) says whether the thought
     contains the right answer.
     """
-    split = split_thinking(text, finished=finished)
+    split = split_thinking(text, finished=finished, tags=tags)
     grade = grader.grade(question, split.answer)
     if split.kind == "unclosed":
         right_in_thought = grader.grade(question, split.thought).correct

@@ -40,7 +40,14 @@ class LaterGrades:
     def gradings(self) -> dict[str, dict[str, Any]]:
         """Name of a grading → what describes it (grader, versions, time)."""
         rows = self._database.read("SELECT key, value FROM meta WHERE key LIKE 'grading:%' ORDER BY rowid")
-        return {key.partition(":")[2]: json.loads(value) for key, value in rows}
+        try:
+            found = {key.partition(":")[2]: json.loads(value) for key, value in rows}
+            sound = all(isinstance(each["grader"], dict) for each in found.values())
+        except (ValueError, TypeError, KeyError, RecursionError):
+            found, sound = {}, False
+        if not sound:
+            raise self._database.damaged("a grading's description cannot be read")
+        return found
 
     def find(self, name: str) -> str:
         """The full name of the grading called `name`, which may be the grader's name alone.
@@ -74,7 +81,12 @@ class LaterGrades:
         grades = {}
         for setting, question, index, answer, correct, scores in self._database.read(query, grading):
             key = (setting, question, index)
-            grades[key] = Regrade(key, answer, bool(correct), scores_from_json(scores))
+            try:
+                if not isinstance(answer, str) or correct not in (0, 1):
+                    raise ValueError
+                grades[key] = Regrade(key, answer, bool(correct), scores_from_json(scores))
+            except (ValueError, TypeError, RecursionError):
+                raise self._database.damaged(f"the grade of {key} by {grading} is wrong") from None
         keys = list(self._database.read('SELECT setting, question, "index" FROM samples'))
         missing = sum(key not in grades for key in keys)
         if missing:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,7 @@ from mull.engines.base import Sampling
 from mull.engines.remote.endpoints import Endpoints
 from mull.errors import MullError
 from mull.runs.settings import Setting
+from mull.thinking import KNOWN, PLAIN, ThinkTags
 
 
 class StudyKind(StrEnum):
@@ -54,6 +56,10 @@ class SweepPlan:
     endpoints: Endpoints | None = None
     study: StudyKind | None = None
     """What the settings vary. By default `sweep` if every setting has a λ, else `other`."""
+    think_tags: Sequence[ThinkTags] | None = None
+    """The delimiters of thoughts; None: see `tags`."""
+    date: str | None = None
+    """The day that a chat template is told if it asks for it, as YYYY-MM-DD; None: today."""
 
     def __post_init__(self) -> None:
         labels = [setting.label for setting in self.settings]
@@ -63,6 +69,27 @@ class SweepPlan:
         names = [tensor.name for tensor in self.pair.tensors] if self.pair else []
         for setting in self.settings if self.pair else ():
             setting.recipe.coefficients.resolve(names)  # refuses a selector that matches nothing
+
+    @cached_property
+    def tags(self) -> tuple[ThinkTags, ...]:
+        """The delimiters of thoughts: those that are given, else those that the pair's templates and vocabularies name,
+        else all that are known. A server's reply may have `<think>` in any case, where mull joins its two parts."""
+        if self.think_tags is not None:
+            return tuple(dict.fromkeys((*self.think_tags, *(PLAIN if self.pair is None else ()))))
+        return (self.pair.think_tags if self.pair else ()) or KNOWN
+
+    @cached_property
+    def template_date(self) -> str | None:
+        """The day that the donor's chat template is told; None if it does not ask."""
+        template = self.pair.donor.tokenizer.chat_template if self.pair else None
+        if not isinstance(template, str) or "strftime_now" not in template:
+            return None
+        return self.date or datetime.now().date().isoformat()
+
+    def going_on(self, record: Mapping[str, Any]) -> SweepPlan:
+        """This plan with the delimiters and the day of the run whose plan is `record`, unless others are given."""
+        tags = self.think_tags if self.think_tags is not None else tags_of(record)
+        return replace(self, think_tags=tags, date=self.date or record.get("date"))
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -78,6 +105,8 @@ class SweepPlan:
             "sampling": asdict(self.sampling),
             "seed": self.seed,
             "engine": self.engine,
+            **({"think_tags": [list(tags) for tags in self.tags]} if self.tags != PLAIN else {}),
+            **({"date": self.template_date} if self.template_date else {}),
         }
 
     def _study(self) -> StudyKind:
@@ -116,6 +145,11 @@ class SweepPlan:
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
+def tags_of(record: Mapping[str, Any]) -> tuple[ThinkTags, ...]:
+    """The delimiters of thoughts by which the run of this plan record was graded; `<think>` alone is not recorded."""
+    return tuple(ThinkTags(*tags) for tags in record.get("think_tags", PLAIN))
+
+
 def differences(
     old: dict[str, Any], new: dict[str, Any], prefix: str = "", names: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 ) -> list[str]:
@@ -134,6 +168,8 @@ def differences(
         elif key == "settings" and before != after:
             lines.append(f"λ: {', '.join(before or {})} → {', '.join(after or {})}")
         elif before != after:
+            if key == "think_tags":
+                before, after = (", ".join(map(str, tags_of(side))) for side in (old, new))
             if key in ("instruct", "thinking"):
                 before, after = _named(str(before), str(after), *(str(side.get(key, "")) for side in names))
             lines.append(f"{prefix}{key}: {before} → {after}")

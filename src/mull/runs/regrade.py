@@ -13,6 +13,7 @@ from mull.benchmarks import BENCHMARKS, Question, load_benchmark, make_grader
 from mull.errors import MullError
 from mull.runs.grading import Grades, grade_response
 from mull.runs.later_grades import Regrade
+from mull.runs.plan import tags_of
 from mull.runs.store import RunStore
 
 BATCH = 200
@@ -34,7 +35,7 @@ def regrade(
     Raises:
         MullError: unknown grader, or a data file that does not hold the run's questions.
     """
-    record = store.plan["benchmark"]
+    record, tags = store.plan["benchmark"], tags_of(store.plan)
     judge, described = _grader(record, grader)
     questions = _questions(store, record, data)
     if data is not None:
@@ -48,7 +49,8 @@ def regrade(
     for sample in store.each():
         if sample.key not in done:
             question = questions[sample.question]
-            grade = grade_response(judge, question, sample.text, finished=sample.finish == "stop").grade
+            finished = sample.finish == "stop"
+            grade = grade_response(judge, question, sample.text, finished=finished, tags=tags).grade
             batch.append(Regrade(sample.key, grade.answer, grade.correct, grade.scores))
         if len(batch) == BATCH:
             store.later_grades.add(name, about, batch)

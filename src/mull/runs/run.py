@@ -17,6 +17,7 @@ from mull.runs.grading import grade_response
 from mull.runs.plan import SweepPlan
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
+from mull.thinking import KNOWN, ThinkTags
 
 
 class SwitchingEngine(Engine, Protocol):
@@ -105,14 +106,21 @@ def responses(
     for completion in engine.generate(requests):
         key, index = completion.id.rsplit("\n", 1)
         seed = plan.sample_seed(key, int(index))
-        yield grade(plan.benchmark, questions[key], completion, setting, int(index), seed)
+        yield grade(plan.benchmark, questions[key], completion, setting, int(index), seed, plan.tags)
 
 
 def grade(
-    benchmark: Benchmark, question: Question, completion: Completion, setting: Setting, index: int, seed: int
+    benchmark: Benchmark,
+    question: Question,
+    completion: Completion,
+    setting: Setting,
+    index: int,
+    seed: int,
+    tags: Sequence[ThinkTags] = KNOWN,
 ) -> Sample:
-    """Split off the thought, grade the answer, and make the record."""
-    kind, result = grade_response(benchmark, question, completion.text, finished=completion.finish == "stop")
+    """Split off the thought, whose delimiters may be any of `tags`, grade the answer, and make the record."""
+    finished = completion.finish == "stop"
+    kind, result = grade_response(benchmark, question, completion.text, finished=finished, tags=tags)
     return Sample(
         benchmark=benchmark.name,
         question=question.id,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from mull.analysis.records import Key, Sample
 from mull.errors import MullError
 from mull.folders import locked
+from mull.runs import checks
 from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.runs.growth import Growth, grow
 from mull.runs.later_grades import LaterGrades
@@ -192,14 +193,21 @@ class RunStore:
     def each(self, *, texts: bool = True) -> Iterator[Sample]:
         """The samples that `samples` lists, one at a time, so that not all texts are in memory at once."""
         columns = ", ".join(f'"{name}"' if texts or name != "text" else "''" for name in COLUMNS)
+        columns += f", ({checks.SOUND})"
         # One query per setting, because sorting all rows by λ would hold all texts in memory or write them to disk.
         settings = self._database.read("SELECT DISTINCT lam, setting FROM samples ORDER BY lam IS NULL, lam, setting")
         query = f'SELECT {columns} FROM samples WHERE setting = ? ORDER BY question, "index"'
         later = self.later_grades.of(self.grading) if self.grading is not None else {}
         for _, setting in list(settings):
-            for row in self._database.read(query, setting):
+            for *row, sound in self._database.read(query, setting):
                 values = dict(zip(COLUMNS, row, strict=True))
-                values |= {"correct": bool(values["correct"]), "scores": scores_from_json(values["scores"])}
+                try:
+                    if not sound:
+                        raise ValueError
+                    values |= {"correct": bool(values["correct"]), "scores": scores_from_json(values["scores"])}
+                except (ValueError, RecursionError):
+                    which = f"setting {setting!r}, question {values['question']!r}, index {values['index']!r}"
+                    raise self._database.damaged(f"a value of the sample of {which} is wrong") from None
                 sample = Sample(**values)
                 grade = later.get(sample.key)
                 if grade is not None:
@@ -259,7 +267,15 @@ class RunStore:
 
     def _noted(self, key: str) -> Any:
         row = self._database.first("SELECT value FROM meta WHERE key = ?", key)
-        return None if row is None else json.loads(row[0])
+        if row is None:
+            return None
+        try:
+            value = json.loads(row[0])
+        except (ValueError, TypeError, RecursionError):
+            value = None
+        if not checks.fits(key, value):
+            raise self._database.damaged(f"its {key} cannot be read")
+        return value
 
     def _note(self, key: str, value: Any) -> None:
         """Record `value` as JSON; None removes what was recorded."""

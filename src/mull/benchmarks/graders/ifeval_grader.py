@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from mull.benchmarks.base import Grade, Question
-from mull.benchmarks.graders.worker import Unanswered, Worker
 from mull.benchmarks.packages import need, versions
 from mull.errors import MullError
+from mull.worker import Unanswered, Worker
 
 PACKAGES = ("lm_eval", "nltk", "langdetect")
 

@@ -1,7 +1,7 @@
 """The process of the `ifeval` grader: lm-eval's checker with fixed seeds.
 
 A request is an item of IFEval with a `response`; the answer says which instructions were followed. The first line of
-output says whether NLTK's sentence model is missing. Started by `mull.benchmarks.graders.worker`.
+output says whether NLTK's sentence model is missing. Started by `mull.worker`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from mull.benchmarks.graders.worker import serve
+from mull.worker import serve
 
 
 def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:

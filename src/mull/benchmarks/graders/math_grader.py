@@ -6,8 +6,8 @@ from mull.benchmarks.base import NO_SCORES, Grade, Question
 from mull.benchmarks.graders.boxed import boxed, integer
 from mull.benchmarks.graders.forms import as_answer, words
 from mull.benchmarks.graders.typography import as_latex
-from mull.benchmarks.graders.worker import Unanswered, Worker
 from mull.benchmarks.packages import need, versions
+from mull.worker import Unanswered, Worker
 
 _LONGEST = 300
 """Most characters of an answer that is compared as text in other forms than its own."""

@@ -1,7 +1,7 @@
 """The process of the `math` grader: math-verify with its default configuration, and a canonical answer.
 
 A request is `{"gold": …, "answer": …}`, its answer `{"correct": …, "answer": …, "parsed": …}`. Both texts are first
-written as math-verify reads them (`typography`, `forms`). Started by `mull.benchmarks.graders.worker`.
+written as math-verify reads them (`typography`, `forms`). Started by `mull.worker`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from mull.benchmarks.graders import forms
 from mull.benchmarks.graders.boxed import boxed, rewritten, without_long_gaps
 from mull.benchmarks.graders.typography import as_latex
-from mull.benchmarks.graders.worker import serve
+from mull.worker import serve
 
 MEMORY = 8 << 30
 """Most bytes of address space, because sympy may expand an answer without limit."""

@@ -21,6 +21,7 @@ from mull.merging.coefficients import Coefficients
 from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.sessions.loading import Loader, LocalLoader
 from mull.runs.settings import Setting
+from mull.thinking import ThinkTags
 
 RunOption = Annotated[
     Path, typer.Option("--run", help="Run folder: new, or an existing run to continue.", metavar="DIR")
@@ -100,6 +101,19 @@ class SamplingOptions:
         typer.Option(help="Most tokens per response (default: the benchmark's limit).", min=1),
     ] = None
 
+    think_tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Opening and closing delimiter of a thought, as in '[THINK],[/THINK]' (default: those that template "
+            "and tokenizer name, see `mull inspect`; from servers all known ones). Repeatable.",
+            metavar="OPEN,CLOSE",
+        ),
+    ] = None
+
+    def tags(self) -> list[ThinkTags] | None:
+        """The delimiters that are given. Raises `MullError` for what is no pair of two."""
+        return [_tags(text) for text in self.think_tags] if self.think_tags else None
+
     def sampling(self, benchmark: Benchmark) -> Sampling:
         """The sampling parameters. Raises `MullError` for values outside their range."""
         limit = self.max_tokens or benchmark.max_tokens
@@ -164,6 +178,7 @@ class PlanOptions:
             self.sampling.seed,
             others=checkpoints,
             study=study,
+            think_tags=self.sampling.tags(),
         )
         computing = self.computing
         loader = LocalLoader(
@@ -210,7 +225,15 @@ class PlanOptions:
         sampling = self.sampling.sampling(benchmark)
         loader = servers.loader(endpoints)
         sampling_options = (self.sampling.k, sampling, self.sampling.seed, "remote")
-        return SweepPlan(None, settings, benchmark, *sampling_options, endpoints=endpoints), loader
+        tags = self.sampling.tags()
+        return SweepPlan(None, settings, benchmark, *sampling_options, endpoints=endpoints, think_tags=tags), loader
+
+
+def _tags(text: str) -> ThinkTags:
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 2 or not all(parts) or parts[0] == parts[1]:
+        raise MullError(f"--think-tags {text!r} is no pair of delimiters", "give two that differ, as in '<a>,</a>'")
+    return ThinkTags(*parts)
 
 
 _SERVER_OPTIONS = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mull.analysis.comparable import coverage
+from mull.analysis.comparable import coverage, unthinking_end
 from mull.analysis.frontier import non_dominated, points_of
 from mull.analysis.metrics import metrics
 from mull.analysis.paired import contrasts
@@ -30,6 +30,9 @@ def print_summary(
     uneven = coverage(samples)
     if uneven:
         stdout.print(uneven, highlight=False, markup=False)
+    unthinking = unthinking_end(found)
+    if unthinking:
+        stdout.print(f"warning: {unthinking}", style="yellow", highlight=False, markup=False)
     further = scores_table(samples, found)
     if further is not None:
         stdout.print()
@@ -54,6 +57,7 @@ def summary(samples: Sequence[Sample], k: int | None = None, reference: str | No
     result: dict[str, Any] = {
         "settings": found,
         "coverage": coverage(samples),
+        "unthinking_end": unthinking_end(found),
         "frontier": [point.setting for point in non_dominated(points_of(found)).points],
         "scores": scores_by_setting(samples),
     }

@@ -10,7 +10,6 @@ import typer
 from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
-from mull.errors import MullError
 from mull.runs.store import RunStore
 
 
@@ -75,7 +74,4 @@ def report(
 def _export(store: RunStore, path: Path) -> None:
     from mull.runs.frames import write_parquet
 
-    try:
-        write_parquet(store, path)
-    except OSError as error:
-        raise MullError(f"cannot write {path}: {error.strerror or error}", "choose another file") from None
+    write_parquet(store, path)

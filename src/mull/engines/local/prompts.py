@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import TemplateError
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from mull.engines.local import templates
 from mull.engines.weights.interpolated import loading
 from mull.errors import MullError
-from mull.thinking import CLOSE, split_thinking
+from mull.thinking import KNOWN, ThinkTags, split_thinking
 
 
 class Prompts:
@@ -19,7 +20,16 @@ class Prompts:
     Raises `MullError` for a folder without a readable config or tokenizer.
     """
 
-    def __init__(self, folder: Path, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        trust_remote_code: bool = False,
+        think_tags: Sequence[ThinkTags] = KNOWN,
+        date: str | None = None,
+    ) -> None:
+        """`think_tags`: the delimiters of thoughts, which stay in the text. `date`: the day that a template is told if
+        it asks for it, as YYYY-MM-DD; by default that of the rendering."""
+        templates.start()
         with loading("tokenizer", folder, trust_remote_code):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with loading("config", folder, trust_remote_code):
@@ -27,45 +37,59 @@ class Prompts:
         self.context = int(config.max_position_embeddings)
         """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
-        closing = self.tokenizer.encode(CLOSE, add_special_tokens=False)
-        self._close_id = closing[0] if len(closing) == 1 else None
+        self._tags = tuple(think_tags)
+        self._date = date
+        special = _special_tokens(self.tokenizer)
+        delimiters = [delimiter for tags in self._tags for delimiter in tags]
+        parts = {i for i, token in special.items() if token and any(token in delimiter for delimiter in delimiters)}
+        self._kept = frozenset(parts - self.stop_ids)
+        """Special tokens that stay in the text, because delimiters consist of them."""
+        self._dropped = frozenset(special) - self._kept
+        encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self._tags]
+        self._close_ids = frozenset(ids[0] for ids in encoded if len(ids) == 1)
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation under the chat template, ready for an assistant's turn."""
         if not self.tokenizer.chat_template:
             raise MullError("the donor has no chat template", "Take the other side as donor")
-        try:
-            rendered = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        except TemplateError as error:
-            raise MullError(f"the donor's chat template fails: {error}", "mend it, or take the other side") from None
-        return tuple(rendered)
+        return tuple(templates.token_ids(self.tokenizer, messages, self.context, self._date))
 
     def text(self, token_ids: Sequence[int]) -> str:
-        """The decoded text without special tokens; think tags are kept."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        """The decoded text without special tokens, except those that delimit thoughts."""
+        if self._kept.isdisjoint(token_ids):
+            return self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        return self.tokenizer.decode([i for i in token_ids if i not in self._dropped], skip_special_tokens=False)
 
     def thought_tokens(self, token_ids: Sequence[int], text: str, *, finished: bool) -> int:
-        """How many of `token_ids`, whose text is `text`, belong to the thought, its closing tag included.
+        """How many of `token_ids`, whose text is `text`, belong to thoughts, delimiters included.
 
         All if the thought does not end, 0 if there is none (`mull.thinking.split_thinking`).
         """
-        split = split_thinking(text, finished=finished)
+        split = split_thinking(text, finished=finished, tags=self._tags)
         if split.kind == "none":
             return 0
-        if split.kind == "unclosed":
+        if split.end == len(text) and split.kind == "unclosed":
             return len(token_ids)
-        if split.kind == "closed" and self._close_id in token_ids:
-            return token_ids.index(self._close_id) + 1
-        low, high = 0, len(token_ids)  # search the smallest number of tokens whose text contains the whole thought
-        while low < high:
-            middle = (low + high) // 2
-            if len(self.text(token_ids[:middle])) >= split.end:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        after = len(token_ids) - self._count(token_ids, split.tail) if split.tail < len(text) else 0
+        return self._count(token_ids, split.end) + after
+
+    def _count(self, token_ids: Sequence[int], characters: int) -> int:
+        """The smallest number of tokens whose text has so many characters."""
+
+        def reach(tokens: int) -> bool:
+            text = self.text(token_ids[:tokens])
+            return len(text.rstrip("\ufffd")) >= characters  # U+FFFD: the first bytes of a character
+
+        last = next((i for i in reversed(range(len(token_ids))) if token_ids[i] in self._close_ids), None)
+        if last is not None and reach(last + 1) and not reach(last):
+            return last + 1  # mostly so, and found without a search
+        return bisect_left(range(len(token_ids)), True, key=reach)
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Id and text of the tokens that are left out of a text on request."""
+    added = {i: str(token) for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return added | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
 def _stop_ids(folder: Path, *others: int | list[int] | None) -> frozenset[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,8 +10,9 @@ from mull.analysis.records import Sample
 from mull.reports.format import setting_name
 from mull.reports.html.render import encode
 from mull.reports.results import Results
+from mull.runs.plan import tags_of
 from mull.runs.store import RunStore
-from mull.thinking import split_thinking
+from mull.thinking import ThinkTags, split_thinking
 
 MOST_BYTES = 8_000_000
 """Of embedded JSON, about."""
@@ -65,6 +66,7 @@ class _Chosen(NamedTuple):
 
 
 def _chosen(results: Results, settings: dict[str, int], read: Callable[[Sample], str], most_bytes: int) -> _Chosen:
+    tags = tags_of(results.plan)
     groups: dict[tuple[int, str], list[Sample]] = {}
     for sample in results.samples:
         groups.setdefault((sample.index, sample.question), []).append(sample)
@@ -79,7 +81,7 @@ def _chosen(results: Results, settings: dict[str, int], read: Callable[[Sample],
         added: list[list[Any]] = []
         cut_here = 0
         for question in wanted:
-            found = [_row(sample, read(sample), settings) for sample in groups[index, question]]
+            found = [_row(sample, read(sample), settings, tags) for sample in groups[index, question]]
             size = sum(len(encode(row)) for row, _ in found)
             if used + size > most_bytes and (rounds or number):
                 break
@@ -100,8 +102,8 @@ def _text(store: RunStore, sample: Sample) -> str:
     return sample.text or store.text((sample.setting, sample.question, sample.index))
 
 
-def _row(sample: Sample, text: str, settings: dict[str, int]) -> tuple[list[Any], bool]:
-    split = split_thinking(text, finished=sample.finish == "stop")
+def _row(sample: Sample, text: str, settings: dict[str, int], tags: Sequence[ThinkTags]) -> tuple[list[Any], bool]:
+    split = split_thinking(text, finished=sample.finish == "stop", tags=tags)
     thought, answer = _shortened(split.thought), _shortened(split.answer)
     row = [
         settings[sample.setting],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mull.analysis.comparable import unthinking_end
 from mull.analysis.tables import PublishedRow
 from mull.reports.figures import charts
 from mull.reports.format import at, common_k, count, per_question, percent, setting_name
@@ -69,7 +70,8 @@ def _stages(results: Results, overlay: Sequence[PublishedRow]) -> Section | None
     )
     reason, table = results.stages.reason, stages_table(results.stages)
     lead = f"{reason[:1].upper()}{reason[1:]}." if results.stages.found else f"No transition was found: {reason}."
-    parts = [figure, Paragraph(lead), Tabular(table)]
+    unthinking = unthinking_end(results.metrics)
+    parts = [figure, Paragraph(f"{lead} {unthinking}".strip()), Tabular(table)]
     return Section("stages", "The three stages", parts if table.rows else parts[:-1])
 
 

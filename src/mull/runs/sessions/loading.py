@@ -65,7 +65,7 @@ class LocalLoader:
             from mull.engines.local.engine import LocalEngine
             from mull.engines.local.prompts import Prompts
 
-            prompts = Prompts(pair.donor.folder, self.trust_remote_code)
+            prompts = Prompts(pair.donor.folder, self.trust_remote_code, plan.tags, plan.template_date)
         with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
             rendered = render_prompts(plan, prompts, advance)
         longest = max(len(prompt) for prompt in rendered.values())

@@ -100,9 +100,10 @@ def _checked(plan: SweepPlan, run: Path, loader: Loader, observer: Observer) -> 
     RunStore.check_folder(run)
     if (run / DATABASE).exists():
         with RunStore.open(run) as store:
-            recorded = store.plan["engine"]
-            fits = loader.could_be(plan, recorded)
-        plan = replace(plan, engine=recorded if fits else loader.name(plan, observer))
+            recorded = store.plan
+        fits = loader.could_be(plan, recorded["engine"])
+        plan = plan.going_on(recorded)
+        plan = replace(plan, engine=recorded["engine"] if fits else loader.name(plan, observer))
     _refuse_another(plan, run)
     return plan
 

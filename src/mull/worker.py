@@ -1,4 +1,4 @@
-"""Runs a grader whose library may hang in a child process, which answers over pipes and can be killed.
+"""Runs code that may hang (a library, a chat template) in a child process, which answers over pipes and can be killed.
 
 The parent writes one line of JSON and waits at most `seconds` for one line back. A child that does not answer in time
 is killed, and a new one is started for the next question. The child also limits its own CPU time by a signal without a
@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from mull.errors import MullError
@@ -35,6 +37,7 @@ class Worker:
         self.module = module
         self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._starting = False
         self._buffer = b""
         self._owner = os.getpid()
         self.hello: dict[str, Any] = {}
@@ -46,19 +49,28 @@ class Worker:
         Raises:
             MullError: it ended or wrote nothing, for example because a library is broken.
         """
-        if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
-            self.close()
-            self._owner = os.getpid()
-            command = [sys.executable, "-m", self.module, str(self.seconds)]
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-            )
+        self.launch()
+        if self._starting:
             try:
                 self.hello = self._receive(START_SECONDS)
             except Unanswered as error:
-                remedy = f"`{' '.join(command)} </dev/null` shows why"
-                raise MullError(f"the grader's process did not start ({error})", remedy) from None
+                remedy = f"`{' '.join(self._command)} </dev/null` shows why"
+                raise MullError(f"the process of {self.module} did not start ({error})", remedy) from None
+            self._starting = False
         return self.hello
+
+    def launch(self) -> None:
+        """Start the child, unless it is running, without waiting for its imports."""
+        if self._owner != os.getpid() or self._process is None or self._process.poll() is not None:
+            self.close()
+            self._owner, self._starting = os.getpid(), True
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+
+    @property
+    def _command(self) -> list[str]:
+        return [sys.executable, "-m", self.module, str(self.seconds)]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The child's answer to `request`.
@@ -116,6 +128,14 @@ class Worker:
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
+
+
+def limit_memory(more: int) -> None:
+    """Allow this process `more` bytes of address space beyond what it has now, where the system can limit that."""
+    with contextlib.suppress(OSError, ValueError):  # no /proc, or a lower limit already
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
 
 
 def serve(begin: Callable[[], tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]]) -> None:

@@ -1,4 +1,4 @@
-"""A grader's process: it answers, is killed when it hangs, comes back, and never outlives its limit."""
+"""A process for what may hang: it answers, is killed when it hangs, comes back, and never outlives its limit."""
 
 import os
 import subprocess
@@ -7,12 +7,12 @@ import time
 
 import pytest
 
-from mull.benchmarks.graders.worker import Unanswered, Worker
 from mull.errors import MullError
+from mull.worker import Unanswered, Worker
 
 CHILD = """
 import time
-from mull.benchmarks.graders.worker import serve
+from mull.worker import serve
 
 def begin():
     print("a library prints on import")
@@ -38,7 +38,7 @@ serve(begin)
 @pytest.fixture
 def worker(tmp_path, monkeypatch):
     (tmp_path / "child_of_test.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     worker = Worker("child_of_test", seconds=2.0)
     yield worker
     worker.close()
@@ -87,7 +87,7 @@ def test_one_that_does_not_start_is_named():
 
 def test_a_child_whose_parent_was_killed_ends_by_itself(worker, tmp_path):
     code = (
-        "import os, sys; from mull.benchmarks.graders.worker import Worker; w = Worker('child_of_test', seconds=0.5);"
+        "import os, sys; from mull.worker import Worker; w = Worker('child_of_test', seconds=0.5);"
         "print(w.ask({'what': 'a'})['pid'], flush=True); w._process.stdin.write(b'{\"what\": \"loop in C\"}\\n');"
         "w._process.stdin.flush(); os.kill(os.getpid(), 9)"
     )

@@ -126,7 +126,8 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 f"{_label(there, a)} lacks {len(missing)} tensors: {shown}",
                 "give two checkpoints of one model",
             )
-    common = [name for name in {**a.tensors, HEAD: None} if name in names[a] & names[b]]
+    both = names[a] & names[b]
+    common = [name for name in {**a.tensors, HEAD: None} if name in both]
     if names[a] == names[b]:
         yield Finding("same", "tensors", f"the same {len(names[a])} tensors")
     yield from _shapes(a, b, common)
@@ -136,7 +137,8 @@ def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding
     shapes = {name: (a.resolve(name).shape, b.resolve(name).shape) for name in common}
     different = [name for name, (left, right) in shapes.items() if left != right]
     padded = [n for n in different if _is_vocabulary(n) and len(shapes[n][0]) and shapes[n][0][1:] == shapes[n][1][1:]]
-    wrong = [name for name in different if name not in padded]
+    is_padded = set(padded)
+    wrong = [name for name in different if name not in is_padded]
     if wrong:
         name = wrong[0]
         left, right = (list(shape) for shape in shapes[name])

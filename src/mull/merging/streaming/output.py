@@ -121,7 +121,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the content, not the permissions, and wait until it is on the disk."""
+    """Copy the content, not the permissions, into a folder that may be new, and wait until it is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     _sync(target)
 

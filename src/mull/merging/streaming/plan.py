@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any
 
 from mull import __version__
 from mull.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
+from mull.checkpoints.folder_files import check_companions
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo, layout_header
 from mull.checkpoints.pair import AlignedTensor, Group
 from mull.errors import MullError
@@ -138,10 +138,8 @@ class MergePlan:
         }
 
     def check_companions(self) -> None:
-        """Raise MullError for a file of the donor that cannot be copied."""
-        for path in self.group.donor.companions():
-            if not os.access(path, os.R_OK):
-                raise MullError(f"cannot read {path}", "check its permissions: it is copied beside the weights")
+        """Raise MullError for a file of the donor that must not or cannot be copied."""
+        check_companions(self.group.donor.folder)
 
     def check_space(self, out: Path, times: int = 1) -> None:
         """Raise MullError unless the file system of `out` has room for `times` results of this size."""

@@ -188,8 +188,9 @@ def _fill(
 
 
 def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, object], extra: dict[str, str]) -> None:
-    for path in plan.group.donor.companions():
-        output.copy_file(path, partial / path.name)
+    donor = plan.group.donor
+    for path in donor.companions():
+        output.copy_file(path, partial / path.relative_to(donor.folder))
     if plan.dtype is not None:
         output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
     for name, text in extra.items():

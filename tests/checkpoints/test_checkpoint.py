@@ -40,7 +40,9 @@ def test_tied_is_what_the_config_says_else_what_the_file_holds(
     assert Checkpoint(silent).tied
     head = {**tensors_of(0), "lm_head.weight": torch.zeros(24, 16, dtype=torch.bfloat16)}
     assert not Checkpoint(write_checkpoint(tmp_path / "head", head, drop=("tie_word_embeddings",))).tied
-    assert Checkpoint(write_checkpoint(tmp_path / "stated", head, tie_word_embeddings=True)).tied
+    copy = {**head, "lm_head.weight": head["model.embed_tokens.weight"].clone()}
+    assert Checkpoint(write_checkpoint(tmp_path / "stated", copy, tie_word_embeddings=True)).tied
+    assert not Checkpoint(write_checkpoint(tmp_path / "wrong", head, tie_word_embeddings=True)).tied
     tied = Checkpoint(silent)
     assert tied.resolve("lm_head.weight") is tied.tensors["model.embed_tokens.weight"]
 

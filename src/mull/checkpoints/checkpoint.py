@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.folder_files import OTHER_LAYOUTS, WEIGHTS, check_files, companions
-from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
+from mull.checkpoints.headers import FLOATING, TensorInfo, read_header, same_bytes
 from mull.checkpoints.hub import hub_error_reason, is_hub_error
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
@@ -143,9 +143,20 @@ class Checkpoint:
 
     @property
     def tied(self) -> bool:
-        """Whether the output head shares the embedding's weights: as the config says, else if there is no lm_head."""
+        """Whether the output head shares the embedding's weights: as the config says, else if there is no lm_head.
+
+        Not if a head with other values is stored. transformers 5 uses such a head, whatever the config says.
+        """
         stated = is_tied(self.config)
-        return HEAD not in self.tensors if stated is None else stated
+        return HEAD not in self.tensors if stated is None else stated and not self.has_other_head
+
+    @cached_property
+    def has_other_head(self) -> bool:
+        """Whether the config ties the head, but a head that differs from the embedding is stored. Reads both."""
+        head = self.tensors.get(HEAD)
+        if head is None or not is_tied(self.config):
+            return False
+        return self.embedding is None or not same_bytes(head, self.embedding)
 
     @property
     def embedding(self) -> TensorInfo | None:

@@ -1,6 +1,6 @@
 """Compares two checkpoints: every check that decides whether they can be mixed.
 
-Reads headers, configs and tokenizer files, never tensor data.
+Reads headers, configs and tokenizer files. Of tensor data it reads only an output head stored beside a tied config.
 """
 
 from __future__ import annotations
@@ -109,9 +109,14 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 "the result is untied; the tied side's head is its embedding",
             )
     for side in (a, b):
-        if side.tied and HEAD in side.tensors:
-            what = f"{_label(side, a)} ties its output head to its embedding, but stores a head as well"
-            yield Finding("warn", "stored-head", what, "the stored head is left out, as it should be a copy")
+        if side.has_other_head:
+            what = f"{_label(side, a)}'s config ties its output head to its embedding, but it stores another head"
+            yield Finding(
+                "warn", "stored-head", what, "the stored head is used; a result with it says that it is untied"
+            )
+        elif side.tied and HEAD in side.tensors:
+            what = f"{_label(side, a)} ties its output head to its embedding and stores a copy of it as head"
+            yield Finding("warn", "stored-head", what, "the copy is left out")
         if side.tied:
             names[side].discard(HEAD)
             if a.tied != b.tied:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mull import __version__
 from mull.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
+from mull.checkpoints.config import untied
 from mull.checkpoints.folder_files import check_companions
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo, layout_header
 from mull.checkpoints.pair import AlignedTensor, Group
@@ -123,8 +124,13 @@ class MergePlan:
                     raise MullError(what, "make sure that nothing writes to it, then run again")
 
     def config(self) -> dict[str, Any]:
-        """The donor's config with the dtype of the result, since loaders convert weights to the dtype in the config."""
-        config = dict(self.group.donor.config)
+        """The donor's config, changed where the result differs from the donor.
+
+        Its dtype is the result's, since loaders convert weights to the dtype in the config. If the donor's config ties
+        the output head, but the donor stores another head, it is untied, so that all loaders use the stored one.
+        """
+        donor = self.group.donor
+        config = untied(donor.config) if donor.has_other_head else dict(donor.config)
         name = next((name for name, kind in DTYPES.items() if kind == self.dtype), None)
         if name is not None:
             config["dtype" if "dtype" in config else "torch_dtype"] = name

@@ -191,7 +191,7 @@ def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, objec
     donor = plan.group.donor
     for path in donor.companions():
         output.copy_file(path, partial / path.relative_to(donor.folder))
-    if plan.dtype is not None:
+    if plan.config() != donor.config:
         output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
     for name, text in extra.items():
         output.write_text(partial / name, text)

@@ -111,7 +111,13 @@ def test_tensors_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     values = torch.arange(25.0)
     changed = values.clone()
     changed[24] = 0
-    tensors = {"a": values, "same": values.clone(), "last": changed, "shape": values.view(5, 5).clone(), "bits": values.int()}
+    tensors = {
+        "a": values,
+        "same": values.clone(),
+        "last": changed,
+        "shape": values.view(5, 5).clone(),
+        "bits": values.int(),
+    }
     save_file({**tensors, "zero": torch.zeros(0)}, tmp_path / "x.safetensors")
     infos, _ = read_header(tmp_path / "x.safetensors")
     assert {name: same_bytes(infos["a"], infos[name]) for name in tensors} == {

@@ -14,8 +14,10 @@ from mull.checkpoints.headers import FLOATING, TensorInfo
 
 Severity = Literal["refuse", "warn", "same"]
 
-CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
-"""Codes of refusals that users may overrule: the weights can be mixed, but the result may not make sense."""
+CAN_ALLOW = {"rope", "config", "tokens", "vocabulary", "non-finite"}
+"""Codes of refusals that users may overrule: the weights can be mixed, but the result may not make sense.
+
+"non-finite" is found by those who read the weights: `mull inspect` and the merge."""
 _QUANTISED_NAMES = (
     ".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros",
     ".scales", ".g_idx", ".SCB", ".absmax",

@@ -64,6 +64,8 @@ class MergePlan:
     dtype: str | None
     """safetensors dtype of all floating tensors, or None for the donor's own."""
     shards: list[OutputShard]
+    allow_non_finite: bool = False
+    """Whether NaN and infinity may be written."""
 
     @property
     def coefficient(self) -> tuple[str, str]:
@@ -106,6 +108,7 @@ class MergePlan:
             "coefficients": self.coefficients.to_json(),
             "donor": self.group.donor_role,
             "dtype": self.dtype,
+            **({"allowed": ["non-finite"]} if self.allow_non_finite else {}),
             "shards": [shard.file for shard in self.shards],
             **{role: _identity(model) for role, model in self.group.by_role.items()},
         }
@@ -168,10 +171,12 @@ def plan_merge(
     method: Method | None = None,
     dtype: str | None = None,
     shard_bytes: int | None = None,
+    allow_non_finite: bool = False,
 ) -> MergePlan:
     """Plan a merge of a checked pair or group; by interpolation unless `method` is given.
 
-    Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each.
+    Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each. `allow_non_finite`:
+    do not stop the merge where an input or a result is NaN or infinite.
 
     Raises:
         MullError: a coefficient matches nothing or lies beyond the model, `dtype` is unknown, or the method does not
@@ -196,7 +201,7 @@ def plan_merge(
         header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in members])
         tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in members]
         shards.append(OutputShard(file, header, tensors))
-    plan = MergePlan(group, method, coefficients, target, shards)
+    plan = MergePlan(group, method, coefficients, target, shards, allow_non_finite)
     _ = plan.described  # records the present state of the inputs, so that `check_unchanged` notices later changes
     return plan
 

@@ -21,6 +21,7 @@ import torch
 from mull.checkpoints.checkpoint import INDEX
 from mull.errors import MullError
 from mull.folders import locked
+from mull.merging.arithmetic.source import NotFinite
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
 from mull.merging.streaming.manifest import check_hashes, content_hashes, shared_manifest
@@ -58,6 +59,7 @@ def merge_all(
     Raises:
         MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
             meanwhile, another merge is writing to an output, or the self-check found a wrong element.
+        NotFinite: an input or a result holds NaN or infinity, and the plan does not allow it.
     """
     if threads < 1:
         raise MullError(f"a merge needs at least one thread, got {threads}")
@@ -182,7 +184,7 @@ def _fill(
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         for job in jobs:
-            if full or not job.done:
+            if full or not job.done or isinstance(error, NotFinite):
                 shutil.rmtree(job.partial, ignore_errors=True)
         raise
 

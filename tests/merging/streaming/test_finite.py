@@ -39,7 +39,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @given(kind=st.sampled_from(list(KINDS)), values=st.lists(st.floats(width=16), max_size=40))
 def test_against_isfinite(way: None, kind: str, values: list[float]) -> None:
     tensor = torch.tensor(values, dtype=torch.float64).to(KINDS[kind])
-    data = memoryview(tensor.view(torch.uint8).numpy() if len(values) else b"").cast("B")
+    data = memoryview(tensor.view(torch.uint8).numpy().tobytes() if values else b"")
     assert all_finite(data, kind) is bool(tensor.isfinite().all())
 
 

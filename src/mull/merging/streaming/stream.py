@@ -70,8 +70,11 @@ def merge_all(
     _check_extra(extras, len(plans))
     for out in outs:
         output.check_place(out)
+    recovered = [output.recover(out, plan.digest, overwrite=overwrite) for plan, out in zip(plans, outs, strict=True)]
     finished = [output.is_finished(out, plan.digest) for plan, out in zip(plans, outs, strict=True)]
     results = outs
+    if any(recovered) and all(finished):
+        return results
     if any(finished) and not all(finished):  # an earlier run was killed while it renamed its results
         todo = [i for i, done in enumerate(finished) if not done]
         plans, outs, extras = [plans[i] for i in todo], [outs[i] for i in todo], [extras[i] for i in todo]

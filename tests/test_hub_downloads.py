@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -44,9 +45,13 @@ class Hub(BaseHTTPRequestHandler):
         for kind in ("/revision/", "/tree/"):
             repository, found, _ = path.removeprefix("/api/models/").partition(kind)
             if found and repository in self.folders:
-                files = [file for file in self.folders[repository].iterdir() if file.is_file()]
-                tree = [{"type": "file", "path": f.name, "size": f.stat().st_size, "oid": "0" * 40} for f in files]
-                model = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": f.name} for f in files]}
+                folder = self.folders[repository]
+                files = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+                tree = [
+                    {"type": "file", "path": name, "size": file.stat().st_size, "oid": "0" * 40}
+                    for name, file in files.items()
+                ]
+                model = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
                 answer: Any = tree if kind == "/tree/" else model
                 return self._send(200, json.dumps(answer).encode(), Content_Type="application/json")
         if "/resolve/" in path:
@@ -113,6 +118,20 @@ def test_a_pair_by_its_hub_ids(hub: dict[str, str], tmp_path: Path) -> None:
     Hub.asked.clear()
     assert python(hub, "-m", "mull.cli.main", "inspect", "me/instruct", "me/thinking", "--no-sigma").returncode == 0
     assert not any("model.safetensors" in path for path in Hub.asked)  # the client's cache holds it
+
+
+def test_templates_in_a_subfolder_are_downloaded_and_copied(hub: dict[str, str], tmp_path: Path) -> None:
+    shutil.copytree(checkpoint_folder("thinking"), tmp_path / "thinking")
+    Hub.folders["me/thinking"] = tmp_path / "thinking"
+    for name in ("additional_chat_templates/rag.jinja", "original/params.json", "copy/model.safetensors"):
+        (tmp_path / "thinking" / name).parent.mkdir()
+        (tmp_path / "thinking" / name).write_text(name)
+    ends = ("--instruct", "me/instruct", "--thinking", "me/thinking")
+    done = python(hub, "-m", "mull.cli.main", "merge", *ends, "--lambda", "0.5", "-o", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "additional_chat_templates" / "rag.jinja").read_text().endswith("rag.jinja")
+    assert not any("original" in path or "copy" in path for path in Hub.asked if "/resolve/" in path)
+    assert not any((tmp_path / "out" / name).exists() for name in ("original", "copy"))
 
 
 def test_a_model_that_the_hub_does_not_have(hub: dict[str, str]) -> None:

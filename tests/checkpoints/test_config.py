@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig
 
-from mull.checkpoints.config import is_tied, rope, structure, text_config, token_ids
+from mull.checkpoints.config import is_tied, rope, structure, text_config, token_ids, untied
 
 SIZES = {
     "hidden_size": 64,
@@ -148,4 +148,6 @@ def test_small_readers() -> None:
     assert token_ids({}, {}, "pad_token_id") == []
     assert is_tied({}) is None
     assert is_tied({"text_config": {"tie_word_embeddings": False}}) is False
+    nested = untied({"tie_word_embeddings": True, "text_config": {"tie_word_embeddings": True, "a": 1}})
+    assert nested == {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": False, "a": 1}}
     assert text_config({"a": 1, "text_config": {"a": 2}})["a"] == 2

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 import torch
 
+from mull.checkpoints.headers import layout_header
 from mull.checkpoints.pair import Pair, Side
 from mull.errors import MullError, Refused
+from mull.merging.coefficients import Coefficients
+from mull.merging.streaming.plan import plan_merge
 from mull.thinking import ThinkTags
 
 TwoSides = Callable[..., Any]
@@ -135,12 +138,38 @@ def test_one_side_is_tied(two_sides: TwoSides, tensors_of: Callable, donor: Side
     assert found == {"chat-template": "warn", "tied": severity}
 
 
-def test_a_tied_side_that_stores_a_head(two_sides: TwoSides, tensors_of: Callable[..., dict]) -> None:
-    tensors = {**tensors_of(1), "lm_head.weight": torch.ones(24, 16, dtype=torch.bfloat16)}
+def test_a_tied_side_that_stores_a_copy_as_head(two_sides: TwoSides, tensors_of: Callable[..., dict]) -> None:
+    tensors = tensors_of(1)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
     sides = two_sides(thinking={"tensors": tensors})
     pair = Pair.open(*map(str, sides))
-    assert "stored-head" in {f.code for f in pair.check()}
+    assert {f.code: f.remedy for f in pair.check()}["stored-head"] == "the copy is left out"
+    assert pair.thinking.tied
     assert "lm_head.weight" not in {t.name for t in pair.tensors}
+
+
+@pytest.mark.parametrize("change", ["one element", "dtype", "rows", "all"])
+def test_a_tied_side_that_stores_another_head(
+    two_sides: TwoSides, tensors_of: Callable[..., dict], change: str
+) -> None:
+    tensors = tensors_of(1)
+    head = tensors["model.embed_tokens.weight"].clone()
+    if change == "one element":
+        head[-1, -1] += 1
+    tensors["lm_head.weight"] = {"dtype": head.float(), "rows": head[:-2].clone(), "all": head + 1}.get(change, head)
+    pair = Pair.open(*map(str, two_sides(thinking={"tensors": tensors})))
+    assert not pair.thinking.tied and pair.instruct.tied
+    found = {f.code: (f.severity, f.what) for f in pair.findings()}
+    assert found["stored-head"] == (
+        "warn",
+        "the Thinking side's config ties its output head to its embedding, but it stores another head",
+    )
+    assert found["tied"][0] == "warn"
+    [aligned] = [t for t in pair.tensors if t.name == "lm_head.weight"]
+    assert aligned.instruct == pair.instruct.embedding and aligned.thinking == pair.thinking.tensors["lm_head.weight"]
+    other = Pair.open(*map(str, (pair.instruct.folder, pair.thinking.folder)), donor="instruct")
+    with pytest.raises(Refused, match="is the donor and ties its head"):
+        other.check()
 
 
 def test_the_same_folder_twice(two_sides: TwoSides) -> None:
@@ -196,3 +225,16 @@ def test_the_delimiters_of_thoughts_are_named(two_sides: TwoSides) -> None:
 def test_without_named_delimiters_all_known_ones_count(two_sides: TwoSides) -> None:
     pair = Pair.open(*map(str, two_sides(instruct={"template": None}, thinking={"template": None})))
     assert "all known ones" in next(f.what for f in pair.findings() if f.code == "think-tags")
+
+
+def test_twenty_thousand_tensors_are_checked_and_planned(two_sides: TwoSides) -> None:
+    """Takes a second; in time quadratic in their number it took half a minute (`perf/tensors.py` measures)."""
+    names = [f"model.layers.{i // 400}.mlp.experts.{i % 400}.up_proj.weight" for i in range(20_000)]
+    header, spans = layout_header([(name, "BF16", (1,)) for name in names])
+    sides = two_sides({"shards": 1}, {"shards": 1})
+    for side in sides:
+        (side / "model.safetensors").write_bytes(header + bytes(2 * len(spans)))
+    pair = Pair.open(*map(str, sides))
+    pair.check()
+    plan = plan_merge(pair, Coefficients.scalar(0.5))
+    assert len(plan.shards[0].tensors) == 20_000

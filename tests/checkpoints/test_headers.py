@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mull.checkpoints.headers import ITEM_BYTES, layout_header, read_header
+from mull.checkpoints.headers import ITEM_BYTES, layout_header, read_header, same_bytes
 from mull.errors import MullError
 
 
@@ -104,6 +104,26 @@ def test_no_file_no_permission_or_too_short(tmp_path: Path) -> None:
     (tmp_path / "short").write_bytes(b"1234567")
     with pytest.raises(MullError, match="only 7 bytes"):
         read_header(tmp_path / "short")
+
+
+def test_tensors_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mull.checkpoints.headers._COMPARED", 8)
+    values = torch.arange(25.0)
+    changed = values.clone()
+    changed[24] = 0
+    tensors = {
+        "a": values,
+        "same": values.clone(),
+        "last": changed,
+        "shape": values.view(5, 5).clone(),
+        "bits": values.int(),
+    }
+    save_file({**tensors, "zero": torch.zeros(0)}, tmp_path / "x.safetensors")
+    infos, _ = read_header(tmp_path / "x.safetensors")
+    assert {name: same_bytes(infos["a"], infos[name]) for name in tensors} == {
+        "a": True, "same": True, "last": False, "shape": False, "bits": False,
+    }  # fmt: skip
+    assert same_bytes(infos["zero"], infos["zero"])
 
 
 numbers = st.one_of(st.integers(-2, 40), st.integers(2**31, 2**66), st.floats(), st.booleans(), st.none())

@@ -41,6 +41,24 @@ def test_rows_of_one_side_only_do_not_count(two_sides: Callable, tensors_of: Cal
     assert relative_difference(pair).overall == pytest.approx(naive([(a[n], b[n]) for n in a]), rel=1e-12)
 
 
+@pytest.mark.parametrize("kinds", [(torch.bfloat16, torch.bfloat16), (torch.float32, torch.float16)])
+def test_nan_and_infinity_are_counted_and_left_out(
+    two_sides: Callable, tensors_of: Callable, kinds: tuple, monkeypatch
+) -> None:
+    monkeypatch.setattr(module, "_PIECE", 100)
+    a, b = tensors_of(0, kinds[0]), tensors_of(1, kinds[1])
+    places = ("model.layers.0.mlp.up_proj.weight", "model.norm.weight")
+    a[places[0]].view(-1)[[3, 250, 251]] = torch.tensor([torch.nan, torch.inf, -torch.inf]).to(kinds[0])
+    b[places[0]].view(-1)[[3, 300]] = torch.inf
+    b[places[1]].fill_(torch.nan)
+    result = relative_difference(Pair.open(*map(str, two_sides({"tensors": a}, {"tensors": b}))), threads=2)
+    assert result.not_finite == ({places[0]: 3}, {places[0]: 2, places[1]: 16})
+    keep = torch.tensor([i for i in range(512) if i not in (3, 250, 251, 300)])
+    a[places[0]], b[places[0]] = a[places[0]].view(-1)[keep], b[places[0]].view(-1)[keep]
+    assert result.overall == pytest.approx(naive([(a[n], b[n]) for n in a if n != places[1]]), rel=1e-12)
+    assert result.cells[None, "norm"] == 0
+
+
 def test_equal_sides_and_the_threads_of_others(two_sides: Callable, tensors_of: Callable) -> None:
     side, _ = map(str, two_sides({"tensors": {"model.zero": torch.zeros(4)}}))
     before = 3

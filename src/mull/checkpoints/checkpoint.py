@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
-from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
+from mull.checkpoints.folder_files import OTHER_LAYOUTS, WEIGHTS, check_files, companions
+from mull.checkpoints.headers import FLOATING, TensorInfo, read_header, same_bytes
 from mull.checkpoints.hub import hub_error_reason, is_hub_error
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
@@ -21,9 +21,9 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 _HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*"]
-_HUB_DUPLICATES = ["consolidated*", "*/*"]  # the same weights in another layout
+# The same weights in another layout.
+_HUB_DUPLICATES = ["consolidated*", "*/*.safetensors", *(f"{folder}/*" for folder in OTHER_LAYOUTS)]
 
 
 class Checkpoint:
@@ -36,10 +36,11 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path, name: str | None = None) -> None:
-        """Open a local folder; only the names of its files are read.
+        """Open a local folder; no weights are read.
 
         Raises:
-            MullError: there is no such folder, or it holds no safetensors checkpoint.
+            MullError: there is no such folder, it holds no safetensors checkpoint, or only links or Git LFS pointers to
+                missing files.
         """
         self.folder = folder
         self.name = name or str(folder)
@@ -49,6 +50,7 @@ class Checkpoint:
             )
         if not folder.is_dir():
             raise MullError(f"{folder} is a file", "give the folder that holds config.json and the safetensors files")
+        check_files(folder)
         if (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file():
             raise MullError(
                 f"{folder} is an adapter (adapter_config.json), not a model", "merge the adapter into its model first"
@@ -141,9 +143,20 @@ class Checkpoint:
 
     @property
     def tied(self) -> bool:
-        """Whether the output head shares the embedding's weights: as the config says, else if there is no lm_head."""
+        """Whether the output head shares the embedding's weights: as the config says, else if there is no lm_head.
+
+        Not if a head with other values is stored. transformers 5 uses such a head, whatever the config says.
+        """
         stated = is_tied(self.config)
-        return HEAD not in self.tensors if stated is None else stated
+        return HEAD not in self.tensors if stated is None else stated and not self.has_other_head
+
+    @cached_property
+    def has_other_head(self) -> bool:
+        """Whether the config ties the head, but a head that differs from the embedding is stored. Reads both."""
+        head = self.tensors.get(HEAD)
+        if head is None or not is_tied(self.config):
+            return False
+        return self.embedding is None or not same_bytes(head, self.embedding)
 
     @property
     def embedding(self) -> TensorInfo | None:
@@ -163,13 +176,9 @@ class Checkpoint:
         with safe_open(self.tensors[name].file, "pt") as file:
             return file.get_tensor(name)
 
-    def companions(self) -> Iterable[Path]:
-        """Files that a copy of the model needs besides weights: config, tokenizer, templates, licence, code."""
-        skip = {INDEX, "mull.json", "README.md", "training.json"}
-        for path in sorted(self.folder.iterdir()):
-            skipped = path.name in skip or path.name.startswith(".") or path.name.endswith((*_WEIGHTS, ".index.json"))
-            if path.is_file() and not skipped:
-                yield path
+    def companions(self) -> list[Path]:
+        """Files that a copy of the model needs besides weights: see `mull.checkpoints.folder_files`."""
+        return companions(self.folder)
 
     @cached_property
     def _index(self) -> dict[str, str]:
@@ -183,9 +192,23 @@ class Checkpoint:
             raise MullError(f"{path} has no usable weight_map", "download or save this file again")
         return weight_map
 
+    def _shards_beside_single(self) -> list[str]:
+        """Names of other weight files that loaders may take instead of `model.safetensors`."""
+        path = self.folder / INDEX
+        weight_map = read_json(path).get("weight_map") if path.is_file() else None
+        listed = map(str, weight_map.values()) if isinstance(weight_map, dict) else ()
+        present = (file.name for file in self.folder.glob("model-*-of-*.safetensors"))
+        return sorted({*listed, *present} - {SINGLE})
+
     def _weight_files(self) -> list[Path]:
         folder = self.folder
         if (folder / SINGLE).is_file():
+            others = self._shards_beside_single()
+            if others:
+                raise Refused(
+                    f"{folder} has both {SINGLE} and other shards ({others[0]}): loaders differ in which they take",
+                    f"remove what is not meant: {SINGLE}, or the shards together with {INDEX}",
+                )
             return [folder / SINGLE]
         if self._index:
             files = [folder / name for name in sorted(set(self._index.values()))]
@@ -196,7 +219,7 @@ class Checkpoint:
                     f"{folder} lacks {len(missing)} of {len(files)} shards: {shown}", "download the missing files"
                 )
             return files
-        others = sorted(path.name for path in folder.iterdir() if path.name.endswith(_WEIGHTS))
+        others = sorted(path.name for path in folder.iterdir() if path.name.endswith(WEIGHTS))
         if any(name.endswith((".bin", ".pt", ".pth")) for name in others):
             raise Refused(
                 f"{folder} has pickled weights ({others[0]}), which can run code when loaded; mull reads safetensors",

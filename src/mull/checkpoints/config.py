@@ -106,3 +106,10 @@ def is_tied(config: dict[str, Any]) -> bool | None:
     """Whether the output head shares the embedding's weights; None if the config does not say."""
     stated = config.get("tie_word_embeddings", text_config(config).get("tie_word_embeddings"))
     return None if stated is None else bool(stated)
+
+
+def untied(config: dict[str, Any]) -> dict[str, Any]:
+    """The config of a model that stores its output head."""
+    inner = config.get("text_config")
+    nested = {"text_config": {**inner, "tie_word_embeddings": False}} if isinstance(inner, dict) else {}
+    return {**config, **nested, "tie_word_embeddings": False}

@@ -1,6 +1,6 @@
 """Compares two checkpoints: every check that decides whether they can be mixed.
 
-Reads headers, configs and tokenizer files, never tensor data.
+Reads headers, configs and tokenizer files. Of tensor data it reads only an output head stored beside a tied config.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from mull.thinking import KNOWN, ThinkTags
 
 Severity = Literal["refuse", "warn", "same"]
 
-CAN_ALLOW = {"rope", "config", "tokens", "vocabulary"}
-"""Codes of refusals that users may overrule: the weights can be mixed, but the result may not make sense."""
+CAN_ALLOW = {"rope", "config", "tokens", "vocabulary", "non-finite"}
+"""Codes of refusals that users may overrule: the weights can be mixed, but the result may not make sense.
+
+"non-finite" is found by those who read the weights: `mull inspect` and the merge."""
 _QUANTISED_NAMES = (
     ".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight", ".qzeros",
     ".scales", ".g_idx", ".SCB", ".absmax",
@@ -110,9 +112,14 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 "the result is untied; the tied side's head is its embedding",
             )
     for side in (a, b):
-        if side.tied and HEAD in side.tensors:
-            what = f"{_label(side, a)} ties its output head to its embedding, but stores a head as well"
-            yield Finding("warn", "stored-head", what, "the stored head is left out, as it should be a copy")
+        if side.has_other_head:
+            what = f"{_label(side, a)}'s config ties its output head to its embedding, but it stores another head"
+            yield Finding(
+                "warn", "stored-head", what, "the stored head is used; a result with it says that it is untied"
+            )
+        elif side.tied and HEAD in side.tensors:
+            what = f"{_label(side, a)} ties its output head to its embedding and stores a copy of it as head"
+            yield Finding("warn", "stored-head", what, "the copy is left out")
         if side.tied:
             names[side].discard(HEAD)
             if a.tied != b.tied:
@@ -127,7 +134,8 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
                 f"{_label(there, a)} lacks {len(missing)} tensors: {shown}",
                 "give two checkpoints of one model",
             )
-    common = [name for name in {**a.tensors, HEAD: None} if name in names[a] & names[b]]
+    both = names[a] & names[b]
+    common = [name for name in {**a.tensors, HEAD: None} if name in both]
     if names[a] == names[b]:
         yield Finding("same", "tensors", f"the same {len(names[a])} tensors")
     yield from _shapes(a, b, common)
@@ -137,7 +145,8 @@ def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding
     shapes = {name: (a.resolve(name).shape, b.resolve(name).shape) for name in common}
     different = [name for name, (left, right) in shapes.items() if left != right]
     padded = [n for n in different if _is_vocabulary(n) and len(shapes[n][0]) and shapes[n][0][1:] == shapes[n][1][1:]]
-    wrong = [name for name in different if name not in padded]
+    is_padded = set(padded)
+    wrong = [name for name in different if name not in is_padded]
     if wrong:
         name = wrong[0]
         left, right = (list(shape) for shape in shapes[name])

@@ -25,6 +25,7 @@ FLOATING = ("F64", "F32", "F16", "BF16")
 _MAX_HEADER = 100_000_000  # the format's own limit
 _MAX_NUMBER = 1 << 62
 _MAX_DIMENSIONS = 64
+_COMPARED = 1 << 20  # bytes compared at a time
 
 
 class TensorInfo(NamedTuple):
@@ -88,6 +89,23 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
     if data + expected != size:
         raise MullError(f"{path} is cut short or damaged: {size} bytes, its header announces {data + expected}", remedy)
     return tensors, metadata
+
+
+def same_bytes(a: TensorInfo, b: TensorInfo) -> bool:
+    """Whether two tensors agree in dtype, shape and every byte. Reads both up to their first difference."""
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    try:
+        with a.file.open("rb") as left, b.file.open("rb") as right:
+            for done in range(0, a.nbytes, _COMPARED):
+                left.seek(a.start + done)
+                right.seek(b.start + done)
+                count = min(_COMPARED, a.nbytes - done)
+                if left.read(count) != right.read(count):
+                    return False
+    except OSError as error:
+        raise MullError(f"cannot read {a.file}: {error.strerror}", "check the disk, then run it again") from None
+    return True
 
 
 _Entry = tuple[str, str, tuple[int, ...], int, int]

@@ -30,6 +30,8 @@ _OUTSIDE_PARTS: tuple[tuple[ModulePart, re.Pattern[str]], ...] = (
     ("audio", re.compile(r"(^|\.)(audio_(tower|model|encoder|embed)|embed_audio|talker|code2wav|token2wav)\.")),
 )
 
+_OUTSIDE = re.compile("|".join(pattern.pattern for _, pattern in _OUTSIDE_PARTS))
+
 # Hybrid models name the module of every block `mixer`, `mamba` or `conv`; the names inside it show its kind.
 _FFN_IN_MIXER = r"(gate|router|experts|shared_experts?|(gate|up|down)_proj|fc\d_latent_proj)\."
 _LINEAR = re.compile(rf"\.(linear_attn|mamba)\.|\.layers\.\d+\.conv\.|\.mixer\.(?!{_FFN_IN_MIXER}|[qkvo]_proj\.)")
@@ -70,7 +72,7 @@ def layer_of(name: str) -> int | None:
 
     Parts outside the language model (a vision tower, a multi-token prediction head) have no layers in this sense.
     """
-    found = None if _outside_part(name) else _LAYER.search(name)
+    found = None if _OUTSIDE.search(name) else _LAYER.search(name)
     return int(found.group(1)) if found else None
 
 

@@ -98,8 +98,22 @@ def test_nan_in_the_weights_is_said(tmp_path):
     content[-4096:] = b"\xff\x7f" * 2048
     file.write_bytes(content)
     done = mull("inspect", INSTRUCT, broken)
-    assert done.returncode == 0
-    assert "NaN or infinity" in done.stderr
+    assert done.returncode == 1
+    said = " ".join(done.stdout.split())
+    assert "the Thinking side holds NaN or infinity: " in said and "These two cannot be mixed." in said
+    report = json.loads(mull("inspect", INSTRUCT, broken, "--base", INSTRUCT, "--json").stdout)
+    (finding,) = [finding for finding in report["findings"] if finding["code"] == "non-finite"]
+    assert (finding["severity"], report["mixable"]) == ("refuse", False)
+    numbers = [int(part.split(" in ")[0].replace(",", "")) for part in finding["what"].split(": ")[1].split(", ")]
+    assert sum(numbers) == 2048
+    assert 0 < report["sigma"]["Instruct, Thinking"]["overall"] < 1
+    done = mull("inspect", INSTRUCT, broken, "--allow", "non-finite")
+    assert done.returncode == 0 and "of the finite elements" in done.stdout
+    ends = ("--instruct", INSTRUCT, "--thinking", broken, "--lambda", "0.5")
+    done = mull("merge", *ends, "-o", tmp_path / "out")
+    assert done.returncode == 2 and "holds NaN or infinity: " in done.stderr and "on the Thinking side" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert mull("merge", *ends, "-o", tmp_path / "out", "--allow", "non-finite").returncode == 0
 
 
 def test_output_in_another_encoding(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -151,6 +152,20 @@ def test_a_tied_sides_head_is_its_embedding(tmp_path: Path, tied: tuple[bool, bo
     torch.testing.assert_close(head, torch.lerp(heads[0], heads[1], 0.25))
     assert (head.data_ptr() == embedding.data_ptr()) == all(tied)
     assert ("lm_head.weight" in [parameter.name for parameter in model.parameters]) == (not all(tied))
+
+
+def test_another_head_beside_a_tied_config_is_used(tmp_path: Path) -> None:
+    folders = [
+        save_model(tmp_path / str(side), CONFIGS["qwen3"](tie_word_embeddings=True), seed=side) for side in (0, 1)
+    ]
+    file = folders[1] / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].flip(0)
+    save_file(tensors, file, {"format": "pt"})
+    model = load(*folders)
+    model.set(Coefficients.scalar(1.0))
+    assert torch.equal(model.model.get_output_embeddings().weight, tensors["lm_head.weight"].float())
+    assert torch.equal(model.model.get_input_embeddings().weight, tensors["model.embed_tokens.weight"].float())
 
 
 @pytest.mark.parametrize("donor", ["instruct", "thinking"])

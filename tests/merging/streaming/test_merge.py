@@ -63,8 +63,9 @@ def test_the_ends_are_byte_for_byte(
             torch.bfloat16
         )
     plan = planned(
-        lam, donor=donor, instruct={"tensors": sides[0], "shards": 2}, thinking={"tensors": sides[1], "shards": 3}
-    )
+        lam, donor=donor, instruct={"tensors": sides[0], "shards": 2}, thinking={"tensors": sides[1], "shards": 3},
+        allow_non_finite=True,
+    )  # fmt: skip
     result = loaded(merge(plan, tmp_path / "out"))
     assert result.keys() == sides[0].keys()
     assert all(torch.equal(as_bits(result[name]), as_bits(sides[int(lam)][name])) for name in result)
@@ -177,19 +178,23 @@ def test_the_files_beside_the_weights(planned: Planned, tmp_path: Path) -> None:
     for name in ("README.md", "mull.json", "training.json", "LICENSE", "modeling.py"):
         (donor / name).write_text(f"the donor's {name}")
     (donor / "modeling.py").chmod(0o700)
+    (donor / "additional_chat_templates").mkdir()
+    (donor / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
     before = os.umask(0o027)
     try:
         out = merge(plan, tmp_path / "new" / "out", extra_files={"README.md": "card"})
     finally:
         os.umask(before)
     for path in plan.group.thinking.companions():
-        assert (out / path.name).read_bytes() == path.read_bytes()
+        assert (out / path.relative_to(donor)).read_bytes() == path.read_bytes()
+    assert (out / "additional_chat_templates" / "tool_use.jinja").read_text() == "tools"
     assert (out / "README.md").read_text() == "card"
     assert {path.name for path in out.iterdir()} == {
-        "LICENSE", "README.md", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "modeling.py", "mull.json", "tokenizer.json", "tokenizer_config.json",
+        "LICENSE", "README.md", "additional_chat_templates", "chat_template.jinja", "config.json",
+        "generation_config.json", "model.safetensors", "modeling.py", "mull.json", "tokenizer.json",
+        "tokenizer_config.json",
     }  # fmt: skip
-    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o640}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file()} == {0o640}
     assert stat.S_IMODE(out.stat().st_mode) == 0o750
     assert list(out.parent.iterdir()) == [out]
 

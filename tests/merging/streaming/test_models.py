@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
@@ -148,6 +149,29 @@ def test_one_side_is_tied(tmp_path: Path) -> None:
     assert torch.equal(logits(model), logits(mixed_in_memory(instruct, thinking, torch.bfloat16)))
     ends = merged(instruct, thinking, tmp_path / "end", 0.0)
     assert torch.equal(logits(load(ends, torch.bfloat16)), logits(load(instruct, torch.bfloat16)))
+
+
+@pytest.mark.parametrize("who", ["thinking", "both"])
+@pytest.mark.parametrize("lam", [1.0, LAM])
+def test_another_head_beside_a_tied_config_is_kept(tmp_path: Path, who: str, lam: float) -> None:
+    """By the config as a loader reads it that believes the config, and by one that looks at the weights."""
+    folders = [save("qwen3", 0, tmp_path / "instruct"), save("qwen3", 1, tmp_path / "thinking")]
+    generator = torch.Generator().manual_seed(2)
+    for folder in folders[-1:] if who == "thinking" else folders:
+        tensors = load_file(folder / "model.safetensors")
+        tensors["lm_head.weight"] = torch.randn((64, 32), generator=generator).bfloat16()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    out = merged(*folders, tmp_path / "out", lam)
+    assert json.loads((out / "config.json").read_text())["tie_word_embeddings"] is False
+    assert names(out) == names(folders[1])
+    heads = []
+    for folder in folders:
+        tensors = load_file(folder / "model.safetensors")
+        heads.append(tensors.get("lm_head.weight", tensors["model.embed_tokens.weight"]).double())
+    kept = load_file(out / "model.safetensors")["lm_head.weight"]
+    assert torch.equal(kept, (lam * heads[1] + (1 - lam) * heads[0]).bfloat16())
+    if lam == 1:
+        assert torch.equal(logits(load(out, torch.bfloat16)), logits(load(folders[1], torch.bfloat16)))
 
 
 def test_padded_vocabularies(tmp_path: Path, write_tokenizer: Callable[[Path], None]) -> None:

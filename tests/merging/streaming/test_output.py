@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,49 @@ def test_the_old_model_stays_if_the_new_one_cannot_take_its_place(
     with pytest.raises(KeyboardInterrupt):
         merge(plan_merge(job.group, Coefficients.scalar(0.3)), out, overwrite=True)
     assert digests(out) == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("step", range(1, 8))
+def test_a_kill_at_any_step_of_the_last_renames(
+    planned: Planned, tmp_path: Path, digests: Callable, monkeypatch: pytest.MonkeyPatch, step: int, overwrite: bool
+) -> None:
+    """The output never shows lock or journal, and the same command finishes what was written."""
+    job = planned(0.8)
+    wanted = digests(merge(job, tmp_path / "wanted"))
+    out = tmp_path / "out"
+    if overwrite:
+        merge(plan_merge(job.group, Coefficients.scalar(0.3)), out)
+    steps = iter(range(1, 100))
+    swapping = False
+
+    def counted(function: Callable) -> Callable:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if swapping and next(steps) == step:
+                raise SystemExit(9)  # before the step, so that steps 1 to n stop between all of them
+            return function(*arguments, **options)
+
+        return call
+
+    swap_in = output.swap_in
+
+    def begin(*arguments: Any) -> None:
+        nonlocal swapping
+        swapping = True
+        swap_in(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "swap_in", begin)
+        patch.setattr(Path, "rename", counted(Path.rename))
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        patch.setattr(output, "_sync", counted(output._sync))
+        with suppress(SystemExit):
+            merge(job, out, overwrite=overwrite)
+    if out.exists():
+        assert not {".lock", ".journal.json"} & {path.name for path in out.iterdir()}
+    if not out.exists() or digests(out) != wanted:
+        merge(job, out, overwrite=overwrite)
+    assert digests(out) == wanted
 
 
 def test_too_little_space_is_seen_before_the_first_byte(planned: Planned, tmp_path: Path, monkeypatch) -> None:

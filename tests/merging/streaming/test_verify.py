@@ -96,11 +96,11 @@ def test_random_drops_are_looked_at_in_turn_but_in_large_tensors(shared: int) ->
 def test_weights_that_are_no_numbers_stay_so(planned: Callable, tensors_of: Callable, tmp_path: Path) -> None:
     sides = [tensors_of(0), tensors_of(1)]
     sides[0]["model.norm.weight"][:2] = torch.tensor([float("nan"), float("inf")])
-    merge(planned(0.8, instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]}), tmp_path / "out")
+    both = {"instruct": {"tensors": sides[0]}, "thinking": {"tensors": sides[1]}}
+    merge(planned(0.8, **both, allow_non_finite=True), tmp_path / "out")
 
 
 def test_float16_overflows_to_infinity(planned: Callable, tensors_of: Callable, tmp_path: Path) -> None:
     sides = [{**tensors_of(seed), "model.big": torch.full((3,), 1e30, dtype=torch.bfloat16)} for seed in (0, 1)]
-    merge(
-        planned(0.8, dtype="float16", instruct={"tensors": sides[0]}, thinking={"tensors": sides[1]}), tmp_path / "out"
-    )
+    both = {"instruct": {"tensors": sides[0]}, "thinking": {"tensors": sides[1]}}
+    merge(planned(0.8, dtype="float16", **both, allow_non_finite=True), tmp_path / "out")

@@ -30,7 +30,9 @@ ThinkingOption = Annotated[
 DonorOption = Annotated[Donor, typer.Option(help="The side that gives template, tokenizer and generation config.")]
 AllowOption = Annotated[
     list[str] | None,
-    typer.Option(help="Mix in spite of a refusal: rope, config, tokens or vocabulary. Repeatable.", metavar="CODE"),
+    typer.Option(
+        help="Mix in spite of a refusal: rope, config, tokens, vocabulary or non-finite. Repeatable.", metavar="CODE"
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 ExtrapolateOption = Annotated[bool, typer.Option("--extrapolate", help="Allow λ outside [0, 1].")]

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mull.checkpoints.findings import Finding
 from mull.checkpoints.names import MODULE_KINDS, ModuleKind
 from mull.checkpoints.pair import Pair
 from mull.checkpoints.pair import Pair as PairClass
@@ -69,6 +70,9 @@ def inspect(
         return 1
     refused = any(finding.severity == "refuse" for finding in findings)
     measured = {} if refused or not sigma else _relative_differences(pair, stderr)
+    broken = _not_finite(measured, allowed="non-finite" in (allow or ()))
+    refused = refused or any(finding.severity == "refuse" for finding in broken)
+    findings = [*broken, *findings]
     if png and measured:
         from mull.reports.figures.heatmap import write_heatmap
 
@@ -79,10 +83,9 @@ def inspect(
         return int(refused)
     _print_findings(pair, findings, stdout)
     for i, (title, difference) in enumerate(measured.items()):
-        if difference.overall != difference.overall:
-            stderr.print("[yellow]warning[/] the weights hold NaN or infinity")
+        of_finite = ", of the finite elements" if any(difference.not_finite) else ""
         stdout.print(
-            f"\nrelative difference σ({title}) = [bold]{difference.overall:.4f}[/]  (0 = equal weights)",
+            f"\nrelative difference σ({title}) = [bold]{difference.overall:.4f}[/]  (0 = equal weights{of_finite})",
             highlight=False,
         )
         if i == 0:
@@ -108,6 +111,22 @@ def _relative_differences(pair: Pair, stderr: Console) -> dict[str, RelativeDiff
     return results
 
 
+def _not_finite(measured: dict[str, RelativeDifference], *, allowed: bool) -> list[Finding]:
+    """One finding for each side that holds NaN or infinity, with its tensors."""
+    counts: dict[str, dict[str, int]] = {}
+    for title, difference in measured.items():  # a side may be in several comparisons
+        counts |= {side: found for side, found in zip(title.split(", "), difference.not_finite, strict=True) if found}
+    findings = []
+    for side, found in counts.items():
+        shown = ", ".join(f"{number:,} in {name}" for name, number in list(found.items())[:5])
+        more = f" and in {len(found) - 5:,} more tensors" if len(found) > 5 else ""
+        place = "the Base" if side == "Base" else f"the {side} side"
+        what = f"{place} holds NaN or infinity: {shown}{more}"
+        remedy = "download or save it again, or merge it as it is with --allow non-finite"
+        findings.append(Finding("warn" if allowed else "refuse", "non-finite", what, remedy))
+    return findings
+
+
 def _print_findings(pair: Pair, findings: list, stdout: Console) -> None:
 
     table = Table(
@@ -125,7 +144,7 @@ def _print_heatmap(difference: RelativeDifference, stdout: Console) -> None:
     """Print a table of layers × module kinds; cells are redder where the models differ more."""
 
     kinds: list[ModuleKind] = [kind for kind in MODULE_KINDS if any(kind == each for _, each in difference.cells)]
-    top = max((value for value in difference.cells.values() if value == value), default=0) or 1
+    top = max(difference.cells.values(), default=0) or 1
     table = Table(box=None, padding=(0, 0), show_header=True)
     table.add_column("layer ", justify="right")
     for kind in kinds:
@@ -137,9 +156,6 @@ def _print_heatmap(difference: RelativeDifference, stdout: Console) -> None:
             value = difference.cells.get((layer, kind))
             if value is None:
                 row.append("")
-                continue
-            if value != value:  # NaN
-                row.append(Text("  NaN  ", style="bold red"))
                 continue
             share = value / top
             red, other = 255, round(245 - 190 * share)

@@ -146,7 +146,15 @@ def merge(
     warnings = group.check(allow or ())
     shard_bytes = parse_size(shard_size) if shard_size is not None else None
     plans = [
-        plan_merge(group, each, method=chosen_method, dtype=dtype, shard_bytes=shard_bytes) for _, each in settings
+        plan_merge(
+            group,
+            each,
+            method=chosen_method,
+            dtype=dtype,
+            shard_bytes=shard_bytes,
+            allow_non_finite="non-finite" in (allow or ()),
+        )
+        for _, each in settings
     ]
     labels = [lam for lam, _ in settings]
     outs = [Path(name) for name in named(str(out), labels)]

@@ -71,7 +71,7 @@ class InterpolatedModel:
             dtype = torch.float32
         models = {side: _load(folder, device, dtype="auto", **options) for side, folder in folders.items()}
         ends = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
-        tied = all(model.config.get_text_config().tie_word_embeddings for model in models.values())
+        tied = all(_is_tied(model) for model in models.values())
         config = copy.deepcopy(models[donor].config)
         for level in (config, config.get_text_config()):
             level.tie_word_embeddings = tied
@@ -193,6 +193,11 @@ def _head(model: PreTrainedModel) -> Tensor:
             f"model type {model.config.model_type!r} has no output embedding", "Give a causal language model"
         )
     return next(iter(head.parameters()))
+
+
+def _is_tied(model: PreTrainedModel) -> bool:
+    """Whether head and embedding share their weights. A config may say so where the file stores another head."""
+    return _head(model) is next(model.get_input_embeddings().parameters())
 
 
 def _live_parameters(

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mull.errors import MullError
 from mull.merging.arithmetic import compiled
-from mull.merging.arithmetic.source import BLOCK, Source
+from mull.merging.arithmetic.source import BLOCK, NotFinite, Source
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,7 +33,7 @@ def products(source: Source) -> NDArray[np.float64]:
     for pair, (i, j) in enumerate(_pairs(count)):
         sums = [part[pair] for part in parts]
         if not all(map(math.isfinite, sums)):
-            raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
+            raise NotFinite(source.name, f"{source.name} holds NaN or infinity", "look for it with `mull inspect`")
         inner[i, j] = inner[j, i] = math.fsum(sums)
     return inner
 

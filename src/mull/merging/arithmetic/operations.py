@@ -66,7 +66,7 @@ class Combination:
     where a missing base counts as 0; 2. elements with |δ_m| (rounded to float32) outside [low_m, high_m] become 0;
     3. elements whose random number is not below `keep` become 0; 4. the factors; 5. the sum. With `elect`, only the
     elements that have the sign of this sum are summed (0 counts as positive). With `mean`, the sum is divided by the
-    sum of the weights of the elements in it.
+    sum of the weights of the elements in it. NaN and infinity in an input are never dropped: they give NaN.
     """
 
     factors: tuple[float, ...]
@@ -110,12 +110,13 @@ class Combination:
         deltas = []
         for m, model in enumerate(models):
             delta = model.double() - origin
+            # Dropped elements become δ − δ: 0, or NaN where δ is not finite.
             low, high = self._bounds(m)
             if low > 0 or high < math.inf:
                 size = delta.abs().float()
-                delta = torch.where((size < low) | (size > high), 0.0, delta)  # NaN is kept
+                delta = torch.where((size < low) | (size > high), delta - delta, delta)
             if self.keep:
-                delta = torch.where(numbers_like(delta, self.key, m, first) < self.keep, delta, 0.0)
+                delta = torch.where(numbers_like(delta, self.key, m, first) < self.keep, delta, delta - delta)
             deltas.append(delta * self.factors[m])
         weights = self.weights or self.factors
         if self.elect:

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mull.errors import MullError
 from mull.merging.arithmetic import compiled
-from mull.merging.arithmetic.source import Mapper, Source, load_if_small, map_serially
+from mull.merging.arithmetic.source import Mapper, NotFinite, Source, load_if_small, map_serially
 
 MAX_COLLECTED = 1 << 22
 """The largest number of sizes that are collected for one bracket (16 MB)."""
@@ -165,7 +164,7 @@ def _search(name: str, k: int, brackets: list[tuple[float, float]]) -> Search:
             low, high = max(low, lower), min(high, upper)
             if lower > upper:
                 what = f"{name} holds NaN, which has no size to select by"
-                raise MullError(what, "look for the checkpoint with `mull inspect`")
+                raise NotFinite(name, what, "look for it with `mull inspect`")
         elif low == high:
             return low
         elif within > len(values):

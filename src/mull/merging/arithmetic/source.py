@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mull.errors import MullError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -13,6 +15,14 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 19
 """Elements per block. Fixed, so that a sum over blocks is the same for any number of threads."""
+
+
+class NotFinite(MullError):
+    """A tensor holds NaN or infinity."""
+
+    def __init__(self, tensor: str, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.tensor = tensor
 
 
 class Source(Protocol):

@@ -25,8 +25,8 @@ INLINE void load(double *values, const uint16_t *from, Py_ssize_t length) {
 }
 
 /* Computes CHUNK results from any inputs, for any number of models: `length` elements from `start` on, then what zeros
- * give. `first` is the position of element 0 in its tensor; it decides the random numbers. NaN and infinity in an input
- * are kept as torch keeps them: dropping an element by size leaves NaN, dropping it at random does not. */
+ * give. `first` is the position of element 0 in its tensor; it decides the random numbers. A dropped difference becomes
+ * itself minus itself: 0, or NaN if it is NaN or infinite, so that these are seen in the result. */
 INLINE void combine_all(const Task *task, uint16_t *out, Py_ssize_t start, Py_ssize_t length, uint64_t first,
                         Philox *philox) {
     double base[CHUNK], delta[MAX_MODELS][CHUNK], sum[CHUNK];
@@ -41,12 +41,16 @@ INLINE void combine_all(const Task *task, uint16_t *out, Py_ssize_t start, Py_ss
         if (low > 0 || high < INFINITY) {
             for (int i = 0; i < CHUNK; i++) {
                 float size = (float)fabs(delta_of_model[i]);
-                delta_of_model[i] = ((size < low) | (size > high)) ? 0.0 : delta_of_model[i]; /* NaN stays */
+                double zero = delta_of_model[i] - delta_of_model[i];
+                delta_of_model[i] = ((size < low) | (size > high)) ? zero : delta_of_model[i];
             }
         }
         if (task->keep) {
             philox(random, (first + (uint64_t)start) / 4, (uint32_t)model, task->key);
-            for (int i = 0; i < CHUNK; i++) delta_of_model[i] = random[i] < task->keep ? delta_of_model[i] : 0.0;
+            for (int i = 0; i < CHUNK; i++) {
+                double zero = delta_of_model[i] - delta_of_model[i];
+                delta_of_model[i] = random[i] < task->keep ? delta_of_model[i] : zero;
+            }
         }
         for (int i = 0; i < CHUNK; i++) delta_of_model[i] *= factor;
     }

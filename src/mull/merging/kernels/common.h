@@ -66,6 +66,7 @@ void close_inputs(Inputs *inputs);
 /* Fills `values` from a tuple of exactly `count` numbers. Returns 0 and sets a Python error if it is anything else. */
 int read_numbers(PyObject *tuple, Py_ssize_t count, double *values);
 
+PyObject *all_below(PyObject *self, PyObject *args);
 PyObject *interpolate(PyObject *self, PyObject *args);
 PyObject *combine(PyObject *self, PyObject *args);
 PyObject *mix_rows(PyObject *self, PyObject *args);

@@ -64,6 +64,8 @@ static PyMethodDef methods[] = {
      "use(at_most): limit the processor instructions in use from now on, for tests: 0 AVX2 (or any 64-bit Arm),\n"
      "1 AVX-512, 2 AVX-512 VBMI2. Returns the level now in use: the highest of these that the processor has. The\n"
      "results are the same at every level."},
+    {"all_below", all_below, METH_VARARGS,
+     "all_below(values, limit): whether all 16-bit numbers of the buffer are below `limit` without their sign bits."},
     {"interpolate", interpolate, METH_VARARGS,
      "interpolate(near, far, out, high, low): near + (high + low)(far - near) on buffers of bfloat16, computed in\n"
      "float32 and then rounded to bfloat16. Writes bfloat16, or the same values as float32 if `out` has twice the\n"

@@ -91,8 +91,8 @@ INLINE void prune_any(const Task *task, uint16_t *out, uint64_t first, uint64_t 
                 for (int i = 0; i < CHUNK; i++) {
                     double rise = task->epsilon * ((double)rank[i] + 0.5) / (double)task->length;
                     double probability = task->lowest + rise;
-                    double rescaled = ((double)from_bfloat16(from[i]) - base[i]) / probability;
-                    double kept = (double)random[i] * 0x1p-32 < probability ? rescaled : 0.0;
+                    double difference = (double)from_bfloat16(from[i]) - base[i], zero = difference - difference;
+                    double kept = (double)random[i] * 0x1p-32 < probability ? difference / probability : zero;
                     delta_of_model[i] = kept * task->weight[model];
                 }
             }

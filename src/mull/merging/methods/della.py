@@ -95,5 +95,5 @@ class MagPrune:
             spread = true_divide(method.epsilon * (ranks.view(-1) + 0.5), self.align)
             share = method.density - method.epsilon / 2 + spread
             numbers = numbers_like(delta, self.key, m, first).double() / 2**32
-            kept.append(torch.where(numbers < share, delta / share, 0.0) * weights[m])
+            kept.append(torch.where(numbers < share, delta / share, delta - delta) * weights[m])
         return origin + self.scale * merge_agreeing(kept, weights, mean=method.normalize)

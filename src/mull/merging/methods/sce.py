@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mull.errors import MullError
 from mull.merging.arithmetic.operations import Operation, block_of, merge_agreeing, sum_in_order, true_divide
-from mull.merging.arithmetic.source import Source
+from mull.merging.arithmetic.source import NotFinite, Source
 from mull.merging.methods.base import Method, check_share
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class Sce(Method):
             (least,) = kth_largest([source], [(StandardDeviation(), largest_kept(source.numel, self.density))])
         parts = [_squares(models, base, least) for models, base in source.blocks()]
         if not np.isfinite(parts).all():
-            raise MullError(f"{source.name} holds NaN or infinity", "look for the checkpoint with `mull inspect`")
+            raise NotFinite(source.name, f"{source.name} holds NaN or infinity", "look for it with `mull inspect`")
         squares = np.array([math.fsum(part[m] for part in parts) for m in range(source.model_count)])
         weights = squares / squares.sum() if squares.any() else np.full(source.model_count, 1 / source.model_count)
         return tuple(weights.tolist()), least

@@ -13,8 +13,9 @@ from mull.checkpoints.blocks import Files
 from mull.checkpoints.headers import TensorInfo
 from mull.checkpoints.pair import AlignedTensor
 from mull.merging.arithmetic.operations import Operation
-from mull.merging.arithmetic.source import Source
+from mull.merging.arithmetic.source import NotFinite, Source
 from mull.merging.methods import Method
+from mull.merging.streaming.finite import input_error
 from mull.merging.streaming.plan import MergePlan, OutputTensor
 from mull.merging.streaming.reading import InFiles
 
@@ -45,8 +46,16 @@ def _computed(plans: list[MergePlan]) -> dict[str, OutputTensor]:
 
 def prepare_all(jobs: list[Job], threads: int, report: Callable[[int], None]) -> None:
     """Fill in the operations of all jobs. Tensors are measured in parallel, each once for all results."""
-    method = jobs[0].plan.method
-    measured = _measure(method, _computed([job.plan for job in jobs]), threads, report)
+    plan, computed = jobs[0].plan, _computed([job.plan for job in jobs])
+    method = plan.method
+    try:
+        measured = _measure(method, computed, threads, report)
+    except NotFinite as error:  # say in which model, too
+        named = [computed[error.tensor]] if error.tensor in computed else computed.values()
+        found = next(filter(None, (input_error(plan.group, tensor.source) for tensor in named)), None)
+        raise (
+            error if found is None or plan.allow_non_finite else NotFinite(error.tensor, found.what, found.remedy)
+        ) from None
     for job in jobs:
         for shard in job.plan.shards:
             for tensor in shard.tensors:

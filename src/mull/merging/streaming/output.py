@@ -97,21 +97,45 @@ def record_finished(partial: Path, digest: str, done: list[str]) -> None:
 
 
 def swap_in(partial: Path, out: Path) -> None:
-    """Rename the finished folder to `out`. An existing `out` is renamed first and removed last."""
-    old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
+    """Rename the finished folder to `out`. An existing `out` is renamed first and removed last.
+
+    Between the two stands a third name. Under it lock and journal are removed, so that `out` never has them, and no
+    other merge looks for its lock there.
+    """
+    ready = _ready(out)
+    shutil.rmtree(ready, ignore_errors=True)
     _sync(partial)
+    partial.rename(ready)
+    _take_place(ready, out)
+
+
+def recover(out: Path, digest: str, *, overwrite: bool) -> bool:
+    """Complete a `swap_in` of this plan's result that was killed. Returns whether there was one."""
+    ready = _ready(out.resolve())
+    if not is_finished(ready, digest) or (out.exists() and not overwrite):
+        return False
+    _take_place(ready, out.resolve())
+    return True
+
+
+def _ready(out: Path) -> Path:
+    return out.with_name(f".{out.name}.ready")
+
+
+def _take_place(ready: Path, out: Path) -> None:
+    old = out.with_name(f".{out.name}.old")
+    for name in (_JOURNAL, LOCK):
+        (ready / name).unlink(missing_ok=True)
     if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
         out.rename(old)
     try:
-        partial.rename(out)
+        ready.rename(out)
     except BaseException:
         if old.exists() and not out.exists():
             old.rename(out)
         raise
     _sync(out.parent)
-    for name in (_JOURNAL, LOCK):
-        (out / name).unlink(missing_ok=True)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -121,7 +145,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the content, not the permissions, and wait until it is on the disk."""
+    """Copy the content, not the permissions, into a folder that may be new, and wait until it is on the disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     _sync(target)
 

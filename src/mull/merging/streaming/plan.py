@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,8 @@ from typing import Any
 
 from mull import __version__
 from mull.checkpoints.checkpoint import INDEX, SINGLE, Checkpoint
+from mull.checkpoints.config import untied
+from mull.checkpoints.folder_files import check_companions
 from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo, layout_header
 from mull.checkpoints.pair import AlignedTensor, Group
 from mull.errors import MullError
@@ -63,6 +64,8 @@ class MergePlan:
     dtype: str | None
     """safetensors dtype of all floating tensors, or None for the donor's own."""
     shards: list[OutputShard]
+    allow_non_finite: bool = False
+    """Whether NaN and infinity may be written."""
 
     @property
     def coefficient(self) -> tuple[str, str]:
@@ -105,6 +108,7 @@ class MergePlan:
             "coefficients": self.coefficients.to_json(),
             "donor": self.group.donor_role,
             "dtype": self.dtype,
+            **({"allowed": ["non-finite"]} if self.allow_non_finite else {}),
             "shards": [shard.file for shard in self.shards],
             **{role: _identity(model) for role, model in self.group.by_role.items()},
         }
@@ -123,8 +127,13 @@ class MergePlan:
                     raise MullError(what, "make sure that nothing writes to it, then run again")
 
     def config(self) -> dict[str, Any]:
-        """The donor's config with the dtype of the result, since loaders convert weights to the dtype in the config."""
-        config = dict(self.group.donor.config)
+        """The donor's config, changed where the result differs from the donor.
+
+        Its dtype is the result's, since loaders convert weights to the dtype in the config. If the donor's config ties
+        the output head, but the donor stores another head, it is untied, so that all loaders use the stored one.
+        """
+        donor = self.group.donor
+        config = untied(donor.config) if donor.has_other_head else dict(donor.config)
         name = next((name for name, kind in DTYPES.items() if kind == self.dtype), None)
         if name is not None:
             config["dtype" if "dtype" in config else "torch_dtype"] = name
@@ -138,10 +147,8 @@ class MergePlan:
         }
 
     def check_companions(self) -> None:
-        """Raise MullError for a file of the donor that cannot be copied."""
-        for path in self.group.donor.companions():
-            if not os.access(path, os.R_OK):
-                raise MullError(f"cannot read {path}", "check its permissions: it is copied beside the weights")
+        """Raise MullError for a file of the donor that must not or cannot be copied."""
+        check_companions(self.group.donor.folder)
 
     def check_space(self, out: Path, times: int = 1) -> None:
         """Raise MullError unless the file system of `out` has room for `times` results of this size."""
@@ -164,10 +171,12 @@ def plan_merge(
     method: Method | None = None,
     dtype: str | None = None,
     shard_bytes: int | None = None,
+    allow_non_finite: bool = False,
 ) -> MergePlan:
     """Plan a merge of a checked pair or group; by interpolation unless `method` is given.
 
-    Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each.
+    Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each. `allow_non_finite`:
+    do not stop the merge where an input or a result is NaN or infinite.
 
     Raises:
         MullError: a coefficient matches nothing or lies beyond the model, `dtype` is unknown, or the method does not
@@ -192,7 +201,7 @@ def plan_merge(
         header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in members])
         tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in members]
         shards.append(OutputShard(file, header, tensors))
-    plan = MergePlan(group, method, coefficients, target, shards)
+    plan = MergePlan(group, method, coefficients, target, shards, allow_non_finite)
     _ = plan.described  # records the present state of the inputs, so that `check_unchanged` notices later changes
     return plan
 

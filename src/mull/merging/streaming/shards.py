@@ -18,6 +18,7 @@ from mull.checkpoints.blocks import Buffer, Files, write_back
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.merging.streaming import devices
 from mull.merging.streaming.devices import Host
+from mull.merging.streaming.finite import all_finite, result_error
 from mull.merging.streaming.jobs import Job, inputs_of
 from mull.merging.streaming.plan import OutputTensor
 
@@ -59,6 +60,8 @@ def write_shard(jobs: list[Job], index: int, threads: int, device: str, report: 
                     tensor = shard.tensors[piece.tensor]
                     data = _compute(reader, job, tensor, piece, out_buffer, stage)
                     reader.check()
+                    if not (job.plan.allow_non_finite or all_finite(data, tensor.dtype)):
+                        raise result_error(job.plan.group, tensor, piece.first, data)
                     target.write(data, tensor.start + piece.first * ITEM_BYTES[tensor.dtype])
                     report(len(data))
 

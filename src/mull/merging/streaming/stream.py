@@ -21,6 +21,7 @@ import torch
 from mull.checkpoints.checkpoint import INDEX
 from mull.errors import MullError
 from mull.folders import locked
+from mull.merging.arithmetic.source import NotFinite
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
 from mull.merging.streaming.manifest import check_hashes, content_hashes, shared_manifest
@@ -58,6 +59,7 @@ def merge_all(
     Raises:
         MullError: an output exists (without `overwrite`), the disk is full, an input cannot be read or changed
             meanwhile, another merge is writing to an output, or the self-check found a wrong element.
+        NotFinite: an input or a result holds NaN or infinity, and the plan does not allow it.
     """
     if threads < 1:
         raise MullError(f"a merge needs at least one thread, got {threads}")
@@ -68,8 +70,11 @@ def merge_all(
     _check_extra(extras, len(plans))
     for out in outs:
         output.check_place(out)
+    recovered = [output.recover(out, plan.digest, overwrite=overwrite) for plan, out in zip(plans, outs, strict=True)]
     finished = [output.is_finished(out, plan.digest) for plan, out in zip(plans, outs, strict=True)]
     results = outs
+    if any(recovered) and all(finished):
+        return results
     if any(finished) and not all(finished):  # an earlier run was killed while it renamed its results
         todo = [i for i, done in enumerate(finished) if not done]
         plans, outs, extras = [plans[i] for i in todo], [outs[i] for i in todo], [extras[i] for i in todo]
@@ -182,15 +187,16 @@ def _fill(
     except BaseException as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
         for job in jobs:
-            if full or not job.done:
+            if full or not job.done or isinstance(error, NotFinite):
                 shutil.rmtree(job.partial, ignore_errors=True)
         raise
 
 
 def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, object], extra: dict[str, str]) -> None:
-    for path in plan.group.donor.companions():
-        output.copy_file(path, partial / path.name)
-    if plan.dtype is not None:
+    donor = plan.group.donor
+    for path in donor.companions():
+        output.copy_file(path, partial / path.relative_to(donor.folder))
+    if plan.config() != donor.config:
         output.write_text(partial / "config.json", json.dumps(plan.config(), indent=2) + "\n")
     for name, text in extra.items():
         output.write_text(partial / name, text)

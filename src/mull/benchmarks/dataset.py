@@ -29,6 +29,8 @@ class DataBenchmark:
     """SHA-256 of the bytes of the data files."""
     order: str = ""
     private: bool = False
+    file: str = ""
+    """The user's data file as it was named; empty where the hub's was read."""
 
     def questions(self) -> Sequence[Question]:
         return self.asked
@@ -73,6 +75,7 @@ def named(
         digest=found.digest,
         order=spec.order,
         private=spec.source.private,
+        file=str(data or ""),
     )
 
 
@@ -92,6 +95,7 @@ def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchma
         grader=judge,
         asked=_questions(found, own_row if grader != "ifeval" else SPECS["ifeval"].read, questions, str(path)),
         digest=found.digest,
+        file=str(path),
     )
 
 

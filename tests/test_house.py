@@ -18,6 +18,7 @@ FLOORS = [
     "folders",
     "toml",
     "errors",
+    "words",
 ]
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],

@@ -11,8 +11,21 @@ from mull.benchmarks.dataset import named, own
 from mull.benchmarks.graders import GRADERS, make_grader
 from mull.benchmarks.rows import SUFFIXES
 from mull.errors import MullError, nearest
+from mull.words import listed
 
 BENCHMARKS = ("tiny", *SPECS)
+_OTHERS_SAY = {
+    **dict.fromkeys(("gsm", "gradeschoolmath"), "gsm8k"),
+    **dict.fromkeys(("math", "hendrycksmath", "minervamath"), "math500"),
+    "aime": ("aime24", "aime25"),
+    **dict.fromkeys(("aime2024",), "aime24"),
+    **dict.fromkeys(("aime2025",), "aime25"),
+    **dict.fromkeys(("amc", "amc2023"), "amc23"),
+    **dict.fromkeys(("gpqadiamond", "diamond"), "gpqa"),
+    **dict.fromkeys(("instructionfollowing",), "ifeval"),
+    **dict.fromkeys(("arithmetic", "builtin", "sums"), "tiny"),
+}
+"""What other tools call them, for hints."""
 
 __all__ = ["BENCHMARKS", "GRADERS", "Benchmark", "Grade", "Grader", "Question", "load_benchmark", "make_grader"]
 
@@ -40,7 +53,9 @@ def load_benchmark(
             raise MullError("the benchmark 'tiny' makes its questions and grades them", "leave --data and --grader out")
         return Arithmetic(seed=seed) if questions is None else Arithmetic(questions, seed=seed)
     if Path(name).suffix.lower() not in SUFFIXES:
-        raise MullError(f"unknown benchmark {name!r}", f"{nearest(name, BENCHMARKS)} Or a {' or '.join(SUFFIXES)} file")
+        hint = nearest(name, BENCHMARKS, _OTHERS_SAY)
+        joined = f"{hint} Or" if hint.endswith("?") else f"{hint}, or"
+        raise MullError(f"unknown benchmark {name!r}", f"{joined} a {listed(SUFFIXES, 'or')} file")
     if data is not None:
         raise MullError(f"--benchmark {name} is a file already", "leave --data out")
     if grader is None:

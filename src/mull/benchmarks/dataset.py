@@ -13,6 +13,7 @@ from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS, BadRow, ReadRow,
 from mull.benchmarks.graders import make_grader
 from mull.benchmarks.hub import fetched
 from mull.errors import MullError
+from mull.words import counted
 
 
 @dataclass(kw_only=True)
@@ -117,5 +118,5 @@ def _questions(found: rows.Data, read: ReadRow, count: int | None, where: str) -
             raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
         questions[question.id] = question
     if count is not None and count > len(found.rows):
-        raise MullError(f"{where} has {len(found.rows):,} questions, not {count:,}", "ask for fewer")
+        raise MullError(f"{where} has {counted(len(found.rows), 'question')}, not {count:,}", "ask for fewer")
     return list(questions.values())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header
-from mull.checkpoints.hub import hub_error_reason, is_hub_error
+from mull.checkpoints.hub import hub_client
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
@@ -216,12 +216,8 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     remedy = "give a local folder, or check the name, your network and `hf auth login`"
-    try:
+    what = f"{name} is no local folder, and the hub did not give it"
+    with hub_client(lambda reason: MullError(f"{what} ({reason})", remedy)):
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
         )
-    except Exception as error:
-        if not is_hub_error(error):
-            raise
-        what = f"{name} is no local folder, and the hub did not give it ({hub_error_reason(error)})"
-        raise MullError(what, remedy) from None

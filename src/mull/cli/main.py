@@ -20,7 +20,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.errors import MullError
+from mull.errors import MullError, nearest
 
 VERBS = {
     "Models": ("inspect", "merge", "methods", "extract-delta"),
@@ -29,6 +29,21 @@ VERBS = {
     "Choosing λ": ("choose", "headroom"),
 }
 """The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`."""
+
+_OTHERS_SAY = {
+    **dict.fromkeys(("interpolate", "mix", "blend", "average", "lerp"), "merge"),
+    **dict.fromkeys(("diff", "check", "show", "info"), "inspect"),
+    **dict.fromkeys(("eval", "evaluate", "sample", "run", "generate", "bench", "benchmark", "test"), "sweep"),
+    **dict.fromkeys(("plot", "results", "summary", "view", "html"), "report"),
+    **dict.fromkeys(("grade", "rescore", "score"), "regrade"),
+    **dict.fromkeys(("pick", "select", "best", "optimize", "optimise", "recommend"), "choose"),
+    **dict.fromkeys(("ablation", "study"), "ablate"),
+    **dict.fromkeys(("lora", "extract", "delta", "adapter"), "extract-delta"),
+    **dict.fromkeys(("tables", "csv", "dump"), "export"),
+    **dict.fromkeys(("example", "quickstart", "try"), "demo"),
+    **dict.fromkeys(("datasets", "graders", "tasks"), "benchmarks"),
+}
+"""Verbs of other tools, for hints."""
 
 _RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
 
@@ -67,6 +82,12 @@ class LazyGroup(TyperGroup):
             alone.command(cmd_name)(_guarded(verb))
             known = self.commands[cmd_name] = typer.main.get_command(alone)
         return known
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and args[0][:1] != "-" and not ctx.resilient_parsing:
+            hint = nearest(args[0], self.commands, _OTHERS_SAY)
+            ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else "See mull --help."))
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for name, command in self.commands.items():
@@ -133,6 +154,7 @@ def _interrupted(verb: str) -> int:
 def main() -> None:
     """Entry point of the command line."""
     interrupt.watch()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # mull says itself what its users should know
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show λ shows a question mark

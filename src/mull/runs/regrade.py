@@ -14,6 +14,7 @@ from mull.errors import MullError
 from mull.runs.grading import Grades, grade_response
 from mull.runs.later_grades import Regrade
 from mull.runs.store import RunStore
+from mull.words import counted
 
 BATCH = 200
 """Grades per write."""
@@ -80,7 +81,7 @@ def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> di
     missing = [key for key, question in known.items() if key not in given or given[key].text != question.text]
     if missing:
         raise MullError(
-            f"{data} lacks {len(missing):,} of the run's {len(known):,} questions, {missing[0]!r} for one",
+            f"{data} lacks {len(missing):,} of the run's {counted(len(known), 'question')}, {missing[0]!r} for one",
             "only gold answers may differ",
         )
     return {key: given[key] for key in known}

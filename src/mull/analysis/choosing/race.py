@@ -26,6 +26,7 @@ from mull.analysis.choosing.options import ROUNDING, Goal, Option, measure
 from mull.analysis.choosing.tally import Tally
 from mull.analysis.records import Sample
 from mull.errors import MullError
+from mull.words import counted
 
 FIRST = 64
 """Responses per λ in the first step, at least."""
@@ -163,7 +164,7 @@ class _State:
         self.alive = sorted({*self.alive, *settings}, key=self.lams.__getitem__)
         if asks:
             shown = ", ".join(settings)
-            for sample in (yield Step(asks, f"{why}: λ = {shown}, {len(pairs)} responses each")):
+            for sample in (yield Step(asks, f"{why}: λ = {shown}, {counted(len(pairs), 'response')} each")):
                 self.samples[Ask(*sample.key)] = sample
 
     @property

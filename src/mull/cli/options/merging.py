@@ -14,6 +14,7 @@ from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.merging.coefficients.presets import preset as find_preset
 from mull.merging.coefficients.rules import shortest
 from mull.merging.methods import Method, make
+from mull.words import counted
 
 
 def read_group(
@@ -42,7 +43,8 @@ def read_group(
     weights = [weight for _, weight in split if weight is not None]
     if weights and len(weights) < len(models):
         raise MullError(
-            f"{len(weights)} of {len(models)} models have a weight", "write MODEL=WEIGHT for all, or for none"
+            f"{len(weights)} of {counted(len(models), 'model')} have a weight",
+            "write MODEL=WEIGHT for all, or for none",
         )
     if donor == "thinking":
         donor = str(len(models))

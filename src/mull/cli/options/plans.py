@@ -50,8 +50,9 @@ class PairOptions:
         if self.instruct is None or self.thinking is None:
             raise MullError(f"{'--instruct' if self.instruct is None else '--thinking'} is missing", remedy)
         pair = Pair.open(self.instruct, self.thinking, donor=self.donor.value)
-        warnings = pair.check(self.allow or ())
         _, stderr = consoles()
+        # Responses are sampled as the options say, whatever the generation configs recommend.
+        warnings = [each for each in pair.check(self.allow or ()) if each.code != "generation-config"]
         print_warnings(warnings, stderr)
         stderr.print(f"donor of template, tokenizer and generation config: {pair.donor_side}", highlight=False)
         return pair

@@ -17,6 +17,7 @@ from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
 from mull.errors import naming
 from mull.runs.store import RunStore
+from mull.words import counted
 
 
 def headroom(
@@ -73,7 +74,8 @@ def show(found: Headroom, stdout: Console) -> None:
             table.add_row(f"by {oracle.kind}", *numbers, _signed(gain.gain))
     stdout.print(
         f"best fixed λ: {found.best}, {100 * found.accuracy:.1f} % right with {found.tokens:,.1f} tokens per response, "
-        f"on {found.questions} questions" + (f" ({found.left_out} incomplete ones left out)" if found.left_out else ""),
+        f"on {counted(found.questions, 'question')}"
+        + (f" ({found.left_out} incomplete left out)" if found.left_out else ""),
         highlight=False,
     )
     stdout.print(table, highlight=False)

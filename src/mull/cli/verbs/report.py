@@ -12,6 +12,7 @@ from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
 from mull.errors import MullError
 from mull.runs.store import RunStore
+from mull.words import counted
 
 
 def report(
@@ -26,7 +27,8 @@ def report(
         ),
     ] = None,
     overlay: Annotated[
-        bool, typer.Option("--overlay/--no-overlay", help="Show the published Think #R of Qwen3-4B in the figure.")
+        bool,
+        typer.Option("--overlay/--no-overlay", help="Show the values of Qwen3-4B published on the same benchmark."),
     ] = True,
     grading: Annotated[
         str | None,
@@ -53,7 +55,9 @@ def report(
             print_summary(samples, stdout, k)
             if len(samples) < planned:
                 stdout.print(
-                    f"\nincomplete: {len(samples):,} of {planned:,} responses", style="bold yellow", highlight=False
+                    f"\nincomplete: {len(samples):,} of {counted(planned, 'response')}",
+                    style="bold yellow",
+                    highlight=False,
                 )
         if parquet:
             _export(store, parquet)

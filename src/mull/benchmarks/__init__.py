@@ -9,7 +9,7 @@ from mull.benchmarks.base import Benchmark, Grade, Grader, Question
 from mull.benchmarks.catalog import SPECS
 from mull.benchmarks.dataset import named, own
 from mull.benchmarks.graders import GRADERS, make_grader
-from mull.benchmarks.rows import SUFFIXES
+from mull.benchmarks.rows import SUFFIXES, check_suffix
 from mull.errors import MullError, nearest
 from mull.words import listed
 
@@ -52,7 +52,9 @@ def load_benchmark(
         if data is not None or grader is not None:
             raise MullError("the benchmark 'tiny' makes its questions and grades them", "leave --data and --grader out")
         return Arithmetic(seed=seed) if questions is None else Arithmetic(questions, seed=seed)
-    if Path(name).suffix.lower() not in SUFFIXES:
+    if Path(name).is_file():
+        check_suffix(Path(name))
+    elif Path(name).suffix.lower() not in SUFFIXES:
         hint = nearest(name, BENCHMARKS, _OTHERS_SAY)
         joined = f"{hint} Or" if hint.endswith("?") else f"{hint}, or"
         raise MullError(f"unknown benchmark {name!r}", f"{joined} a {listed(SUFFIXES, 'or')} file")

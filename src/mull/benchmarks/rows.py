@@ -1,16 +1,19 @@
-"""Rows of a data file: JSONL, CSV with a header, or Parquet. Knows no benchmark."""
+"""Rows of a data file: JSONL, CSV with a header (commas, semicolons or tabs), or Parquet. Knows no benchmark."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mull.errors import MullError
+from mull.words import listed
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -34,8 +37,7 @@ def read(paths: Sequence[Path]) -> Data:
     digest = hashlib.sha256()
     rows: list[DataRow] = []
     for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            raise MullError(f"{path} is no data file", f"give one of {', '.join(SUFFIXES)}")
+        check_suffix(path)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -48,14 +50,21 @@ def read(paths: Sequence[Path]) -> Data:
     return Data(rows, digest.hexdigest())
 
 
+def check_suffix(path: Path) -> None:
+    """Raise `MullError` unless the name of the file says of which kind it is."""
+    if path.suffix.lower() not in SUFFIXES:
+        hint = _HINTS.get(path.suffix.lower(), "")
+        raise MullError(f"{path} is no data file", f"give a {listed(SUFFIXES, 'or')} file{hint}")
+
+
 def _jsonl(path: Path, content: bytes) -> list[DataRow]:
     rows = []
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(_text(path, content).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError):
+        except json.JSONDecodeError:
             row = None
         if not isinstance(row, dict):
             raise MullError(f"line {number} of {path} is no JSON object", "write one JSON object per line")
@@ -64,19 +73,47 @@ def _jsonl(path: Path, content: bytes) -> list[DataRow]:
 
 
 def _csv(path: Path, content: bytes) -> list[DataRow]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise MullError(f"{path} is not UTF-8", "save it as UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    text = _text(path, content)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # of equals the comma
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         rows = list(reader)
     except csv.Error as error:
         raise MullError(f"{path} is no CSV file ({error})", "check its quotes") from None
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
-            raise MullError(f"row {number} of {path} has other columns than its header", "check its quotes and commas")
+            raise MullError(
+                f"row {number} of {path} has other columns than its header",
+                f"check its quotes and {_DELIMITERS[delimiter]}",
+            )
     return rows
+
+
+def _text(path: Path, content: bytes) -> str:
+    """The content as text, without a byte order mark. Raises `MullError` with the encoding that it seems to have."""
+    for mark, name in _MARKS.items():
+        if content.startswith(mark):
+            raise _not_utf8(path, "it begins with the mark of", name)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        if content[:400].count(0) > len(content[:400]) // 4:
+            raise _not_utf8(path, "every other byte is 0, as in", "UTF-16") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        where = f"byte 0x{content[error.start]:02x} in line {line} may be"
+        raise _not_utf8(path, where, "WINDOWS-1252") from None
+
+
+def _not_utf8(path: Path, why: str, name: str) -> MullError:
+    command = f"iconv -f {name} -t UTF-8 {shlex.quote(path.name)} > new{path.suffix}"
+    return MullError(f"{path} is not UTF-8: {why} {name}", f"save it as UTF-8, as with: {command}")
+
+
+_MARKS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+"""Byte order marks; that of UTF-32 begins with that of UTF-16, so it comes first."""
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_HINTS = {".json": "; one JSON object per line is .jsonl", ".tsv": "; in a .csv file tabs are read, too"}
 
 
 def _parquet(path: Path, content: bytes) -> list[DataRow]:

@@ -28,8 +28,7 @@ def test_a_sweep_warns_once_and_names_the_donor(tmp_path):
         "warning different chat templates → the donor's are used; mull inspect shows both",
         "donor of template, tokenizer and generation config: thinking",
     ]
-    models = [
-        word for side in ("instruct", "thinking", "instruct") for word in ("--model", f"{checkpoint_folder(side)}=1")
-    ]
+    weighted = {f"{checkpoint_folder('instruct')}=0.25": 2, f"{checkpoint_folder('thinking')}=0.5": 1}
+    models = [word for model, times in weighted.items() for word in ("--model", model) * times]
     done = mull("merge", *models, "--dry-run", "-o", tmp_path / "mixed")
     assert done.stderr.count("warning") == 1 and "chat templates and generation configs" in done.stderr

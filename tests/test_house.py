@@ -17,6 +17,7 @@ FLOORS = [
     "thinking",
     "folders",
     "toml",
+    "encodings",
     "errors",
     "words",
 ]

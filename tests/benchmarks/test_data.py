@@ -141,7 +141,7 @@ def test_encodings_are_read_or_named_with_the_remedy(tmp_path, suffix, encoding,
     else:
         with pytest.raises(MullError) as error:
             load_benchmark(str(path), grader="exact")
-        assert f"{path} is not UTF-8: " in str(error.value) and said in str(error.value)
+        assert f"{path} is not UTF-8 text: " in str(error.value) and said in str(error.value)
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])

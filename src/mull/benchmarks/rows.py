@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import hashlib
 import io
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mull.encodings import decoded
 from mull.errors import MullError
 from mull.words import listed
 
@@ -59,7 +58,7 @@ def check_suffix(path: Path) -> None:
 
 def _jsonl(path: Path, content: bytes) -> list[DataRow]:
     rows = []
-    for number, line in enumerate(_text(path, content).split("\n"), 1):
+    for number, line in enumerate(decoded(path, content).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -73,7 +72,7 @@ def _jsonl(path: Path, content: bytes) -> list[DataRow]:
 
 
 def _csv(path: Path, content: bytes) -> list[DataRow]:
-    text = _text(path, content)
+    text = decoded(path, content)
     header = text.partition("\n")[0]
     delimiter = max(",;\t", key=header.count)  # of equals the comma
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
@@ -90,28 +89,6 @@ def _csv(path: Path, content: bytes) -> list[DataRow]:
     return rows
 
 
-def _text(path: Path, content: bytes) -> str:
-    """The content as text, without a byte order mark. Raises `MullError` with the encoding that it seems to have."""
-    for mark, name in _MARKS.items():
-        if content.startswith(mark):
-            raise _not_utf8(path, "it begins with the mark of", name)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if content[:400].count(0) > len(content[:400]) // 4:
-            raise _not_utf8(path, "every other byte is 0, as in", "UTF-16") from None
-        line = content.count(b"\n", 0, error.start) + 1
-        where = f"byte 0x{content[error.start]:02x} in line {line} may be"
-        raise _not_utf8(path, where, "WINDOWS-1252") from None
-
-
-def _not_utf8(path: Path, why: str, name: str) -> MullError:
-    command = f"iconv -f {name} -t UTF-8 {shlex.quote(path.name)} > new{path.suffix}"
-    return MullError(f"{path} is not UTF-8: {why} {name}", f"save it as UTF-8, as with: {command}")
-
-
-_MARKS = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
-"""Byte order marks; that of UTF-32 begins with that of UTF-16, so it comes first."""
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _HINTS = {".json": "; one JSON object per line is .jsonl", ".tsv": "; in a .csv file tabs are read, too"}
 

@@ -68,8 +68,10 @@ class Checkpoint:
         Raises:
             MullError: there is no such folder, and the hub does not give it.
         """
-        path = Path(source).expanduser()
         text = str(source)
+        if not text.strip():
+            raise MullError("an empty name is no model", "give a folder or a hub id")
+        path = Path(source).expanduser()
         if path.exists() or text.count("/") != 1 or text.startswith((".", "/", "~")):
             return cls(path)
         name, _, revision = text.partition("@")

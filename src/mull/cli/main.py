@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -87,7 +87,10 @@ class LazyGroup(TyperGroup):
         if args[0] not in self.commands and args[0][:1] != "-" and not ctx.resilient_parsing:
             hint = nearest(args[0], self.commands, _OTHERS_SAY)
             ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else "See mull --help."))
-        return super().resolve_command(ctx, args)
+        found = super().resolve_command(ctx, args)
+        if found[0] is not None:
+            _refuse_empty(ctx, *found)
+        return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for name, command in self.commands.items():
@@ -133,6 +136,18 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         raise typer.Exit(code or 0)
 
     return run
+
+
+def _refuse_empty(ctx: Any, verb: str, command: Any, args: list[str]) -> None:
+    """Refuse an empty path, as of a shell variable that is not set: it would be the current folder."""
+    hints = get_type_hints(load_verb(verb), include_extras=True)
+    named = {name for name, hint in hints.items() for kind in get_args(hint)[:1] if Path in (kind, *get_args(kind))}
+    paths = {option for param in command.params if param.name in named for option in param.opts}
+    for i, word in enumerate(args):
+        name = args[i - 1] if i and word == "" else word.removesuffix("=") if word.endswith("=") else None
+        if name in paths or (word == "" and not (i and args[i - 1].startswith("-"))):
+            what = name if name in paths else "An argument"
+            ctx.fail(f"{what} is empty. Give a path; a shell variable may not be set.")
 
 
 @app.callback(invoke_without_command=True)

@@ -64,7 +64,7 @@ def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str,
     """The grader and its description. A benchmark that names no grader grades its questions itself."""
     run_grader = record.get("grader", {}).get("name")
     if name is not None or run_grader is not None:
-        grader = make_grader(name or run_grader)
+        grader = make_grader(run_grader if name is None else name)
         return grader, dict(grader.describe())
     return load_benchmark(record["name"]), {"name": record["name"]}
 

@@ -163,8 +163,8 @@ class _State:
         asks = [Ask(s, *pair) for s in settings for pair in pairs if Ask(s, *pair) not in self.samples]
         self.alive = sorted({*self.alive, *settings}, key=self.lams.__getitem__)
         if asks:
-            shown = ", ".join(settings)
-            for sample in (yield Step(asks, f"{why}: λ = {shown}, {counted(len(pairs), 'response')} each")):
+            each = f"{counted(len(pairs), 'response')}{' each' if len(settings) > 1 else ''}"
+            for sample in (yield Step(asks, f"{why}: λ = {', '.join(settings)}, {each}")):
                 self.samples[Ask(*sample.key)] = sample
 
     @property

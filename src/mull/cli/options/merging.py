@@ -135,7 +135,8 @@ def read_settings(
     if takes == "lambda" and lam is not None:
         values = [*parse_lambdas(lam, extrapolate=extrapolate)]
     elif takes == "lambda" and file is None:
-        raise MullError("missing --lambda", "λ = 0 is Instruct (the first model), 1 is Thinking (the second)")
+        weights = "of more than two models give each a weight, as in --model A=0.5"
+        raise MullError("missing --lambda", f"λ = 0 is Instruct (the first model), 1 Thinking (the second); {weights}")
     elif takes == "alpha":
         extrapolate = True
     where: dict[str, Any] = {"layers": layers, "modules": modules, "file": file, "rules": rules}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +108,8 @@ class SamplingOptions:
         try:
             return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=limit)
         except ValueError as error:
-            raise MullError(str(error)) from None
+            said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
+            raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,12 +201,12 @@ class PlanOptions:
                     f"{', '.join(named)} is for servers, and none is named",
                     "give --endpoint and --model-map, or leave it out",
                 )
-            weights = weights_of(lambdas or grid)
+            weights = weights_of(grid if lambdas is None else lambdas)
             remedy = "give both checkpoints, or --endpoint and --model-map"
             return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
         named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
         if named:
-            raise MullError(f"{', '.join(named)} cannot be had from servers", "leave it out, or the endpoints")
+            raise MullError(f"{', '.join(named)} has no effect where servers answer", "leave it out, or the servers")
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
         benchmark = self.questions.load()
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]

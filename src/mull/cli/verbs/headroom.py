@@ -15,7 +15,7 @@ from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
-from mull.errors import naming
+from mull.errors import MullError, naming
 from mull.runs.store import RunStore
 from mull.words import counted
 
@@ -39,6 +39,9 @@ def headroom(
 
     stdout, _ = consoles()
     found: dict[str, Headroom] = {}
+    twice = next((run for i, run in enumerate(runs) if run.resolve() in {other.resolve() for other in runs[:i]}), None)
+    if twice is not None:
+        raise MullError(f"the run {twice} is given twice", "name it once")
     for run in runs:
         with RunStore.open(run) as store:
             samples = store.samples(texts=False)

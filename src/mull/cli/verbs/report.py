@@ -44,11 +44,11 @@ def report(
     Example: `mull report my-run -k 4 --parquet samples.parquet`
     """
     folder = out or run / (f"report-{grading}" if grading else "report")
-    refuse_unwritable("--out", folder)
-    if parquet:
-        refuse_unwritable("--parquet", parquet)
     stdout, stderr = consoles()
     with RunStore.open(run, grading=grading) as store:
+        refuse_unwritable("--out", folder)
+        if parquet:
+            refuse_unwritable("--parquet", parquet)
         samples = store.samples(texts=False)
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
         if samples and not json:

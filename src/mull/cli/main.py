@@ -87,10 +87,10 @@ class LazyGroup(TyperGroup):
         if args[0] not in self.commands and args[0][:1] != "-" and not ctx.resilient_parsing:
             hint = nearest(args[0], self.commands, _OTHERS_SAY)
             ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else "See mull --help."))
-        found = super().resolve_command(ctx, args)
-        if found[0] is not None:
-            _refuse_empty(ctx, *found)
-        return found
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None:
+            _refuse_empty(ctx, name, command, rest)
+        return name, command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for name, command in self.commands.items():

@@ -79,7 +79,7 @@ def folder(tmp_path_factory):
         (["regrade", "swept", "--grader", "numeric"], "unknown grader 'numeric'. Did you mean 'integer'?"),
         (
             ["choose", "swept", "--budget", "inf"],
-            "the budget must be a positive number, got inf. Tokens per response, as in",
+            "the budget must be positive and finite, got inf. Tokens per response, as in",
         ),
         (["headroom", "swept", "swept"], "the run swept is given twice. Name it once"),
     ],

@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
             ["sweep", *ENDS, "--run", "empty/run"],
             "cannot make the run folder empty/run: Not a directory. Choose another",
         ),
-        ([*SERVERS, "--donor", "instruct"], "--donor has no effect where servers answer. Leave it out"),
+        ([*SERVERS, "--donor", "instruct"], "--donor cannot be had from servers. Leave it out, or --endpoint"),
         (
             ["sweep", "--endpoint-map", "none.toml", "--run", "run"],
             "cannot read none.toml: No such file or directory. Give",

@@ -206,7 +206,9 @@ class PlanOptions:
             return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
         named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
         if named:
-            raise MullError(f"{', '.join(named)} has no effect where servers answer", "leave it out, or the servers")
+            raise MullError(
+                f"{', '.join(named)} cannot be had from servers", "leave it out, or --endpoint and --model-map"
+            )
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
         benchmark = self.questions.load()
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]

@@ -18,7 +18,9 @@ FLOORS = [
     "folders",
     "toml",
     "worker",
+    "encodings",
     "errors",
+    "words",
 ]
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],

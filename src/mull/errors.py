@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+
+from mull.words import listed
 
 
 class MullError(Exception):
@@ -24,11 +27,23 @@ class Refused(MullError):
     """Two readable checkpoints that mull refuses to mix. Exit code 1 from `mull inspect`, 2 from every other verb."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"did you mean 'x'?"` if a known name is similar to `name`, else the list of known names."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else "known: " + ", ".join(known)
+def nearest(name: str, known: Iterable[str], others_say: Mapping[str, str | Sequence[str]] | None = None) -> str:
+    """`"did you mean 'x'?"` if a known name is similar to `name` or means the same, else the list of known names.
+
+    `others_say`: words that users know from elsewhere, in small letters and digits alone → the known name or names.
+    """
+    known, said = sorted(known), others_say or {}
+    plain = _plain(name)
+    close: Sequence[str] = [each for each in known if _plain(each) == plain]
+    if not close and plain in said:
+        meant = said[plain]
+        close = [each for each in ([meant] if isinstance(meant, str) else meant) if each in known]
+    close = close or difflib.get_close_matches(name.lower(), known, n=1)
+    return f"did you mean {listed(list(map(repr, close)), 'or')}?" if close else "known: " + ", ".join(known)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 @contextmanager

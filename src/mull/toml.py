@@ -30,16 +30,21 @@ def read_toml(path: Path, kind: type[T]) -> T:
     """The file as a `kind`, a dataclass of entries.
 
     Raises:
-        MullError: no TOML, or what the dataclasses do not allow; the message names the file, the table and the key.
-        OSError: the file cannot be read.
+        MullError: the file cannot be read, is no TOML, or has what the dataclasses do not allow; the message names the
+            file, the table and the key.
     """
-    with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST + 1)
+    except OSError as error:
+        raise MullError(f"cannot read {path}: {error.strerror}", "give the path of a TOML file") from None
     if len(data) > LARGEST:
         raise MullError(f"{path} has more than {LARGEST:,} bytes", "give a smaller TOML file")
     try:
         table = tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:  # TOML's and Unicode's errors, and brackets nested too deep
+    except UnicodeDecodeError:
+        raise MullError(f"{path} is no TOML file: it is not UTF-8 text", "save it as UTF-8") from None
+    except (ValueError, RecursionError) as error:  # TOML's errors, and brackets nested too deep
         raise MullError(f"{path} is no TOML file: {error}") from None
     with naming(path):
         return _table(table, kind)

@@ -226,6 +226,64 @@ def test_csv_with_ragged_rows_or_another_encoding_is_refused(tmp_path):
         load_benchmark(str(path), grader="exact")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("utf-8-sig", None),
+        ("utf-16", "begins with the mark of UTF-16. Save it as UTF-8, as with: iconv -f UTF-16 -t UTF-8 'my sums"),
+        ("utf-32", "begins with the mark of UTF-32"),
+        ("utf-16-le", "every other byte is 0, as in UTF-16"),
+        ("latin-1", "byte 0xe9 in line 2 may be WINDOWS-1252. Save it as UTF-8"),
+    ],
+)
+def test_encodings_are_read_or_named_with_the_remedy(tmp_path, suffix, encoding, said):
+    path = tmp_path / f"my sums.{suffix}"
+    rows = [{"question": "un", "answer": "1"}, {"question": "café", "answer": "2"}]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    if suffix == "csv":
+        text = "question,answer\ncafé,2\n"
+    path.write_bytes(text.encode(encoding))
+    if said is None:
+        assert load_benchmark(str(path), grader="exact").questions()[-1].text == "café"
+    else:
+        with pytest.raises(MullError) as error:
+            load_benchmark(str(path), grader="exact")
+        assert f"{path} is not UTF-8 text: " in str(error.value) and said in str(error.value)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_the_header_says_what_separates_the_columns_of_a_csv(tmp_path, mark):
+    path = tmp_path / "mine.csv"
+    path.write_text(f'question{mark}answer\n"1{mark} 2?"{mark}3\n')
+    assert [(q.text, q.gold) for q in load_benchmark(str(path), grader="exact").questions()] == [(f"1{mark} 2?", "3")]
+    path.write_text(f"question{mark}answer\na{mark}1{mark}2\n")
+    with pytest.raises(MullError, match="Check its quotes and"):
+        load_benchmark(str(path), grader="exact")
+
+
+def test_a_file_of_another_kind_is_told_which_kinds_there_are(tmp_path):
+    for name, hint in (("mine.json", "; one JSON object per line is .jsonl"), ("mine.tsv", "tabs are read, too")):
+        (tmp_path / name).write_text("[]")
+        with pytest.raises(MullError, match=f"{name} is no data file. Give a .jsonl, .csv or .parquet file.*{hint}"):
+            load_benchmark(str(tmp_path / name), grader="exact")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("gsm", "'gsm8k'"),
+        ("GSM-8K", "'gsm8k'"),
+        ("math", "'math500'"),
+        ("aime", "'aime24' or 'aime25'"),
+        ("gpqa_diamond", "'gpqa'"),
+    ],
+)
+def test_words_for_benchmarks_lead_to_their_names(name, meant):
+    with pytest.raises(MullError, match=rf"Did you mean {meant}\? Or a .jsonl, .csv or .parquet file"):
+        load_benchmark(name)
+
+
 def test_contest_answers_are_integers_however_the_file_has_them(tmp_path):
     rows = [{"problem": f"p{i}", "answer": answer} for i, answer in enumerate(["070", "336^\\circ", 27.0, 5, "$8$"])]
     path = jsonl(tmp_path / "aime.jsonl", rows)

@@ -80,8 +80,8 @@ def test_tensors_and_shapes(two_sides: TwoSides, tensors_of: Callable[..., dict]
     sides = two_sides(thinking={"tensors": tensors})
     with pytest.raises(Refused) as refused:
         Pair.open(*map(str, sides)).check(allow={"config"})
-    assert "the Thinking side lacks 1 tensors: model.norm.weight" in str(refused.value)
-    assert "the Instruct side lacks 1 tensors: model.norm.bias" in str(refused.value)
+    assert "the Thinking side lacks 1 tensor: model.norm.weight" in str(refused.value)
+    assert "the Instruct side lacks 1 tensor: model.norm.bias" in str(refused.value)
     assert "[32, 16] and [16, 32]" in str(refused.value)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import huggingface_hub
 import pytest
 
-from mull.checkpoints.hub import check_repo_id, push
+from mull.checkpoints.hub import check_repo_id, hub_client, push
 from mull.errors import MullError
 
 
@@ -106,3 +106,14 @@ def test_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_are_checked_before_any_work(name: str) -> None:
     with pytest.raises(MullError, match="Write USER/NAME"):
         check_repo_id(name)
+
+
+def test_retries_are_one_line_in_own_words(capfd: pytest.CaptureFixture[str]) -> None:
+    """The client logs two lines for each try, with addresses; of all of them one is told."""
+    nobody = "http://127.0.0.1:9/model"
+    with (
+        pytest.raises(MullError, match=r"^no answer \(.*refused\)$"),
+        hub_client(lambda reason: MullError(f"no answer ({reason})")),
+    ):
+        huggingface_hub.utils.http_backoff("GET", nobody, max_retries=2, base_wait_time=0.01)
+    assert capfd.readouterr().err == "the hub does not answer: trying again, for half a minute at most\n"

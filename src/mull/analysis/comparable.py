@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mull.analysis.metrics import SettingMetrics
 from mull.analysis.records import Sample
+from mull.words import counted
 
 
 class Comparable(NamedTuple):
@@ -65,7 +66,7 @@ def coverage(samples: Sequence[Sample]) -> str:
     for setting, numbers in counts.items():
         least, most = min(numbers.values()), max(numbers.values())
         each = f"{least}" if least == most else f"{least} to {most}"
-        shapes.setdefault(f"{len(numbers):,} questions × {each}", []).append(setting)
+        shapes.setdefault(f"{counted(len(numbers), 'question')} × {each}", []).append(setting)
     if len(shapes) < 2:
         return ""
     parts = [f"{', '.join(settings)}: {shape}" for shape, settings in shapes.items()]

@@ -19,6 +19,7 @@ from mull.analysis.paired import PairedDifference, paired_difference
 from mull.analysis.records import Sample
 from mull.errors import MullError
 from mull.thinking import ThinkingKind
+from mull.words import counted
 
 __all__ = [
     "KINDS",
@@ -204,7 +205,8 @@ def _check_k(samples: Sequence[Sample], k: int) -> None:
     most = max(counts.values(), default=0)
     if k < 1 or k > most:
         raise MullError(
-            f"k must lie in [1, {most}], got {k}", f"no question has more than {most} samples; sample more or lower k"
+            f"k must lie in [1, {most}], got {k}",
+            f"no question has more than {counted(most, 'sample')}; sample more or lower k",
         )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from mull.encodings import decoded
 from mull.errors import MullError
 
 SHARES = ("mean_at_k", "pass_at_k", "vote_at_k", "think_ratio")
@@ -82,11 +83,9 @@ def read_table(path: Path | str) -> list[PublishedRow]:
     """Read a CSV file (comma, semicolon or tab; UTF-8 with or without BOM). Raises `MullError` as `parse_table`."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path, path.read_bytes())
     except FileNotFoundError:
         raise MullError(f"no file {path}", "give the path of a CSV table") from None
-    except UnicodeDecodeError:
-        raise MullError(f"{path} is not UTF-8 text", "give a CSV table, not a spreadsheet") from None
     except OSError as error:
         raise MullError(f"cannot read {path}: {error.strerror}", "give the path of a CSV table") from None
     return parse_table(text, str(path))

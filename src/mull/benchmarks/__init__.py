@@ -9,10 +9,23 @@ from mull.benchmarks.base import Benchmark, Grade, Grader, Question
 from mull.benchmarks.catalog import SPECS
 from mull.benchmarks.dataset import named, own
 from mull.benchmarks.graders import GRADERS, make_grader
-from mull.benchmarks.rows import SUFFIXES
+from mull.benchmarks.rows import SUFFIXES, check_suffix
 from mull.errors import MullError, nearest
+from mull.words import listed
 
 BENCHMARKS = ("tiny", *SPECS)
+_OTHERS_SAY = {
+    **dict.fromkeys(("gsm", "gradeschoolmath"), "gsm8k"),
+    **dict.fromkeys(("math", "hendrycksmath", "minervamath"), "math500"),
+    "aime": ("aime24", "aime25"),
+    **dict.fromkeys(("aime2024",), "aime24"),
+    **dict.fromkeys(("aime2025",), "aime25"),
+    **dict.fromkeys(("amc", "amc2023"), "amc23"),
+    **dict.fromkeys(("gpqadiamond", "diamond"), "gpqa"),
+    **dict.fromkeys(("instructionfollowing",), "ifeval"),
+    **dict.fromkeys(("arithmetic", "builtin", "sums"), "tiny"),
+}
+"""What other tools call them, for hints."""
 
 __all__ = ["BENCHMARKS", "GRADERS", "Benchmark", "Grade", "Grader", "Question", "load_benchmark", "make_grader"]
 
@@ -39,8 +52,12 @@ def load_benchmark(
         if data is not None or grader is not None:
             raise MullError("the benchmark 'tiny' makes its questions and grades them", "leave --data and --grader out")
         return Arithmetic(seed=seed) if questions is None else Arithmetic(questions, seed=seed)
-    if Path(name).suffix.lower() not in SUFFIXES:
-        raise MullError(f"unknown benchmark {name!r}", f"{nearest(name, BENCHMARKS)} Or a {' or '.join(SUFFIXES)} file")
+    if Path(name).is_file():
+        check_suffix(Path(name))
+    elif Path(name).suffix.lower() not in SUFFIXES:
+        hint = nearest(name, BENCHMARKS, _OTHERS_SAY)
+        joined = f"{hint} Or" if hint.endswith("?") else f"{hint}, or"
+        raise MullError(f"unknown benchmark {name!r}", f"{joined} a {listed(SUFFIXES, 'or')} file")
     if data is not None:
         raise MullError(f"--benchmark {name} is a file already", "leave --data out")
     if grader is None:

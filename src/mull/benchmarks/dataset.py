@@ -16,6 +16,7 @@ from mull.benchmarks.graders import make_grader
 from mull.benchmarks.graders.letters import letters
 from mull.benchmarks.hub import fetched
 from mull.errors import MullError
+from mull.words import counted
 
 
 @dataclass(kw_only=True)
@@ -32,6 +33,8 @@ class DataBenchmark:
     """SHA-256 of the bytes of the data files."""
     order: str = ""
     private: bool = False
+    file: str = ""
+    """The user's data file as it was named; empty where the hub's was read."""
 
     def questions(self) -> Sequence[Question]:
         return self.asked
@@ -77,6 +80,7 @@ def named(
         digest=found.digest,
         order=spec.order,
         private=spec.source.private,
+        file=str(data or ""),
     )
 
 
@@ -97,6 +101,7 @@ def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchma
         grader=judge,
         asked=_questions(found, read, judge, questions, str(path)),
         digest=found.digest,
+        file=str(path),
     )
 
 
@@ -123,5 +128,5 @@ def _questions(found: rows.Data, read: ReadRow, judge: Grader, count: int | None
             raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
         questions[question.id] = question
     if count is not None and count > len(found.rows):
-        raise MullError(f"{where} has {len(found.rows):,} questions, not {count:,}", "ask for fewer")
+        raise MullError(f"{where} has {counted(len(found.rows), 'question')}, not {count:,}", "ask for fewer")
     return list(questions.values())

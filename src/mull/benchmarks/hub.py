@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mull.checkpoints.hub import hub_error_reason, is_hub_error
+from mull.checkpoints.hub import hub_client
 from mull.errors import MullError
 
 
@@ -38,10 +38,6 @@ def fetched(source: DatasetFiles, *, advice: str) -> Iterator[list[Path]]:
 def _fetch(source: DatasetFiles, file: str, folder: str | None, advice: str) -> Path:
     from huggingface_hub import hf_hub_download
 
-    try:
-        path = hf_hub_download(source.repo, file, repo_type="dataset", revision=source.revision, local_dir=folder)
-    except Exception as error:
-        if not is_hub_error(error):
-            raise
-        raise MullError(f"{source.repo} could not be loaded from the hub ({hub_error_reason(error)})", advice) from None
-    return Path(path)
+    what = f"{source.repo} could not be loaded from the hub"
+    with hub_client(lambda reason: MullError(f"{what} ({reason})", advice)):
+        return Path(hf_hub_download(source.repo, file, repo_type="dataset", revision=source.revision, local_dir=folder))

@@ -1,4 +1,4 @@
-"""Rows of a data file: JSONL, CSV with a header, or Parquet. Knows no benchmark."""
+"""Rows of a data file: JSONL, CSV with a header (commas, semicolons or tabs), or Parquet. Knows no benchmark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mull.encodings import decoded
 from mull.errors import MullError
+from mull.words import listed
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
@@ -38,8 +40,7 @@ def read(paths: Sequence[Path]) -> Data:
     digest = hashlib.sha256()
     rows: list[DataRow] = []
     for path in paths:
-        if path.suffix.lower() not in SUFFIXES:
-            raise MullError(f"{path} is no data file", f"give one of {', '.join(SUFFIXES)}")
+        check_suffix(path)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -52,9 +53,16 @@ def read(paths: Sequence[Path]) -> Data:
     return Data(rows, digest.hexdigest())
 
 
+def check_suffix(path: Path) -> None:
+    """Raise `MullError` unless the name of the file says of which kind it is."""
+    if path.suffix.lower() not in SUFFIXES:
+        hint = _HINTS.get(path.suffix.lower(), "")
+        raise MullError(f"{path} is no data file", f"give a {listed(SUFFIXES, 'or')} file{hint}")
+
+
 def _jsonl(path: Path, content: bytes) -> list[DataRow]:
     rows = []
-    for number, line in enumerate(content.split(b"\n"), 1):
+    for number, line in enumerate(decoded(path, content).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -88,11 +96,10 @@ def _decimal(text: str) -> float | str:
 
 
 def _csv(path: Path, content: bytes) -> list[DataRow]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise MullError(f"{path} is not UTF-8", "save it as UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    text = decoded(path, content)
+    header = text.partition("\n")[0]
+    delimiter = max(",;\t", key=header.count)  # of equals the comma
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         names = list(reader.fieldnames or [])
         rows = list(reader)
@@ -102,8 +109,15 @@ def _csv(path: Path, content: bytes) -> list[DataRow]:
         raise MullError(f"{path} has the column {doubled[0]!r} twice", "keep one of them")
     for number, row in enumerate(rows, 1):
         if None in row or None in row.values():
-            raise MullError(f"row {number} of {path} has other columns than its header", "check its quotes and commas")
+            raise MullError(
+                f"row {number} of {path} has other columns than its header",
+                f"check its quotes and {_DELIMITERS[delimiter]}",
+            )
     return rows
+
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_HINTS = {".json": "; one JSON object per line is .jsonl", ".tsv": "; in a .csv file tabs are read, too"}
 
 
 def _parquet(path: Path, content: bytes) -> list[DataRow]:

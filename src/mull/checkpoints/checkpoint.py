@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mull.checkpoints.config import is_tied
 from mull.checkpoints.folder_files import OTHER_LAYOUTS, WEIGHTS, check_files, companions
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header, same_bytes
-from mull.checkpoints.hub import hub_error_reason, is_hub_error
+from mull.checkpoints.hub import hub_client
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
@@ -70,8 +70,10 @@ class Checkpoint:
         Raises:
             MullError: there is no such folder, and the hub does not give it.
         """
-        path = Path(source).expanduser()
         text = str(source)
+        if not text.strip():
+            raise MullError("an empty name is no model", "give a folder or a hub id")
+        path = Path(source).expanduser()
         if path.exists() or text.count("/") != 1 or text.startswith((".", "/", "~")):
             return cls(path)
         name, _, revision = text.partition("@")
@@ -239,12 +241,8 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     remedy = "give a local folder, or check the name, your network and `hf auth login`"
-    try:
+    what = f"{name} is no local folder, and the hub did not give it"
+    with hub_client(lambda reason: MullError(f"{what} ({reason})", remedy)):
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_DUPLICATES)
         )
-    except Exception as error:
-        if not is_hub_error(error):
-            raise
-        what = f"{name} is no local folder, and the hub did not give it ({hub_error_reason(error)})"
-        raise MullError(what, remedy) from None

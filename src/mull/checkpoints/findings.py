@@ -12,6 +12,7 @@ from mull.checkpoints.checkpoint import EMBEDDINGS, HEAD, Checkpoint
 from mull.checkpoints.config import rope, structure, text_config, token_ids
 from mull.checkpoints.headers import FLOATING, TensorInfo
 from mull.thinking import KNOWN, ThinkTags
+from mull.words import counted
 
 Severity = Literal["refuse", "warn", "same"]
 
@@ -131,7 +132,7 @@ def _tensors(a: Checkpoint, b: Checkpoint, donor: Checkpoint) -> Iterator[Findin
             yield Finding(
                 "refuse",
                 "tensors",
-                f"{_label(there, a)} lacks {len(missing)} tensors: {shown}",
+                f"{_label(there, a)} lacks {counted(len(missing), 'tensor')}: {shown}",
                 "give two checkpoints of one model",
             )
     both = names[a] & names[b]
@@ -153,7 +154,7 @@ def _shapes(a: Checkpoint, b: Checkpoint, common: list[str]) -> Iterator[Finding
         yield Finding(
             "refuse",
             "shapes",
-            f"{len(wrong)} tensors differ in shape, first {name}: {left} and {right}",
+            f"{counted(len(wrong), 'tensor differs', 'tensors differ')} in shape, first {name}: {left} and {right}",
             "give two checkpoints of one model",
         )
     if padded:
@@ -195,7 +196,7 @@ def _dtypes(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
         n for n, t in a.tensors.items() if n in b.tensors and (t.dtype in FLOATING) != (b.tensors[n].dtype in FLOATING)
     ]
     if mixed:
-        what = f"{len(mixed)} tensors are floating on one side only, first {mixed[0]}"
+        what = f"{counted(len(mixed), 'tensor is', 'tensors are')} floating on one side only, first {mixed[0]}"
         yield Finding("refuse", "floating", what, "give two checkpoints of one model")
     if other:
         yield Finding("warn", "integers", f"{', '.join(sorted(other))} tensors are copied from the donor, not mixed")
@@ -235,15 +236,12 @@ def _tokens(a: Checkpoint, b: Checkpoint) -> Iterator[Finding]:
     conflicts = sorted(i for i in left.keys() & right.keys() if left[i] != right[i])
     if conflicts:
         i = conflicts[0]
-        yield Finding(
-            "refuse",
-            "tokens",
-            f"{len(conflicts)} token ids stand for different strings, first {i}: {left[i]!r} and {right[i]!r}",
-            "give two checkpoints with one tokenizer",
-        )
+        what = f"{counted(len(conflicts), 'token id stands', 'token ids stand')} for different strings"
+        first = f"first {i}: {left[i]!r} and {right[i]!r}"
+        yield Finding("refuse", "tokens", f"{what}, {first}", "give two checkpoints with one tokenizer")
     only = [len(left.keys() - right.keys()), len(right.keys() - left.keys())]
     if any(only):
-        what = f"{only[0]} tokens only on the Instruct side, {only[1]} only on the Thinking side"
+        what = f"{counted(only[0], 'token')} only on the Instruct side, {only[1]} only on the Thinking side"
         yield Finding("warn", "extra-tokens", what, "rows of such tokens are mixed with rows that were never trained")
     if not conflicts and not any(only):
         yield Finding("same", "tokens", f"the same {len(left)} tokens")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mull.errors import MullError
+from mull.words import counted
 
 # Bytes per element; the names are the format's own.
 ITEM_BYTES = {
@@ -57,7 +58,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorInfo], dict[str, str]]:
         with path.open("rb") as file:
             prefix = file.read(8)
             if len(prefix) < 8:
-                raise MullError(f"{path} is not a safetensors file: only {size} bytes", remedy)
+                raise MullError(f"{path} is not a safetensors file: only {counted(size, 'byte')}", remedy)
             (length,) = struct.unpack("<Q", prefix)
             if length > min(_MAX_HEADER, size - 8):
                 what = f"{path}: corrupt safetensors header: it claims {length} bytes in a file of {size}"

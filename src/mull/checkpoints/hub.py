@@ -1,10 +1,49 @@
-"""Uploading a finished model folder to the Hugging Face hub."""
+"""The Hugging Face hub: its client's errors and retries in mull's words, and uploading a finished model folder."""
 
 from __future__ import annotations
 
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mull.errors import MullError
+
+
+@contextmanager
+def hub_client(failed: Callable[[str], MullError]) -> Iterator[None]:
+    """For calls of the hub's client: what it logs stays unseen but for one line when it tries again, it draws bars on a
+    terminal only, and its errors become `failed(reason)`."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    logger = logging.getLogger("huggingface_hub")
+    handlers: list[logging.Handler] = logger.handlers
+    logger.handlers = [_Retries()]
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        yield
+    except Exception as error:
+        if not is_hub_error(error):
+            raise
+        raise failed(hub_error_reason(error)) from None
+    finally:
+        logger.handlers = handlers
+        if hide:
+            enable_progress_bars()
+
+
+class _Retries(logging.Handler):
+    """Tells the first retry; the client logs two lines for each."""
+
+    told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.told and record.getMessage().startswith(("Retrying", "Rate limited")):
+            self.told = True
+            print("the hub does not answer: trying again, for half a minute at most", file=sys.stderr)
 
 
 def check_repo_id(repo: str) -> None:
@@ -28,18 +67,12 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    try:
+    remedy = f"check the network and `hf auth login`, then `hf upload {repo} {folder}`"
+    what = f"{folder} is complete, but the hub did not take it as {repo}"
+    with hub_client(lambda reason: MullError(f"{what} ({reason})", remedy)):
+        api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(folder_path=folder, repo_id=repo, commit_message=message)
-    except Exception as error:
-        if not is_hub_error(error):
-            raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise MullError(
-            f"{folder} is complete, but the hub did not take it as {repo} ({reason.rstrip('.')})",
-            f"check the network and `hf auth login`, then `hf upload {repo} {folder}`",
-        ) from None
     return str(url)
 
 
@@ -52,7 +85,7 @@ def hub_error_reason(error: Exception) -> str:
     """The hub client's reason on one line, without its first line "404 Client Error. (Request ID: …)"."""
     lines = [" ".join(line.split()).rstrip(".:") for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if " Client Error" not in line and " Server Error" not in line]
-    return next(iter(told or lines), type(error).__name__)
+    return next(iter(told or lines), type(error).__name__).removeprefix("Got: ")
 
 
 _HTTP = ("httpx", "httpcore", "requests", "urllib3", "huggingface_hub")

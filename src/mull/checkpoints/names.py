@@ -16,6 +16,19 @@ ModulePart = Literal["experts", "shared_experts", "router", "linear_attention", 
 MODULE_PARTS: tuple[ModulePart, ...] = get_args(ModulePart)
 """More specific selectors: parts of ffn, of attention, and parts outside the language model."""
 
+OTHERS_SAY: dict[str, ModuleKind | ModulePart] = {
+    **dict.fromkeys(("mlp", "mlps", "feedforward", "ff", "dense"), "ffn"),
+    **dict.fromkeys(("attn", "selfattn", "selfattention", "mha", "qkv"), "attention"),
+    **dict.fromkeys(("head", "lmhead", "output", "unembed", "unembedding"), "lm_head"),
+    **dict.fromkeys(("embed", "embedtokens", "embeddings", "wte", "tokenembedding"), "embedding"),
+    **dict.fromkeys(("norms", "layernorm", "rmsnorm", "ln"), "norm"),
+    **dict.fromkeys(("expert", "moe"), "experts"),
+    **dict.fromkeys(("gate", "gates", "routers"), "router"),
+    **dict.fromkeys(("mamba", "ssm", "linearattn", "conv"), "linear_attention"),
+    **dict.fromkeys(("visual", "visiontower", "vit"), "vision"),
+}
+"""What parameters' names and other tools call the selectors, in small letters and digits alone."""
+
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 
 # Parts outside the language model; they number their own layers.

@@ -82,7 +82,10 @@ class Group:
         """
         allowed = set(allow)
         for code in sorted(allowed - CAN_ALLOW):
-            raise MullError(f"{code!r} is no refusal that can be overruled", nearest(code, CAN_ALLOW))
+            raise MullError(
+                f"{code!r} is no refusal that can be overruled",
+                nearest(code, CAN_ALLOW, {"vocab": "vocabulary", "tokenizer": "tokens", "rotary": "rope"}),
+            )
         order = {"refuse": 0, "warn": 1, "same": 2}
         found = self._between_models()
         if self.base is not None:

@@ -14,14 +14,14 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.errors import MullError
+from mull.errors import MullError, nearest
 
 VERBS = {
     "Models": ("inspect", "merge", "methods", "extract-delta"),
@@ -30,6 +30,21 @@ VERBS = {
     "Choosing λ": ("choose", "headroom"),
 }
 """The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`."""
+
+_OTHERS_SAY = {
+    **dict.fromkeys(("interpolate", "mix", "blend", "average", "lerp"), "merge"),
+    **dict.fromkeys(("diff", "check", "show", "info"), "inspect"),
+    **dict.fromkeys(("eval", "evaluate", "sample", "run", "generate", "bench", "benchmark", "test"), "sweep"),
+    **dict.fromkeys(("plot", "results", "summary", "view", "html"), "report"),
+    **dict.fromkeys(("grade", "rescore", "score"), "regrade"),
+    **dict.fromkeys(("pick", "select", "best", "optimize", "optimise", "recommend"), "choose"),
+    **dict.fromkeys(("ablation", "study"), "ablate"),
+    **dict.fromkeys(("lora", "extract", "delta", "adapter"), "extract-delta"),
+    **dict.fromkeys(("tables", "csv", "dump"), "export"),
+    **dict.fromkeys(("example", "quickstart", "try"), "demo"),
+    **dict.fromkeys(("datasets", "graders", "tasks"), "benchmarks"),
+}
+"""Verbs of other tools, for hints."""
 
 _RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
 
@@ -68,6 +83,15 @@ class LazyGroup(TyperGroup):
             alone.command(cmd_name)(_guarded(verb))
             known = self.commands[cmd_name] = typer.main.get_command(alone)
         return known
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] not in self.commands and args[0][:1] != "-" and not ctx.resilient_parsing:
+            hint = nearest(args[0], self.commands, _OTHERS_SAY)
+            ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else "See mull --help."))
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None:
+            _refuse_empty(ctx, name, command, rest)
+        return name, command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for name, command in self.commands.items():
@@ -115,6 +139,18 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
+def _refuse_empty(ctx: Any, verb: str, command: Any, args: list[str]) -> None:
+    """Refuse an empty path, as of a shell variable that is not set: it would be the current folder."""
+    hints = get_type_hints(load_verb(verb), include_extras=True)
+    named = {name for name, hint in hints.items() for kind in get_args(hint)[:1] if Path in (kind, *get_args(kind))}
+    paths = {option for param in command.params if param.name in named for option in param.opts}
+    for i, word in enumerate(args):
+        name = args[i - 1] if i and word == "" else word.removesuffix("=") if word.endswith("=") else None
+        if name in paths or (word == "" and not (i and args[i - 1].startswith("-"))):
+            what = name if name in paths else "An argument"
+            ctx.fail(f"{what} is empty. Give a path; a shell variable may not be set.")
+
+
 @app.callback(invoke_without_command=True)
 def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
     if version:
@@ -136,6 +172,7 @@ def main() -> None:
     if sys.argv[1:2] in (["inspect"], ["merge"]):
         gc.set_threshold(100_000)  # with 36,000 tensors on record, the usual search for garbage takes a second
     interrupt.watch()
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # mull says itself what its users should know
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show λ shows a question mark

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from mull.analysis.records import Sample
 from mull.cli.options.common import consoles
-from mull.cli.rendering.live import clock
 from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
@@ -14,6 +13,7 @@ from mull.runs.plan import SweepPlan
 from mull.runs.sessions import session
 from mull.runs.sessions.loading import Loader
 from mull.runs.sessions.pace import Expected
+from mull.words import clock, counted
 
 
 def sample_and_show(
@@ -44,7 +44,10 @@ def _show_expected(expected: Expected, *, json: bool) -> None:
         print_json(expected)
         return
     on_record = expected.responses - expected.missing
-    lines = [f"{expected.responses:,} responses, {on_record:,} of them on record, {expected.missing:,} to be sampled"]
+    lines = [
+        f"{counted(expected.responses, 'response')}, {on_record:,} of them on record, "
+        f"{expected.missing:,} to be sampled"
+    ]
     if expected.missing:
         known = f"{expected.tokens:,.0f} expected, " if expected.tokens is not None else ""
         lines.append(f"tokens: {known}{expected.most_tokens:,} at most")

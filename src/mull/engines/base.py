@@ -21,9 +21,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature must be 0 (greedy) or positive, got {self.temperature}")
+            raise ValueError(f"temperature must be 0 (greedy) or a positive number, got {self.temperature:g}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p}")
+            raise ValueError(f"top_p must lie in (0, 1], got {self.top_p:g}")
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 (no limit) or positive, got {self.top_k}")
         if self.max_tokens < 1:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
+from mull.encodings import decoded
 from mull.engines.local.engine import SMALL_MODEL
 from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
@@ -53,9 +54,10 @@ def read_prompts(path: Path) -> list[Messages]:
         MullError: the file cannot be read or is empty, or a line of a .jsonl file has none of these keys.
     """
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise MullError(f"cannot read the prompts {path}: {error}", "give a text file, one prompt per line") from None
+        lines = [line for line in decoded(path, path.read_bytes()).splitlines() if line.strip()]
+    except OSError as error:
+        what = f"cannot read the prompts {path}: {error.strerror}"
+        raise MullError(what, "give a text file, one prompt per line") from None
     if not lines:
         raise MullError(f"{path} holds no prompt", "write one per line")
     if path.suffix != ".jsonl":

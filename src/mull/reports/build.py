@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from mull.analysis.tables import published
 from mull.errors import MullError, nearest
 from mull.folders import write_atomically
 from mull.reports.figures import charts
@@ -14,6 +13,7 @@ from mull.reports.html.page import page
 from mull.reports.renderers import csv
 from mull.reports.results import Results, results
 from mull.reports.tables import metrics_table
+from mull.runs.paper.published import published_sweep
 from mull.runs.store import RunStore
 
 FORMATS = ("html", "svg", "png")
@@ -29,8 +29,8 @@ def write_report(
 ) -> list[Path]:
     """Write the report of a run, finished or not, into `folder`, and return the paths, the page first.
 
-    `k` is that of Pass@k (default: the samples per question). `overlay` adds the published Think #R of Qwen3-4B to
-    the figure of the stages. Each file is replaced as a whole; other files in the folder are left alone.
+    `k` is that of Pass@k (default: the samples per question). `overlay` adds the published values of Qwen3-4B
+    on the same benchmark. Each file is replaced as a whole; other files in the folder are left alone.
 
     Raises:
         MullError: an unknown format, a run without responses, `k` above the samples per question, or a folder that
@@ -40,7 +40,7 @@ def write_report(
         if name not in FORMATS:
             raise MullError(f"unknown report format {name!r}", nearest(name, FORMATS))
     found = results(store, k)
-    rows = published() if overlay else []
+    rows = published_sweep(found.benchmark) if overlay else []
     written: list[Path] = []
     pictures = folder / "figures"
     try:

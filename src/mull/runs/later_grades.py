@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from mull.analysis.records import Key
 from mull.errors import MullError
 from mull.runs.database import Database, scores_from_json, scores_to_json
+from mull.words import counted
 
 
 class Regrade(NamedTuple):
@@ -92,7 +93,7 @@ class LaterGrades:
         if missing:
             grader = self.gradings[grading].get("grader", {}).get("name", grading)
             raise MullError(
-                f"{missing:,} of {len(keys):,} responses have no grade of {grading}",
+                f"{missing:,} of {counted(len(keys), 'response')} have no grade of {grading}",
                 f"`mull regrade {self._folder} --grader {grader}` goes on",
             )
         return grades

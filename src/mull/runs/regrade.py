@@ -15,6 +15,7 @@ from mull.runs.grading import Grades, grade_response
 from mull.runs.later_grades import Regrade
 from mull.runs.plan import tags_of
 from mull.runs.store import RunStore
+from mull.words import counted
 
 BATCH = 200
 """Grades per write."""
@@ -65,7 +66,7 @@ def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str,
     """The grader and its description. A benchmark that names no grader grades its questions itself."""
     run_grader = record.get("grader", {}).get("name")
     if name is not None or run_grader is not None:
-        grader = make_grader(name or run_grader)
+        grader = make_grader(run_grader if name is None else name)
         return grader, dict(grader.describe())
     return load_benchmark(record["name"]), {"name": record["name"]}
 
@@ -82,7 +83,7 @@ def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> di
     missing = [key for key, question in known.items() if key not in given or given[key].text != question.text]
     if missing:
         raise MullError(
-            f"{data} lacks {len(missing):,} of the run's {len(known):,} questions, {missing[0]!r} for one",
+            f"{data} lacks {len(missing):,} of the run's {counted(len(known), 'question')}, {missing[0]!r} for one",
             "only gold answers may differ",
         )
     return {key: given[key] for key in known}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from mull import __version__
 from mull.analysis.records import Sample
 from mull.benchmarks import Benchmark, Question
+from mull.benchmarks.dataset import DataBenchmark
 from mull.engines.base import Completion, Engine, Request
 from mull.merging.coefficients.recipe import Recipe
 from mull.runs.grading import grade_response
@@ -143,16 +144,18 @@ def grade(
 
 
 def provenance(plan: SweepPlan) -> dict[str, Any]:
-    """What the plan does not record: names of the checkpoints, versions, machine and time."""
+    """What the plan does not record: names of the checkpoints and of the data file, versions, machine and time."""
     packages = {}
     for name in ("torch", "transformers", "tokenizers", "numpy"):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = "absent"
+    data = plan.benchmark.file if isinstance(plan.benchmark, DataBenchmark) else ""
     return {
         "mull": __version__,
         **_names(plan),
+        **({"data": data} if data else {}),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "machine": platform.machine(),

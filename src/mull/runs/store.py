@@ -104,7 +104,10 @@ class RunStore:
                 message names the differences), or another process is writing to it.
         """
         cls.check_folder(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MullError(f"cannot make the run folder {folder}: {error.strerror}", "choose another folder") from None
         with locked(folder, _busy(folder)):
             store = cls(folder, Database.to_write(folder / DATABASE))
             with store:

@@ -57,12 +57,12 @@ def test_means_of_an_unfinished_setting_are_marked_and_explained(sweep):
 
 
 def test_time_left_counts_tokens_of_the_last_finished_setting(sweep):
-    assert sweep.seconds_left is None and sweep.eta == "?"
+    assert sweep.seconds_left is None and sweep.eta == ""
     answer(sweep, "0", PER_SETTING, 10, 0.1)  # 400 tokens in 4 s
-    assert sweep.eta == "≥ 0:08", "the other two cost as much, at least"
+    assert sweep.eta == "ETA ≥ 0:08", "the other two cost as much, at least"
     answer(sweep, "0.5", PER_SETTING, 110, 1.1)  # ten times the tokens, at the same speed
     assert sweep.seconds_left == pytest.approx(44), "not the mean of both, which would be 24"
-    assert sweep.eta.startswith("≥")
+    assert sweep.eta.startswith("ETA ≥")
 
 
 def test_short_answers_that_come_first_do_not_shorten_the_time_left(sweep):
@@ -72,11 +72,18 @@ def test_short_answers_that_come_first_do_not_shorten_the_time_left(sweep):
     answer(sweep, "0.5", 20, 400, 4)
     answer(sweep, "[1]", 20, 500, 5)
     assert sweep.seconds_left == pytest.approx(20 * 500 * 0.01)
-    assert sweep.eta == "about 1:40"
+    assert sweep.eta == "ETA about 1:40"
 
 
 def test_no_time_is_guessed_from_the_first_few_responses(sweep):
     answer(sweep, "0", EARLY - 1, 10, 1)
-    assert sweep.eta == "?"
+    assert sweep.eta == "" and "ETA" not in sweep.line("0")
     answer(sweep, "0", 1, 10, 1)
-    assert sweep.eta != "?"
+    assert sweep.eta.startswith("ETA ≥")
+
+
+def test_no_time_is_left_at_the_end(sweep):
+    for label in ("0", "0.5", "[1]"):
+        answer(sweep, label, PER_SETTING, 10, 0.1)
+    assert sweep.line("[1]").endswith("; 120/120") and "?" not in "".join(shown(sweep))
+    assert "ETA" not in "".join(shown(sweep)) and "120/120 responses   0:12" in shown(sweep)[0]

@@ -1,12 +1,17 @@
 """`mull paper` as a command: paths on stdout, what is missing on stderr, errors as one line."""
 
 import importlib.util
+import shlex
 from pathlib import Path
 
 import pytest
 
 from mull.merging.coefficients import Coefficients
+from mull.reports.paper.missing import missing
+from mull.reports.paper.runs import open_runs
+from mull.runs.sessions import session
 from mull.runs.settings import Setting
+from mull.tiny import checkpoint_folder
 
 from ...running import mull
 
@@ -62,3 +67,40 @@ def test_wrong_input_is_one_sentence(run, tmp_path, arguments, message):
     assert message in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
     assert (run / "run.sqlite").is_file()
+
+
+@pytest.mark.parametrize("own_file", [False, True])
+def test_offered_commands_ask_the_same_questions_in_the_same_way(own_file, tmp_path, monkeypatch):
+    """The command line's own parser takes every offered command and plans what the run has on record."""
+    folders = {role: checkpoint_folder(role) for role in ("instruct", "thinking", "base")}
+    asked = ["--questions", "2", "--question-seed", "5"]
+    if own_file:
+        (tmp_path / "my sums.jsonl").write_text('{"question": "2+2?", "answer": "4"}\n')
+        asked = ["--benchmark", tmp_path / "my sums.jsonl", "--grader", "integer"]
+    pair = ["--instruct", folders["instruct"], "--thinking", folders["thinking"], "--donor", "instruct"]
+    drawn = ["--temperature", "0.3", "--top-p", "0.7", "--top-k", "5", "--max-tokens", "8", "--seed", "3", "-k", "1"]
+    swept = mull("sweep", *pair, *asked, *drawn, "--lambdas", "0.2,1", "--device", "cpu", "--run", tmp_path / "r")
+    assert swept.returncode == 0, swept.stderr
+    opened = open_runs([tmp_path / "r"])
+    record = opened.runs[0].plan
+    plans = []
+
+    def expect(plan, *rest):
+        plans.append(plan)
+        return expected(plan, *rest)
+
+    expected = session.expect
+    monkeypatch.setattr(session, "expect", expect)
+    monkeypatch.chdir(tmp_path)
+    offered = [each.command for each in missing(opened)]
+    for command in offered:
+        words = [word.replace("BASE", str(folders["base"])) for word in shlex.split(command)]
+        words = [word.replace("HYBRID", str(folders["base"])) for word in words]
+        done = mull(*words[1:], "--dry-run")
+        assert done.returncode == 0, (command, done.stderr)
+    same = ("instruct", "thinking", "donor", "benchmark", "questions", "k", "seed")
+    assert len(plans) == len(offered) == 5 and all(" --device cpu " in command for command in offered)
+    for plan in plans:
+        assert {key: plan.record[key] for key in same} == {key: record[key] for key in same}
+        assert plan.study == "decoding" or plan.record["sampling"] == record["sampling"]
+        assert plan.record["sampling"]["max_tokens"] == 8 and plan.record["sampling"]["top_k"] == 5

@@ -50,6 +50,18 @@ def test_regrade_compares_and_report_uses_the_original_unless_asked(swept):
     assert unknown.returncode == 2 and f"Give one of {name}" in unknown.stderr
 
 
+def test_most_right_answers_that_become_wrong_are_warned_of(tmp_path):
+    """A grader that looks for letters finds none in sums: each right answer becomes wrong, which is said."""
+    sweep = ("sweep", *ENDS, "--questions", "6", "--lambdas", "0", "-k", "1", "--max-tokens", "60")
+    assert mull(*sweep, "--run", tmp_path / "run").returncode == 0
+    done = mull("regrade", tmp_path / "run", "--grader", "letter-robust")
+    right = int(done.stderr.split(" of ")[1].split()[0])
+    assert done.returncode == 0 and right > 0
+    assert f"warning {right} of {right} right answer" in done.stderr and "became wrong" in done.stderr
+    assert "without --grading, mull report" in done.stderr
+    assert "warning" not in mull("regrade", tmp_path / "run", "--grader", "integer").stderr
+
+
 def test_a_missing_run_or_grader_is_one_line(swept, tmp_path):
     folder, _ = swept
     for arguments, said in (

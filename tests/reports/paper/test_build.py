@@ -2,19 +2,23 @@
 
 import re
 import shlex
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
 import polars
 import pytest
 
+from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.reports.paper import build
 from mull.reports.paper.build import write_paper
+from mull.reports.paper.commands import command
 from mull.reports.paper.missing import missing
 from mull.reports.paper.runs import open_runs
 from mull.runs.paper import studies
+from mull.runs.plan import StudyKind
 from mull.runs.settings import Setting
 
 from .conftest import NAMES
@@ -114,14 +118,15 @@ def test_what_is_missing_stands_with_its_command(made):
     ]
     assert paper.missing[1].command == (
         "mull ablate modules --instruct org/instruct --thinking org/thinking --lambda 0.8 --benchmark FILE "
-        "--grader GRADER -k 8 --run modules"
+        "--grader GRADER --questions 3 --max-tokens 512 -k 2 --run modules"
     )
 
 
 def test_the_commands_are_those_of_the_documentation(run, answers, tmp_path):
     grid = [Setting.of(Coefficients.scalar(0.0))]
     samples = answers("0", 0.0, [1, 1, 1], 2, benchmark="aime25")
-    found = missing(open_runs([run(tmp_path / "r", grid, samples, benchmark="aime25")]))
+    usual = {"benchmark": "aime25", "questions": 30, "k": 64, "sampling_record": asdict(Sampling())}
+    found = missing(open_runs([run(tmp_path / "r", grid, samples, **usual)]))
     assert len(found) == 8
     text = DOCS.read_text()
     for each in found:
@@ -157,6 +162,44 @@ def test_commands_can_be_run(run, answers, tmp_path):
         assert ";" not in words[words.index("--run") + 1]
     opened = open_runs([run(tmp_path / "t", settings, samples, benchmark="tiny")])
     assert all(" --benchmark tiny -" in each.command for each in missing(opened))
+
+
+def test_a_command_carries_the_options_of_the_run(run, answers, tmp_path):
+    """Donor, sampling, seeds, questions, k, grader, data file, device and λ are those on record, of all commands."""
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 0.3, 1.0)]
+    samples = [s for lam in (0.0, 0.3, 1.0) for s in answers(f"{lam:g}", lam, [1, 1, 0], 3, benchmark="gpqa")]
+    sampling = asdict(Sampling(temperature=0.0, top_p=0.5, top_k=0, max_tokens=100))
+    asked = {"name": "gpqa", "questions": 3, "grader": {"name": "letter-robust"}}
+    more = {"benchmark": "gpqa", "donor": "instruct", "seed": 7, "engine": "local/bfloat16/cuda", "k": 3}
+    opened = open_runs([run(tmp_path / "gpqa", grid, samples, sampling_record=sampling, **more)])
+    opened.runs[0].plan["benchmark"] = asked
+    opened.runs[0].provenance["data"] = "my data/gpqa.csv"
+    commands = {each.what: each.command for each in missing(opened)}
+    common = "--max-tokens 100 --seed 7 --device cuda"
+    assert commands["dynamics over λ on AIME’25"] == (
+        "mull sweep --instruct org/instruct --thinking org/thinking --donor instruct --benchmark aime25 "
+        f"--lambdas 0,0.3,1 --temperature 0 --top-p 0.5 --top-k 0 {common} -k 64 --run aime25"
+    )
+    assert f"--top-k 0 {common} -k 8 --run decoding" in commands["decoding on IFEval"]
+    assert "--temperature" not in commands["decoding on IFEval"] and "--top-p" not in commands["decoding on IFEval"]
+    own = "--benchmark gpqa --data 'my data/gpqa.csv' --grader letter-robust --questions 3"
+    assert own in command(opened.runs, StudyKind.compare, "gpqa", set())
+    assert "--lambdas 0,0.3,1 " in command(opened.runs, StudyKind.compare, "gpqa", set())
+
+
+def test_ablations_are_offered_at_the_λ_of_the_others(run, answers, tmp_path):
+    layers = studies.layer_settings(0.65, NAMES)
+    ablated = [s for x in layers for s in answers(x.label, None, [2, 1, 1], 2)]
+    commands = {each.what: each.command for each in missing(open_runs([run(tmp_path / "l", layers, ablated)]))}
+    assert " --lambda 0.65 " in commands["modules on sums"] and " --lambda 0.65 " in commands["backbones on sums"]
+    assert " --lambda 0.4 " in commands["decoding on sums"]
+
+
+def test_a_command_does_not_name_a_folder_that_is_one_of_the_runs(run, answers, tmp_path):
+    settings = studies.comparison_settings([0, 1], base=True, hybrid=False)
+    samples = [s for x in settings for s in answers(x.label, x.lam, [1, 1, 0], 2)]
+    found = missing(open_runs([run(tmp_path / "compare", settings, samples)]))
+    assert found[-1].command.endswith(" --run compare-2") and " --lambdas 0,1 " in found[-1].command
 
 
 def test_names_of_benchmarks_are_no_markup(run, answers, tmp_path):

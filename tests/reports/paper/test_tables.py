@@ -74,13 +74,14 @@ def test_benchmarks_without_a_setting_have_empty_cells(run, answers, tmp_path):
 def layers(run, answers, tmp_path):
     """A layer study of so many layers, all at one accuracy; the same folder is there for the asking."""
 
-    def write(count, lam=0.8):
-        if (tmp_path / f"layers{count}{lam}").exists():
-            return tmp_path / f"layers{count}{lam}"
+    def write(count, lam=0.8, benchmark="aime25"):
+        folder = tmp_path / f"layers{count}{lam}{benchmark}"
+        if folder.exists():
+            return folder
         held = [name for name in NAMES if int(name.split(".")[2]) < count]
         settings = studies.layer_settings(lam, held)
-        samples = [s for x in settings for s in answers(x.label, None, [2, 1, 0], 2, think=0.5)]
-        return run(tmp_path / f"layers{count}{lam}", settings, samples)
+        samples = [s for x in settings for s in answers(x.label, None, [2, 1, 0], 2, think=0.5, benchmark=benchmark)]
+        return run(folder, settings, samples, benchmark=benchmark)
 
     return write
 
@@ -103,14 +104,26 @@ def test_other_ranges_have_no_published_values(run, answers, tmp_path):
     # Of a model of 6 layers, say: 0-1 is no two thirds of it.
     settings = studies.layer_settings(0.8, NAMES, [(0, 1), (2, 2)])
     samples = [s for x in settings for s in answers(x.label, None, [2, 1, 0], 2)]
-    (table,) = paper_tables(open_runs([run(tmp_path / "own", settings, samples)]), overlay=True)
-    assert {column.group for column in table.columns} == {"sums"}
+    opened = open_runs([run(tmp_path / "own", settings, samples, benchmark="aime25")])
+    (table,) = paper_tables(opened, overlay=True)
+    assert {column.group for column in table.columns} == {"AIME’25"}
 
 
-def test_published_rows_have_the_same_lambda_and_can_be_left_out(layers):
-    for folder, overlay in ((layers(36, 0.5), True), (layers(36), False)):
+def test_published_rows_have_the_same_lambda_and_benchmark_and_can_be_left_out(layers):
+    for folder, overlay in ((layers(36, 0.5), True), (layers(36, benchmark="math500"), True), (layers(36), False)):
         (table,) = paper_tables(open_runs([folder]), overlay=overlay)
-        assert {column.group for column in table.columns} == {"sums"}
+        assert {column.group for column in table.columns} <= {"AIME’25", "MATH-500"}
+
+
+def test_a_report_shows_the_think_ratio_published_on_its_benchmark_alone(run, answers, tmp_path):
+    grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
+    for benchmark in ("gpqa", "math500"):
+        samples = [s for lam in (0.0, 1.0) for s in answers(f"{lam:g}", lam, [1, 1, 0], 2, benchmark=benchmark)]
+        with RunStore.open(run(tmp_path / benchmark, grid, samples, benchmark=benchmark)) as store:
+            path = write_report(store, tmp_path / f"{benchmark}-report", formats=("html",))[0]
+        text = path.read_text()
+        assert ("Dashed: published" in text) == (benchmark == "gpqa")
+        assert "ifeval" not in text and "aime25" not in text
 
 
 def test_the_report_of_one_run_shows_the_published_ablation_too(layers, tmp_path):
@@ -138,16 +151,16 @@ def test_the_report_says_where_its_published_rows_come_from(layers, tmp_path, mo
 def test_modules_and_backbones(run, answers, tmp_path):
     modules = studies.module_settings(0.8, NAMES)
     backbones = studies.backbone_settings(0.8, ["base", "mine"])
-    folders = [
-        run(tmp_path / name, settings, [s for x in settings for s in answers(x.label, None, [2, 2, 1], 2)])
-        for name, settings in (("m", modules), ("b", backbones))
-    ]
+    folders = []
+    for name, settings in (("m", modules), ("b", backbones)):
+        samples = [s for x in settings for s in answers(x.label, None, [2, 2, 1], 2, benchmark="aime25")]
+        folders.append(run(tmp_path / name, settings, samples, benchmark="aime25"))
     tables = by_name(paper_tables(open_runs(folders), overlay=True))
     assert not any("36 layers" in table.caption for table in tables.values())
-    rows = {row.name: shown(tables["modules-sums"], row) for row in tables["modules-sums"].rows}
+    rows = {row.name: shown(tables["modules-aime25"], row) for row in tables["modules-aime25"].rows}
     assert rows["w/o FFN"][-3:-1] == pytest.approx([51.88, 0.68]) and math.isnan(rows["w/o FFN"][-1])
     assert all(map(math.isnan, rows["only norm"][-3:]))
-    rows = {row.name: shown(tables["backbone-sums"], row)[-3] for row in tables["backbone-sums"].rows}
+    rows = {row.name: shown(tables["backbone-aime25"], row)[-3] for row in tables["backbone-aime25"].rows}
     assert rows == pytest.approx({"Instruct": 80.47, "Base": 67.7, "Mine": math.nan}, nan_ok=True)
 
 

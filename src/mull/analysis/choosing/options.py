@@ -38,7 +38,9 @@ class Goal:
         if (self.budget is None) == (self.min_accuracy is None):
             raise MullError("a choice needs a budget or a floor", "give either --budget or --min-accuracy")
         if self.budget is not None and not 0 < self.budget < math.inf:
-            raise MullError(f"the budget must be positive, got {self.budget:g} tokens")
+            raise MullError(
+                f"the budget must be positive and finite, got {self.budget:g}", "tokens per response, as in 1500"
+            )
         if self.min_accuracy is not None and not 0 <= self.min_accuracy <= 1:
             raise MullError(f"min-accuracy must lie in [0, 1], got {self.min_accuracy:g}", "0.8 stands for 80 %")
         if self.quantile is not None and self.budget is None:

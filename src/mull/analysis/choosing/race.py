@@ -26,6 +26,7 @@ from mull.analysis.choosing.options import ROUNDING, Goal, Option, measure
 from mull.analysis.choosing.tally import Tally
 from mull.analysis.records import Sample
 from mull.errors import MullError
+from mull.words import counted
 
 FIRST = 64
 """Responses per λ in the first step, at least."""
@@ -162,8 +163,8 @@ class _State:
         asks = [Ask(s, *pair) for s in settings for pair in pairs if Ask(s, *pair) not in self.samples]
         self.alive = sorted({*self.alive, *settings}, key=self.lams.__getitem__)
         if asks:
-            shown = ", ".join(settings)
-            for sample in (yield Step(asks, f"{why}: λ = {shown}, {len(pairs)} responses each")):
+            each = f"{counted(len(pairs), 'response')}{' each' if len(settings) > 1 else ''}"
+            for sample in (yield Step(asks, f"{why}: λ = {', '.join(settings)}, {each}")):
                 self.samples[Ask(*sample.key)] = sample
 
     @property

@@ -19,6 +19,15 @@ GRADERS: dict[str, Callable[[], Grader]] = {
     "ifeval": IFEvalGrader,
 }
 
+_OTHERS_SAY = {
+    **dict.fromkeys(("mathverify", "latex", "symbolic"), "math"),
+    **dict.fromkeys(("int", "number", "numeric", "numerical"), "integer"),
+    **dict.fromkeys(("choice", "multiplechoice", "mc", "mcq", "abcd", "gpqa"), "letter"),
+    **dict.fromkeys(("exactmatch", "em", "string", "text", "match"), "exact"),
+    **dict.fromkeys(("instructionfollowing",), "ifeval"),
+}
+"""What other tools call them, for hints."""
+
 
 def make_grader(name: str) -> Grader:
     """The grader called `name`.
@@ -27,5 +36,5 @@ def make_grader(name: str) -> Grader:
         MullError: there is none, or what it needs is not installed.
     """
     if name not in GRADERS:
-        raise MullError(f"unknown grader {name!r}", nearest(name, GRADERS))
+        raise MullError(f"unknown grader {name!r}", nearest(name, GRADERS, _OTHERS_SAY))
     return GRADERS[name]()

@@ -92,7 +92,7 @@ class ServerOptions:
             if self.endpoint is None or self.model_map is None:
                 missing = "--endpoint" if self.endpoint is None else "--model-map"
                 raise MullError(f"{missing} is missing", "give --endpoint URL --model-map 'name@{lambda}'")
-            lams = parse_lambdas(lambdas or grid, extrapolate=extrapolate)
+            lams = parse_lambdas(grid if lambdas is None else lambdas, extrapolate=extrapolate)
             return Endpoints.pattern(self.endpoint, self.model_map, lams, omit)
         if self.endpoint is not None or self.model_map is not None:
             raise MullError("--endpoint-map holds URLs and models already", "leave --endpoint and --model-map out")

@@ -14,6 +14,7 @@ from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.merging.coefficients.presets import preset as find_preset
 from mull.merging.coefficients.rules import shortest
 from mull.merging.methods import Method, make
+from mull.words import counted
 
 
 def read_group(
@@ -42,7 +43,8 @@ def read_group(
     weights = [weight for _, weight in split if weight is not None]
     if weights and len(weights) < len(models):
         raise MullError(
-            f"{len(weights)} of {len(models)} models have a weight", "write MODEL=WEIGHT for all, or for none"
+            f"{len(weights)} of {counted(len(models), 'model')} have a weight",
+            "write MODEL=WEIGHT for all, or for none",
         )
     if donor == "thinking":
         donor = str(len(models))
@@ -133,7 +135,8 @@ def read_settings(
     if takes == "lambda" and lam is not None:
         values = [*parse_lambdas(lam, extrapolate=extrapolate)]
     elif takes == "lambda" and file is None:
-        raise MullError("missing --lambda", "λ = 0 is Instruct (the first model), 1 is Thinking (the second)")
+        weights = "of more than two models give each a weight, as in --model A=0.5"
+        raise MullError("missing --lambda", f"λ = 0 is Instruct (the first model), 1 Thinking (the second); {weights}")
     elif takes == "alpha":
         extrapolate = True
     where: dict[str, Any] = {"layers": layers, "modules": modules, "file": file, "rules": rules}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,9 @@ class PairOptions:
         if self.instruct is None or self.thinking is None:
             raise MullError(f"{'--instruct' if self.instruct is None else '--thinking'} is missing", remedy)
         pair = Pair.open(self.instruct, self.thinking, donor=self.donor.value)
-        warnings = pair.check(self.allow or ())
         _, stderr = consoles()
+        # Responses are sampled as the options say, whatever the generation configs recommend.
+        warnings = [each for each in pair.check(self.allow or ()) if each.code != "generation-config"]
         print_warnings(warnings, stderr)
         stderr.print(f"donor of template, tokenizer and generation config: {pair.donor_side}", highlight=False)
         return pair
@@ -120,7 +122,8 @@ class SamplingOptions:
         try:
             return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=limit)
         except ValueError as error:
-            raise MullError(str(error)) from None
+            said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
+            raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,12 +216,14 @@ class PlanOptions:
                     f"{', '.join(named)} is for servers, and none is named",
                     "give --endpoint and --model-map, or leave it out",
                 )
-            weights = weights_of(lambdas or grid)
+            weights = weights_of(grid if lambdas is None else lambdas)
             remedy = "give both checkpoints, or --endpoint and --model-map"
             return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
         named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
         if named:
-            raise MullError(f"{', '.join(named)} cannot be had from servers", "leave it out, or the endpoints")
+            raise MullError(
+                f"{', '.join(named)} cannot be had from servers", "leave it out, or --endpoint and --model-map"
+            )
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
         benchmark = self.questions.load()
         settings = [Setting.of(Coefficients.scalar(lam, extrapolate=extrapolate)) for lam in endpoints.lambdas]

@@ -11,6 +11,7 @@ from rich.table import Table
 from mull.analysis.records import Sample
 from mull.cli import interrupt
 from mull.runs.plan import SweepPlan
+from mull.words import clock, counted
 
 EARLY = 16
 """No time left is shown before this many responses: the time until then was also spent on unfinished ones."""
@@ -80,12 +81,13 @@ class LiveSweep:
 
     @property
     def eta(self) -> str:
-        """The time left as text. A lower bound while some λ has no response yet, because answers get longer with λ."""
+        """The time left as text, empty where nothing is left or it is not known yet. A lower bound while some λ has no
+        response yet, because answers get longer with λ."""
         left = self.seconds_left
-        if left is None or self.new < EARLY:
-            return "?"
+        if left is None or self.new < EARLY or self.done >= self.plan.total:
+            return ""
         begun = all(running.done for running in self.settings.values())
-        return f"{'about' if begun else '≥'} {clock(left)}"
+        return f"ETA {'about' if begun else '≥'} {clock(left)}"
 
     def _tokens_left(self) -> float:
         """Expected tokens to come. An unfinished λ takes the mean of the λ before it, or its own mean if larger."""
@@ -106,12 +108,14 @@ class LiveSweep:
             f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
         )
         name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
-        return f"{name}: {n} responses, {means}; {self.done}/{self.plan.total}, ETA {self.eta}"
+        state = ", ".join(filter(None, (f"{self.done}/{self.plan.total}", self.eta)))
+        return f"{name}: {counted(n, 'response')}, {means}; {state}"
 
     def table(self) -> Table:
-
-        eta = f"ETA {self.eta}" if self.done < self.plan.total else clock(self.seconds)
-        table = Table(title=f"{self.done}/{self.plan.total} responses   {eta}", title_justify="left", box=None)
+        eta = self.eta if self.done < self.plan.total else clock(self.seconds)
+        table = Table(
+            title=f"{self.done}/{counted(self.plan.total, 'response')}   {eta}", title_justify="left", box=None
+        )
         for column in ("λ", "done", "Mean", "Think #R", "Token #N", "tokens/s"):
             table.add_column(column, justify="right")
         for label, running in self.settings.items():
@@ -135,10 +139,3 @@ class LiveSweep:
     def tokens_per_second(self) -> float:
         """Tokens per second of this session, the time of weight switches and grading included."""
         return sum(running.new_tokens for running in self.settings.values()) / max(self.seconds, 1e-9)
-
-
-def clock(seconds: float) -> str:
-    """ "1:05:09" or "2:31"."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -8,15 +8,16 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from mull.analysis.choosing.race import Step
 from mull.analysis.records import Sample
 from mull.cli import interrupt
-from mull.cli.rendering.live import LiveSweep, clock
-from mull.cli.rendering.progress import item_progress
+from mull.cli.rendering.live import LiveSweep
+from mull.cli.rendering.progress import TimeLeft, item_progress
 from mull.runs.plan import SweepPlan
 from mull.runs.sessions.observer import Observer, RaceWatch
+from mull.words import clock, counted
 
 REFRESH = 0.25
 """Seconds between two drawings of the live table."""
@@ -67,7 +68,7 @@ class Terminal(Observer):
                     self.say(line)
 
             yield on_sample
-        self.say(f"{sweep.new} responses in {clock(sweep.seconds)}, {sweep.tokens_per_second:,.0f} tokens/s")
+        self.say(f"{counted(sweep.new, 'response')} in {clock(sweep.seconds)}, {sweep.tokens_per_second:,.0f} tokens/s")
 
     @contextmanager
     def racing(self) -> Iterator[RaceWatch]:
@@ -100,8 +101,8 @@ class _Bar:
         if not self.console.is_terminal:
             return
         if self.progress is None:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("λ = {task.fields[setting]}, ETA"))
-            self.progress = Progress(*columns, TimeRemainingColumn(), console=self.console, transient=True)
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("λ = {task.fields[setting]}"), TimeLeft())
+            self.progress = Progress(*columns, console=self.console, transient=True)
             self.progress.start()
             self.task = self.progress.add_task(self.title, total=self.total, setting=sample.setting)
         assert self.task is not None

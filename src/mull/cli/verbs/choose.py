@@ -27,6 +27,7 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.runs.sessions import session
 from mull.runs.store import RunStore
+from mull.words import counted
 
 _GRID = "0:1:0.05"
 _OF_A_RUN = ("folder", "budget", "quantile", "min_accuracy", "json")
@@ -99,7 +100,7 @@ def choose(
     _show(outcome.choice, outcome.deciding, stdout, json=json, outcome=outcome)
     if not json:
         share = outcome.asked / outcome.full
-        spent = f"{outcome.asked:,} responses, {share:.0%} of the {outcome.full:,} of the whole grid"
+        spent = f"{counted(outcome.asked, 'response')}, {share:.0%} of the {outcome.full:,} of the whole grid"
         stdout.print(f"\n{spent}; run: {run}", highlight=False, markup=False, soft_wrap=True)
         if outcome.choice.pick is not None and not servers.given:
             ends = f"--instruct {options.pair.instruct} --thinking {options.pair.thinking}"
@@ -120,7 +121,9 @@ def _from_run(folder: Path, goal: Goal, *, json: bool) -> int:
         said = f"not finished, so left out: λ = {', '.join(found.left_out)}"
         stderr.print(said, highlight=False, markup=False)
     if found.samples and found.questions < planned:
-        stderr.print(f"on the {found.questions} of {planned} questions that all λ were asked", highlight=False)
+        stderr.print(
+            f"on the {found.questions} of {counted(planned, 'question')} that all λ were asked", highlight=False
+        )
     choice = choose_from(found.samples, goal)
     _show(choice, found.samples, stdout, json=json)
     return int(choice.pick is None)

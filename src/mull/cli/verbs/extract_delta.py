@@ -86,7 +86,7 @@ def extract_delta(
     """
 
     if rank < 1:
-        raise MullError(f"rank must be at least 1, got {rank}")
+        raise MullError(f"--rank must be at least 1, got {rank}", "32 is the default")
     if prompts is None and (lambdas is not None or positions is not None or trust_remote_code):
         raise MullError("--lambda, --positions and --trust-remote-code are for --prompts", "add it, or drop them")
     lams = sorted({1.0, *(parse_lambdas(lambdas) if lambdas is not None else ())})

@@ -13,10 +13,11 @@ from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
-from mull.errors import naming
+from mull.errors import MullError, naming
 from mull.reports.renderers import terminal
 from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.store import RunStore
+from mull.words import counted
 
 
 def headroom(
@@ -38,6 +39,9 @@ def headroom(
 
     stdout, _ = consoles()
     found: dict[str, Headroom] = {}
+    twice = next((run for i, run in enumerate(runs) if run.resolve() in {other.resolve() for other in runs[:i]}), None)
+    if twice is not None:
+        raise MullError(f"the run {twice} is given twice", "name it once")
     for run in runs:
         with RunStore.open(run) as store:
             samples = store.samples(texts=False)
@@ -64,7 +68,8 @@ def show(found: Headroom, stdout: Console) -> None:
 
     stdout.print(
         f"best fixed λ: {found.best}, {100 * found.accuracy:.1f} % right with {found.tokens:,.1f} tokens per response, "
-        f"on {found.questions} questions" + (f" ({found.left_out} incomplete ones left out)" if found.left_out else ""),
+        f"on {counted(found.questions, 'question')}"
+        + (f" ({found.left_out} incomplete left out)" if found.left_out else ""),
         highlight=False,
     )
     stdout.print(terminal(gains_table(found)), highlight=False)

@@ -21,6 +21,7 @@ from mull.merging.methods.mi import Mi
 from mull.merging.streaming.output import check_target
 from mull.merging.streaming.plan import MergePlan, plan_merge
 from mull.reports.cards import model_card
+from mull.words import counted
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -255,7 +256,8 @@ def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> No
         ("donor", f"{group.donor_role} (template, tokenizer, generation config, tensor layout)"),
         (
             "tensors",
-            f"{len(tensors)} in {len(plan.shards)} shard(s), {dtypes}; {mixed} mixed, {len(tensors) - mixed} copied",
+            f"{len(tensors):,} in {counted(len(plan.shards), 'shard')}, {dtypes}; "
+            f"{mixed} mixed, {len(tensors) - mixed} copied",
         ),
         ("bytes", f"{times}{plan.nbytes / 1e9:.3f} GB to write, {plan.read_bytes / 1e9:.3f} GB to read"),
     ]

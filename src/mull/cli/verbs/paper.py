@@ -19,7 +19,8 @@ def paper(
         "paper"
     ),
     overlay: Annotated[
-        bool, typer.Option("--overlay/--no-overlay", help="Show the published values of Qwen3-4B beside the runs'.")
+        bool,
+        typer.Option("--overlay/--no-overlay", help="Show the values of Qwen3-4B published on the same benchmark."),
     ] = True,
     reference: Annotated[
         str | None,

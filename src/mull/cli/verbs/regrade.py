@@ -11,10 +11,12 @@ import typer
 from mull.analysis.regrading import GradingChange, grading_changes
 from mull.cli.options.common import consoles
 from mull.cli.rendering.progress import item_progress
+from mull.cli.rendering.warnings import print_warning
 from mull.reports.renderers import terminal
 from mull.reports.table import Cell, Column, Row, Table
 from mull.runs.regrade import regrade as grade_again
 from mull.runs.store import RunStore
+from mull.words import counted
 
 
 def regrade(
@@ -47,6 +49,11 @@ def regrade(
     changes = grading_changes(first, second)
     stdout.print(terminal(changes_table(changes)), highlight=False)
     _print_which(changes, show)
+    right = sum(old.correct for old in first)
+    lost = sum(change.became_wrong for change in changes)
+    if 2 * lost > right:
+        what = f"{lost:,} of {counted(right, 'right answer')} became wrong: the grader may not fit these questions"
+        print_warning(what, f"without --grading, mull report {run} uses the original grades", stderr)
     stdout.print(f"\ngrading: {name}\nnext: mull report {run} --grading {name}", highlight=False, markup=False)
 
 
@@ -83,11 +90,11 @@ def _print_which(changes: Sequence[GradingChange], most: int) -> None:
     if not which:
         stdout.print("\nno response became right or wrong", highlight=False)
         return
-    lines = [
-        f"λ {setting}, {old.question}, sample {old.index}: {_short(old.answer)} → {_short(new.answer)}, "
-        f"{'wrong → right' if new.correct else 'right → wrong'}"
-        for setting, old, new in which[:most]
-    ]
+    lines = []
+    for setting, old, new in which[:most]:
+        where = f"{setting if old.lam is None else f'λ {setting}'}, {old.question}, sample {old.index}"
+        became = "wrong → right" if new.correct else "right → wrong"
+        lines.append(f"{where}: {_short(old.answer)} → {_short(new.answer)}, {became}")
     rest = f"… and {len(which) - most:,} more (--show)" if len(which) > most else ""
     stdout.print("\n" + "\n".join([*lines, *([rest] if rest else [])]), highlight=False, markup=False, soft_wrap=True)
 

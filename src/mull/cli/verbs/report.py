@@ -11,6 +11,7 @@ from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
 from mull.runs.store import RunStore
+from mull.words import counted
 
 
 def report(
@@ -25,7 +26,8 @@ def report(
         ),
     ] = None,
     overlay: Annotated[
-        bool, typer.Option("--overlay/--no-overlay", help="Show the published Think #R of Qwen3-4B in the figure.")
+        bool,
+        typer.Option("--overlay/--no-overlay", help="Show the values of Qwen3-4B published on the same benchmark."),
     ] = True,
     grading: Annotated[
         str | None,
@@ -41,18 +43,20 @@ def report(
     Example: `mull report my-run -k 4 --parquet samples.parquet`
     """
     folder = out or run / (f"report-{grading}" if grading else "report")
-    refuse_unwritable("--out", folder)
-    if parquet:
-        refuse_unwritable("--parquet", parquet)
     stdout, stderr = consoles()
     with RunStore.open(run, grading=grading) as store:
+        refuse_unwritable("--out", folder)
+        if parquet:
+            refuse_unwritable("--parquet", parquet)
         samples = store.samples(texts=False)
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
         if samples and not json:
             print_summary(samples, stdout, k)
             if len(samples) < planned:
                 stdout.print(
-                    f"\nincomplete: {len(samples):,} of {planned:,} responses", style="bold yellow", highlight=False
+                    f"\nincomplete: {len(samples):,} of {counted(planned, 'response')}",
+                    style="bold yellow",
+                    highlight=False,
                 )
         if parquet:
             _export(store, parquet)

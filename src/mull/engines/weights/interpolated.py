@@ -25,6 +25,7 @@ from mull.errors import MullError
 from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
+from mull.words import counted
 
 PIECE = 1 << 22
 """How many elements of a parameter one thread takes at a time."""
@@ -213,7 +214,8 @@ def _live_parameters(
         unmatched = sorted(names ^ parameters.keys())
         if unmatched:
             raise MullError(
-                f"{folders[role]} and {folders[donor]} differ in {len(unmatched)} parameters, as in {unmatched[0]!r}",
+                f"{folders[role]} and {folders[donor]} differ in {counted(len(unmatched), 'parameter')}, "
+                f"as in {unmatched[0]!r}",
                 "All must be checkpoints of one architecture",
             )
     vocabulary = {id(_head(model)), *map(id, model.get_input_embeddings().parameters())}

@@ -11,8 +11,9 @@ from functools import cached_property
 from numbers import Real
 from typing import cast
 
-from mull.checkpoints.names import MODULE_KINDS, MODULE_PARTS, layer_of, module_kinds
+from mull.checkpoints.names import MODULE_KINDS, MODULE_PARTS, OTHERS_SAY, layer_of, module_kinds
 from mull.errors import MullError, nearest
+from mull.words import counted
 
 SELECTORS: tuple[str, ...] = (*MODULE_KINDS, *MODULE_PARTS)
 """The values that `modules` of a rule may contain."""
@@ -74,7 +75,7 @@ class Rule:
             )
         for kind in self.modules or ():
             if kind not in SELECTORS:
-                raise MullError(f"unknown module kind {kind!r}", nearest(kind, SELECTORS))
+                raise MullError(f"unknown module kind {kind!r}", nearest(kind, SELECTORS, OTHERS_SAY))
         if self.layers is not None:
             object.__setattr__(self, "layers", canonical(self.ranges))
         if self.name is not None:
@@ -129,8 +130,8 @@ class Rule:
         """
         if self.layers and self.ranges[-1][1] >= layers:
             raise MullError(
-                f"{self._where} reach beyond the model, which has {layers} layers",
-                f"layers count from 0 to {layers - 1}",
+                f"{self._where} reach beyond the model, which has {counted(layers, 'layer')}",
+                f"layers count from 0 to {layers - 1}" if layers > 1 else "its one layer is 0",
             )
         matched = [name for name in names if self.matches(name)]
         if not isinstance(self.lam, tuple | Gradient):
@@ -149,8 +150,10 @@ class Rule:
             return {layer: self.lam.at(layer, (matched[0], matched[-1])) for layer in matched}
         named = [layer for low, high in self.ranges or ((0, layers - 1),) for layer in range(low, high + 1)]
         if len(self.values) != len(named):
-            whose = self._where if self.layers else f"a model of {layers} layers"
-            raise MullError(f"{len(self.values)} per-layer values for {whose}", f"give {len(named)} values")
+            whose = self._where if self.layers else f"a model of {counted(layers, 'layer')}"
+            raise MullError(
+                f"{counted(len(self.values), 'per-layer value')} for {whose}", f"give {counted(len(named), 'value')}"
+            )
         return dict(zip(named, map(float, self.values), strict=True))
 
     @property

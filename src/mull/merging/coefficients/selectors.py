@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 
+from mull.checkpoints.names import OTHERS_SAY
 from mull.errors import MullError, nearest
 from mull.merging.coefficients import parse_layers
 from mull.merging.coefficients.rules import SELECTORS, Gradient, Rule, format_ranges, shortest
@@ -104,4 +105,6 @@ def _term(term: str) -> tuple[str, str]:
     if key == "re" or re.search(r"[.*?\[]", term):
         return "name", term
     unknown = key if colon else next(part for part in parts if part not in SELECTORS)
-    raise MullError(f"cannot read the selector {term!r}", nearest(unknown, (*SELECTORS, *_KEYS, _EVERYTHING)))
+    raise MullError(
+        f"cannot read the selector {term!r}", nearest(unknown, (*SELECTORS, *_KEYS, _EVERYTHING), OTHERS_SAY)
+    )

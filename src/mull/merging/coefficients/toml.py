@@ -54,7 +54,6 @@ def load_coefficients(path: Path, *, extrapolate: bool = False) -> Coefficients:
 
     Raises:
         MullError: what `read_toml`, `Rule` and `Coefficients` refuse; the message names the file and the rule.
-        OSError: the file cannot be read.
     """
     file = read_toml(path, _File)
     with naming(path):

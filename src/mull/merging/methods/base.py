@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args, get_ty
 from mull.errors import MullError, nearest
 from mull.merging.arithmetic.operations import Operation
 from mull.merging.arithmetic.source import InMemory, Mapper, Source, map_serially
+from mull.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 METHODS: dict[str, type[Method]] = {}
 ALIASES = {"linear": "mi", "task_arithmetic": "ta"}
 """Names that other tools use for some methods."""
+_OTHERS_SAY = {
+    **dict.fromkeys(("interpolation", "interpolate", "lerp", "average", "soup", "modelsoup", "weighted"), "mi"),
+    **dict.fromkeys(("taskarithmetic", "taskvector", "arithmetic"), "ta"),
+    **dict.fromkeys(("spherical", "sphere"), "slerp"),
+    **dict.fromkeys(("tiesmerging", "trim"), "ties"),
+    **dict.fromkeys(("frechet", "riemannian"), "karcher"),
+    **dict.fromkeys(("stock",), "model_stock"),
+}
+"""Words for them that are no names, for hints."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +135,10 @@ class Method(ABC):
             raise MullError(f"the method {self.name} takes {allowed}, got {count}")
         weights = getattr(self, "weights", None)
         if weights is not None and len(weights) != count:
-            raise MullError(f"{len(weights)} weights for {count} models", "give one weight for each model, in order")
+            raise MullError(
+                f"{counted(len(weights), 'weight')} for {counted(count, 'model')}",
+                "give one weight for each model, in order",
+            )
 
     def to_json(self) -> dict[str, Any]:
         return {"method": self.name, "parameters": asdict(self), "paper": self.paper}
@@ -139,7 +152,7 @@ def make(name: str, parameters: Mapping[str, str | float | bool] | None = None) 
     """
     name = ALIASES.get(name, name)
     if name not in METHODS:
-        raise MullError(f"unknown method {name!r}", nearest(name, METHODS))
+        raise MullError(f"unknown method {name!r}", nearest(name, METHODS, _OTHERS_SAY))
     kind = METHODS[name]
     known = [field.name for field in fields(kind)]
     hints = get_type_hints(kind)

@@ -30,7 +30,7 @@ class Mi(Method):
     def __post_init__(self) -> None:
         check_weights(self.weights)
         if self.weights is not None and not math.isclose(math.fsum(self.weights), 1, abs_tol=1e-6):
-            raise MullError(f"the weights sum to {math.fsum(self.weights):g}", "interpolation weights sum to 1")
+            raise MullError(f"the weights sum to {math.fsum(self.weights):g}", "give weights that sum to 1")
 
     def check_models(self, count: int, *, has_base: bool) -> None:
         super().check_models(count, has_base=has_base)

@@ -40,7 +40,7 @@ def stage_panels(
     """Performance, Think #R and Token #N against λ with the stages: the layout of figure 3 in Wu et al. 2025
     (arXiv 2510.10977).
 
-    `overlay` adds published Think #R curves, thin and dashed. Settings without λ are left out.
+    `overlay` adds the Think #R published on the same benchmark, thin and dashed. Settings without λ are left out.
     """
     theme = THEMES[variant]
     sweep = [m for m in metrics if m.lam is not None]

@@ -27,6 +27,7 @@ from mull.runs.paper.published import (
     published_sweep,
 )
 from mull.runs.plan import StudyKind
+from mull.words import counted
 
 ERRORS = "± one standard error, clustered by question."
 UNITS = f"Accuracies and Think #R in %, Token #N in tokens per response, {ERRORS}"
@@ -183,7 +184,7 @@ def scope(of: Arena | Run) -> str:
     plural = "s" if len(runs) > 1 else ""
     planned, k = runs[0].plan["k"], common_k(list(of.metrics.values() if isinstance(of, Run) else of.metrics))
     fewer = f" (Pass@{k}: of so many every question has an answer)" if k not in (1, planned) else ""
-    return f"run{plural} {of.name}, n = {n:,} questions × {planned} samples{fewer}"
+    return f"run{plural} {of.name}, n = {counted(n, 'question')} × {counted(planned, 'sample')}{fewer}"
 
 
 def measured(m: SettingMetrics, metric: str, mark: Mark = "") -> Cell:

@@ -40,11 +40,11 @@ def published_sweep(benchmark: str) -> list[PublishedRow]:
 def published_setting(plan: Mapping[str, Any], setting: str) -> PublishedRow | None:
     """The published row to compare a setting of an ablation with, None if there is none.
 
-    It has the same λ. Ranges of layers are compared as shares of the model: the first third with the first third. Only
-    for a study that has all published ranges, because a plan does not say how many layers there are.
+    It has the same benchmark and λ. Ranges of layers are compared as shares of the model: the first third with the
+    first third. Only for a study that has all published ranges, because a plan does not say how many layers there are.
     """
-    kind, lam = StudyKind(plan["study"]), lambda_of(plan)
-    rows = [row for row in published_ablations() if row.study == kind and row.lam == lam]
+    kind, benchmark, lam = StudyKind(plan["study"]), plan["benchmark"]["name"], lambda_of(plan)
+    rows = [row for row in published_ablations() if (row.study, row.benchmark, row.lam) == (kind, benchmark, lam)]
     if kind != StudyKind.layers:
         return next((row for row in rows if row.method == setting), None)
     count = layer_count(plan)

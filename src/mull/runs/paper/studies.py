@@ -15,6 +15,7 @@ from mull.merging.coefficients.recipe import Recipe
 from mull.merging.coefficients.rules import Rule
 from mull.merging.methods import make
 from mull.runs.settings import Setting
+from mull.words import counted
 
 
 def layer_settings(lam: float, names: Sequence[str], ranges: Sequence[tuple[int, int]] | None = None) -> list[Setting]:
@@ -25,7 +26,7 @@ def layer_settings(lam: float, names: Sequence[str], ranges: Sequence[tuple[int,
     count = max((layer for layer in map(layer_of, names) if layer is not None), default=-1) + 1
     if ranges is None:
         if count < 3:
-            raise MullError(f"a model of {count} layers has no thirds", "name the ranges with --ranges")
+            raise MullError(f"a model of {counted(count, 'layer')} has no thirds", "name the ranges with --ranges")
         third = [round(count * part / 3) for part in range(4)]
         cuts = [(0, 1), (1, 2), (2, 3), (0, 2), (1, 3)]
         ranges = [(third[first], third[last] - 1) for first, last in cuts]

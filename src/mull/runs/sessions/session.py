@@ -24,6 +24,7 @@ from mull.runs.sessions.loading import Loader
 from mull.runs.sessions.observer import Observer
 from mull.runs.sessions.pace import Expected, expected
 from mull.runs.store import DATABASE, RunStore
+from mull.words import counted
 
 
 def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None = None) -> list[Sample]:
@@ -41,7 +42,7 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
     if (run / DATABASE).exists():
         with RunStore.open(run) as store:
             if not any(missing(plan, store, setting) for setting in plan.settings):
-                observer.say(f"{run} is complete: {plan.total} responses on record")
+                observer.say(f"{run} is complete: {counted(plan.total, 'response')} on record")
                 return store.samples(texts=False)
     plan = replace(plan, engine=loader.name(plan, observer))
     _refuse_another(plan, run)
@@ -49,7 +50,7 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
     with _recording(run, plan) as store:
         on_record = planned(plan, store.samples(texts=False))
         if on_record:
-            observer.say(f"going on from {len(on_record)} of {plan.total} responses")
+            observer.say(f"going on from {len(on_record):,} of {counted(plan.total, 'response')}")
         with observer.sweeping(plan, on_record) as report, _timed(store, report) as on_sample:
             run_sweep(plan, ready.engine, store, on_sample, ready.prompts)
         return store.samples(texts=False)
@@ -68,7 +69,7 @@ def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Obser
         plan = replace(plan, engine=loader.name(plan, observer))
     with _recording(run, plan) as store:
         if store.count():
-            observer.say(f"{store.count():,} responses are on record")
+            observer.say(f"{counted(store.count(), 'response is', 'responses are')} on record")
         with observer.racing() as watch, _timed(store, watch.sample) as on_sample:
 
             def load() -> Ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +105,16 @@ def _from_hub(name: str, spec: Spec) -> rows.Data:
 
 def _questions(found: rows.Data, read: ReadRow, count: int | None, where: str) -> list[Question]:
     questions: dict[str, Question] = {}
-    for number, row in enumerate(found.rows[:count]):
+    for number, row in enumerate(islice(found.rows, count)):
         try:
             question = read(row, number)
         except BadRow as error:
             raise MullError(f"row {number + 1} of {where}: {error}", "mend the row, or name its columns so") from None
+        except (ValueError, RecursionError):  # from writing a nested or huge value as text
+            raise MullError(f"row {number + 1} of {where} cannot be read", "write plain text and numbers") from None
         if question.id in questions:
             raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
         questions[question.id] = question
-    if count is not None and count > len(found.rows):
-        raise MullError(f"{where} has {len(found.rows):,} questions, not {count:,}", "ask for fewer")
+    if count is not None and count > len(questions):
+        raise MullError(f"{where} has {len(questions):,} questions, not {count:,}", "ask for fewer")
     return list(questions.values())

@@ -20,7 +20,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.errors import MullError
+from mull.errors import MullError, is_panic
+from mull.escaping import visible
 
 VERBS = {
     "Models": ("inspect", "merge", "methods", "extract-delta"),
@@ -94,24 +95,38 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = verb(*args, **kwargs)
         except MullError as error:
-            print(f"mull: {error}", file=sys.stderr)
+            _complain(str(error))
             code = 2
         except BrokenPipeError:  # as in `mull … | head`, when `head` has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 141
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            print(f"mull: {where}{error.strerror or error}", file=sys.stderr)
+            _complain(f"{where}{error.strerror or error}")
             code = 2
         except KeyboardInterrupt:
             code = _interrupted(verb.__name__)
-        except Exception:
-            if not interrupt.seen():
+        except RecursionError:
+            _complain("an input file is nested too deeply")
+            code = 2
+        except MemoryError:
+            _complain("out of memory. Free some, or give smaller files")
+            code = 2
+        except BaseException as error:
+            if is_panic(error):
+                _complain(f"a library failed on an input file ({error})")
+                code = 2
+            elif isinstance(error, Exception) and interrupt.seen():
+                code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
+            else:
                 raise
-            code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
         raise typer.Exit(code or 0)
 
     return run
+
+
+def _complain(text: str) -> None:
+    print(f"mull: {visible(' '.join(text.splitlines()))}", file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)

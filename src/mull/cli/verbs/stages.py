@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mull.analysis.stages import Stages, stages_of_table
 from mull.analysis.tables import read_table
-from mull.cli.options.common import JsonOption
+from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
 
 
@@ -67,7 +66,7 @@ def _print(found: dict[str, Stages]) -> None:
         if stages.found:
             cells.insert(0, f"[{stages.grid[0]:g}, {stages.grid[1]:g}]" if stages.grid else "–")
         shown.add_row(*map(escape, (name, *cells)))
-    console = Console()
+    console, _ = consoles()
     console.print(shown)
     for name, stages in found.items():
         prefix = f"{name}: " if stages.found else f"{name}: no transition found: "

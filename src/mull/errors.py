@@ -21,7 +21,7 @@ class MullError(Exception):
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether a library in Rust (tokenizers, polars) has failed; its error is no `Exception`, with a type of its own."""
+    """Whether a library in Rust (tokenizers, polars) failed; its error is no `Exception`, of a type of its own."""
     return type(error).__name__ == "PanicException"
 
 

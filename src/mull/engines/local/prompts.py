@@ -23,12 +23,12 @@ class Prompts:
         templates.start()
         with loading("tokenizer", folder, trust_remote_code):
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+            closing = self.tokenizer.encode(CLOSE, add_special_tokens=False)
         with loading("config", folder, trust_remote_code):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
-        self.context = int(config.max_position_embeddings)
+            self.context = int(config.max_position_embeddings)
         """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
-        closing = self.tokenizer.encode(CLOSE, add_special_tokens=False)
         self._close_id = closing[0] if len(closing) == 1 else None
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
@@ -65,11 +65,10 @@ class Prompts:
 
 def _stop_ids(folder: Path, *others: int | list[int] | None) -> frozenset[int]:
     """End-of-text ids from the generation config, else from the first of `others` that is not None."""
-    try:
-        found = GenerationConfig.from_pretrained(folder).eos_token_id
-    except OSError:
-        found = None
-    for candidate in (found, *others):
-        if candidate is not None:
-            return frozenset([candidate] if isinstance(candidate, int) else candidate)
+    with loading("generation config", folder, False):
+        given = (folder / "generation_config.json").is_file()
+        found = GenerationConfig.from_pretrained(folder).eos_token_id if given else None
+        for candidate in (found, *others):
+            if candidate is not None:
+                return frozenset([candidate] if isinstance(candidate, int) else candidate)
     return frozenset()

@@ -17,6 +17,7 @@ FLOORS = [
     "thinking",
     "folders",
     "toml",
+    "escaping",
     "worker",
     "encodings",
     "errors",

@@ -23,6 +23,11 @@ class MullError(Exception):
         self.remedy = remedy
 
 
+def is_panic(error: BaseException) -> bool:
+    """Whether a library in Rust (tokenizers, polars) failed; its error is no `Exception`, of a type of its own."""
+    return type(error).__name__ == "PanicException"
+
+
 class Refused(MullError):
     """Two readable checkpoints that mull refuses to mix. Exit code 1 from `mull inspect`, 2 from every other verb."""
 

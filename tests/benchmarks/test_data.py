@@ -1,17 +1,21 @@
 """Benchmarks from files: rows, prompts, records, what is refused, and the hub when it cannot be reached."""
 
+import contextlib
 import csv
 import datetime
 import decimal
 import hashlib
 import json
 import math
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import polars
 import pytest
 
-from mull.benchmarks import load_benchmark
+from mull.benchmarks import load_benchmark, rows
 from mull.benchmarks.catalog import CHOICE, SPECS
 from mull.errors import MullError
 
@@ -214,6 +218,82 @@ def test_a_gold_answer_that_its_grader_never_gives_is_refused(tmp_path, grader, 
 def test_what_cannot_be_loaded_is_said(name, options, why):
     with pytest.raises(MullError, match=why):
         load_benchmark(name, **options)
+
+
+LIMITED = {
+    "deep.jsonl": ('{"question": ' + "[" * 100_000, "line 1 of .* is nested too deeply"),
+    "number.jsonl": ('{"question": "a", "answer": ' + "9" * 5000 + "}", "line 1 of .* is no JSON object"),
+    "half.jsonl": ('{"question": "\\ud83d", "answer": "a"}', "line 1 of .* has half of a character"),
+    "half id.jsonl": ('{"question": "q", "answer": "a", "id": "\\ude00"}', "line 1 of .* has half of a character"),
+    "half key.jsonl": ('{"question": "q", "answer": "a", "\\ud83d": 1}', "line 1 of .* has half of a character"),
+    "bytes.jsonl": (b'{"question": "\xff"}', "line 1 of .* is no JSON object"),
+    "line.jsonl": ('{"question": "' + "a" * (17 << 20) + '"}', "line 1 of .* has more than 16 MB"),
+    "wide.jsonl": ('{"question": [' + "[]," * (6 << 20) + "1]}", "line 1 of .* has more than 16 MB"),
+    "large.jsonl": ("\n" * ((64 << 20) + 1), "has more than 64 MB"),
+    "rows.jsonl": ('{"question":1,"answer":1}\n' * 250_001, r"has more than 250,000 rows"),
+    "cell.csv": ("question,answer\n" + "a" * 200_000 + ",1\n", "is no CSV file"),
+    "nul.csv": ("question,answer\n\0,\n", "row 1 of"),
+    "quote.csv": ('question,answer\n"a,1\n', "row 1 of .* has other columns"),
+    "text.parquet": ("PAR1 is not enough PAR1", "is no Parquet file"),
+    "nothing.parquet": ("", "is no Parquet file"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "why"), [(name, *case) for name, case in LIMITED.items()], ids=LIMITED)
+def test_whatever_a_file_holds_the_answer_is_one_line(tmp_path, name, content, why):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(MullError, match=why) as error:
+        load_benchmark(str(path), grader="exact")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("depth", range(880, 1000, 10))
+def test_at_the_limit_of_nesting_a_row_is_read_or_refused(tmp_path, depth):
+    path = tmp_path / "deep.jsonl"
+    path.write_text('{"answer": 1, "question": ' + "[" * depth + "]" * depth + "}")
+    with contextlib.suppress(MullError):
+        (question,) = load_benchmark(str(path), grader="exact").questions()
+        assert question.text == "[" * depth + "]" * depth
+
+
+SMALL = {
+    "repeated": "polars.DataFrame({'question': ['a' * 1000] * 1_500_000, 'answer': 'b'})",
+    "one long text": "polars.DataFrame({'question': ['a' * (700 << 20)], 'answer': ['b']})",
+    "many rows": "polars.DataFrame({'question': polars.repeat(0, 50_000_000, eager=True), 'answer': 1})",
+}
+"""Small Parquet files of gigabytes: by a dictionary's repetition, or by compression."""
+MEASURED = """
+import resource, sys
+from mull.benchmarks import load_benchmark
+from mull.errors import MullError
+try:
+    load_benchmark(sys.argv[1], grader="exact", questions=1)
+except MullError as error:
+    print(error)
+used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(sum(each.ru_maxrss for each in used) << 10, sum(each.ru_utime + each.ru_stime for each in used))
+"""
+
+
+@pytest.mark.parametrize("frame", SMALL.values(), ids=SMALL)
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path, frame):
+    path = tmp_path / "small.parquet"
+    subprocess.run([sys.executable, "-c", f"import polars; {frame}.write_parquet({str(path)!r}, statistics=False)"])
+    assert 0 < path.stat().st_size < 4 << 20
+    done = subprocess.run([sys.executable, "-c", MEASURED, path], capture_output=True, text=True)
+    said, used = done.stdout.splitlines()
+    assert re.search("small.parquet (unpacks to more than 64 MB|cannot be unpacked|is no Parquet)", said), said
+    memory, seconds = map(float, used.split())
+    assert memory < 1 << 30 and seconds < 20
+
+
+def test_parquet_values_come_as_text_and_nested(tmp_path):
+    path = tmp_path / "mine.parquet"
+    day = datetime.date(2025, 3, 1)
+    polars.DataFrame({"question": ["q"], "answer": [day], "nested": [[{"a": 1}]], "id": ["x"]}).write_parquet(path)
+    (row,) = rows.read([path]).rows
+    assert row == {"question": "q", "answer": "2025-03-01", "nested": [{"a": 1}], "id": "x"}
 
 
 def test_csv_with_ragged_rows_or_another_encoding_is_refused(tmp_path):

@@ -1,7 +1,10 @@
 """The model card: the hub's header for hub models, no private paths for local ones."""
 
 import json
+import re
 import shutil
+
+import yaml
 
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
@@ -43,3 +46,14 @@ def test_local_folders_give_their_name_only():
     assert "base_model" not in text
     assert "| Instruct | instruct |" in text
     assert str(checkpoint_folder("instruct").parent) not in text
+
+
+def test_foreign_names_are_text_in_the_card(tmp_path):
+    name = "x<script>|`\n```\nrm -rf: [a](b)"
+    folder = shutil.copytree(checkpoint_folder("instruct"), tmp_path / name.replace("/", "."))
+    pair = Pair(Checkpoint(folder), Checkpoint(checkpoint_folder("thinking")))
+    text = model_card(plan_merge(pair, Coefficients.scalar(0.8)), name)
+    assert "<script>" not in text.replace("\\<script\\>", "").split("## Provenance")[0]
+    (provenance,) = re.findall(r"```yaml\n(.*?)\n```\n", text, flags=re.DOTALL)
+    assert yaml.safe_load(provenance)["models"]["instruct"] == folder.name
+    assert "\n```\nrm" not in text

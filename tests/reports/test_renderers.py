@@ -1,5 +1,6 @@
 """LaTeX, Markdown and HTML of a table: structure, marks, escapes."""
 
+import csv as reader
 import io
 import re
 import shutil
@@ -9,6 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from mull.reports import renderers
 from mull.reports.html.render import html
 from mull.reports.renderers import latex, markdown, terminal
 from mull.reports.table import Cell, Column, Row, Table
@@ -125,3 +127,22 @@ def test_frame():
     assert frame["a"].to_list() == [50.04, 49, 48] and frame["a_error"].to_list() == [1.26, None, None]
     assert frame["a_mark"].to_list() == ["best", "second", "near-second"]
     assert frame["b"].to_list() == [1234.4, None, 7]
+
+
+def test_a_formula_in_a_name_is_text_in_csv_and_the_numbers_stay():
+    rows = [Row(name, [Cell(-0.25)], section=name) for name in ("=cmd|' /C calc'!A0", "@SUM(1);=1", "-0.2", "easy")]
+    table = Table(
+        name="t", title="T", caption="C", head="Setting", columns=[Column(key="mean", head="Mean")], rows=rows
+    )
+    lines = renderers.csv(table).decode().splitlines()
+    found = list(reader.reader(lines))
+    assert [row[1] for row in found[1:]] == ["'=cmd|' /C calc'!A0", "'@SUM(1);=1", "-0.2", "easy"]
+    assert [row[2] for row in found[1:]] == ["-0.25"] * 4
+    assert '"\'@SUM(1);=1"' in lines[2]  # also where a spreadsheet splits at semicolons
+
+
+def test_html_in_a_name_is_text_in_markdown():
+    row = Row("<img src=x onerror=alert(1)>|[a](b)", [Cell(1.0)])
+    table = Table(name="t", title="<b>T", caption="C", head="H", columns=[Column(key="m", head="M")], rows=[row])
+    text = renderers.markdown(table)
+    assert "\\<img src=x onerror=alert(1)\\>\\|[a\\](b)" in text and "### \\<b\\>T" in text

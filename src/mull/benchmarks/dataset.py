@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,13 @@ def _from_hub(name: str, spec: Spec) -> rows.Data:
 
 def _questions(found: rows.Data, read: ReadRow, judge: Grader, count: int | None, where: str) -> list[Question]:
     questions: dict[str, Question] = {}
-    for number, row in enumerate(found.rows[:count]):
+    for number, row in enumerate(islice(found.rows, count)):
         try:
             question = read(row, number)
         except BadRow as error:
             raise MullError(f"row {number + 1} of {where}: {error}", "mend the row, or name its columns so") from None
+        except (ValueError, RecursionError):  # from writing a nested or huge value as text
+            raise MullError(f"row {number + 1} of {where} cannot be read", "write plain text and numbers") from None
         if isinstance(judge, RefusesGold) and (why := judge.refusal(question)):
             raise MullError(
                 f"row {number + 1} of {where}: {why}: the grader {judge.name!r} would call every response wrong",
@@ -127,6 +130,6 @@ def _questions(found: rows.Data, read: ReadRow, judge: Grader, count: int | None
         if question.id in questions:
             raise MullError(f"row {number + 1} of {where}: the id is there twice", "give every question its own id")
         questions[question.id] = question
-    if count is not None and count > len(found.rows):
-        raise MullError(f"{where} has {counted(len(found.rows), 'question')}, not {count:,}", "ask for fewer")
+    if count is not None and count > len(questions):
+        raise MullError(f"{where} has {counted(len(questions), 'question')}, not {count:,}", "ask for fewer")
     return list(questions.values())

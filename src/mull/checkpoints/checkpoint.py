@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mull.checkpoints.config import is_tied
+from mull.checkpoints.config import checked, is_tied
 from mull.checkpoints.folder_files import OTHER_LAYOUTS, WEIGHTS, check_files, companions
 from mull.checkpoints.headers import FLOATING, TensorInfo, read_header, same_bytes
 from mull.checkpoints.hub import hub_client
@@ -90,12 +90,13 @@ class Checkpoint:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        return read_json(self.folder / "config.json")
+        path = self.folder / "config.json"
+        return checked(read_json(path), path)
 
     @cached_property
     def generation_config(self) -> dict[str, Any]:
         path = self.folder / "generation_config.json"
-        return read_json(path) if path.is_file() else {}
+        return checked(read_json(path), path) if path.is_file() else {}
 
     @cached_property
     def tokenizer(self) -> TokenizerFiles:

@@ -6,7 +6,11 @@ do `torch_dtype` and `dtype`. Knows no model library; the file itself is never r
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from mull.errors import MullError
 
 # Settings that may differ between two fine-tunes of one model, because they do not change what the weights mean.
 _NOT_STRUCTURE = {
@@ -26,6 +30,63 @@ _DEFAULTS = {
 _RENAMED = {"num_experts": "num_local_experts"}
 # Their older configs have one flat `rope_scaling`, which only applies to the layers with full attention.
 _SCALES_FULL_ATTENTION_ONLY = {"olmo3"}
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < _MOST
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _is_token(value: Any) -> bool:
+    """Some old configs have −1 for a token that is not there."""
+    return all(type(each) is int and -1 <= each < 1 << 31 for each in (value if isinstance(value, list) else [value]))
+
+
+def _is_rope(value: Any) -> bool:
+    """One group of rotary parameters, or one for each layer type, some of which may be null."""
+    if not isinstance(value, dict):
+        return False
+    groups = [each for each in value.values() if isinstance(each, dict)]
+    whole = not groups or all(each is None or isinstance(each, dict) for each in value.values())
+    bases = [group.get("rope_theta") for group in (value, *groups)]
+    return whole and all(base is None or _is_number(base) for base in bases)
+
+
+_MOST = 1 << 53
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "model_type": ("a text", lambda value: isinstance(value, str)),
+    "text_config": ("an object", lambda value: isinstance(value, dict)),
+    "tie_word_embeddings": ("true or false", lambda value: isinstance(value, bool)),
+    **dict.fromkeys(("architectures", "layer_types"), ("a list of texts", _is_texts)),
+    **dict.fromkeys(("eos_token_id", "pad_token_id"), ("a token id or a list of them", _is_token)),
+    **dict.fromkeys(("rope_scaling", "rope_parameters"), ("an object of rotary parameters", _is_rope)),
+    **dict.fromkeys(
+        ("num_hidden_layers", "num_attention_heads", "hidden_size", "vocab_size"), ("a whole number", _is_count)
+    ),
+    **dict.fromkeys(
+        ("rope_theta", "rope_local_base_freq", "partial_rotary_factor", "max_position_embeddings"),
+        ("a number", _is_number),
+    ),
+}
+"""What an entry that mull computes with must be, if it is there and not null."""
+
+
+def checked(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The config or generation config that was read from `path`. Raises `MullError` for an entry of the wrong type."""
+    inner = config.get("text_config")
+    for level in (config, inner if isinstance(inner, dict) else {}):
+        for key, (form, test) in _FORMS.items():
+            value = level.get(key)
+            if value is not None and not test(value):
+                raise MullError(f"{key} in {path} is not {form}", "download or save this file again")
+    return config
 
 
 def text_config(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from mull.checkpoints.chat_template import prompt_end
 from mull.errors import MullError
 from mull.thinking import KNOWN, ThinkTags, named_tags
 
+_MOST = 1 << 31
+"""No token has such an id."""
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in the file. Raises MullError if the file is unreadable or damaged."""
@@ -56,7 +59,9 @@ class TokenizerFiles:
                 tokens |= {index: string for string, index in read_json(extra).items()}
             for index, token in self.settings.get("added_tokens_decoder", {}).items():
                 tokens[int(index)] = token["content"]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if not all(type(i) is int and 0 <= i < _MOST and type(text) is str for i, text in tokens.items()):
+                raise ValueError("token ids must be numbers and tokens texts")
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise MullError(
                 f"{self.folder}: damaged tokenizer files ({error!r})", "download or save them again"
             ) from None
@@ -75,8 +80,11 @@ class TokenizerFiles:
         if path.is_file():
             return path.read_text(encoding="utf-8", errors="replace")
         template = self.settings.get("chat_template")
-        if isinstance(template, list):
-            template = next((t.get("template") for t in template if t.get("name") == "default"), None)
+        if isinstance(template, list) and all(isinstance(each, dict) for each in template):
+            template = next((each.get("template") for each in template if each.get("name") == "default"), None)
+        if template is not None and not isinstance(template, str):
+            where = self.folder / "tokenizer_config.json"
+            raise MullError(f"the chat template in {where} is no text", "download or save this file again")
         return template
 
     @cached_property

@@ -21,7 +21,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__
 from mull.cli import interrupt
-from mull.errors import MullError, nearest
+from mull.errors import MullError, is_panic, nearest
+from mull.escaping import visible
 
 VERBS = {
     "Models": ("inspect", "merge", "methods", "extract-delta"),
@@ -119,21 +120,31 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = verb(*args, **kwargs)
         except MullError as error:
-            print(f"mull: {error}", file=sys.stderr)
+            _complain(str(error))
             code = 2
         except BrokenPipeError:  # as in `mull … | head`, when `head` has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 141
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            print(f"mull: {where}{error.strerror or error}", file=sys.stderr)
+            _complain(f"{where}{error.strerror or error}")
             code = 2
         except KeyboardInterrupt:
             code = _interrupted(verb.__name__)
-        except Exception:
-            if not interrupt.seen():
+        except RecursionError:
+            _complain("an input file is nested too deeply")
+            code = 2
+        except MemoryError:
+            _complain("out of memory. Free some, or give smaller files")
+            code = 2
+        except BaseException as error:
+            if is_panic(error):
+                _complain(f"a library failed on an input file ({error})")
+                code = 2
+            elif isinstance(error, Exception) and interrupt.seen():
+                code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
+            else:
                 raise
-            code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
         raise typer.Exit(code or 0)
 
     return run
@@ -149,6 +160,10 @@ def _refuse_empty(ctx: Any, verb: str, command: Any, args: list[str]) -> None:
         if name in paths or (word == "" and not (i and args[i - 1].startswith("-"))):
             what = name if name in paths else "An argument"
             ctx.fail(f"{what} is empty. Give a path; a shell variable may not be set.")
+
+
+def _complain(text: str) -> None:
+    print(f"mull: {visible(' '.join(text.splitlines()))}", file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mull.escaping import markdown, yaml
 from mull.merging.adapter.lowrank import Fidelity, LowRankPlan
 from mull.merging.streaming.output import MANIFEST
 
@@ -18,11 +19,11 @@ def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str
     names = [side.name if side.name != str(side.folder) else side.folder.resolve().name for side in sides]
     header = ["---", "library_name: peft", "tags:", "- lora", "- mull"]
     if sides[0].name != str(sides[0].folder):
-        header += [f"base_model: {names[0].split('@')[0]}", "base_model_relation: adapter"]
+        header += [f"base_model: {yaml(names[0].split('@')[0])}", "base_model_relation: adapter"]
     represented = fidelity.represented
     share = represented.delta / fidelity.total if fidelity.total else float("nan")
     body = [
-        f"# {title}",
+        f"# {markdown(title)}",
         "",
         f"A LoRA adapter of rank {plan.rank}: the difference Δ = Thinking − Instruct of two checkpoints, cut to low",
         "rank by truncated SVD with mull. On the Instruct model at scale λ it approximates",
@@ -30,11 +31,11 @@ def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str
         "",
         "| | |",
         "|---|---|",
-        f"| base model (Instruct) | {names[0]} |",
-        f"| Thinking | {names[1]} |",
+        f"| base model (Instruct) | {markdown(names[0])} |",
+        f"| Thinking | {markdown(names[1])} |",
         f"| selected | {plan.selection.label if plan.selection.rules else 'all linear layers'} |",
         f"| lora_alpha | {plan.rank}, so scale 1 stands for Thinking and scale λ for Θ(λ) |",
-        f"| chat template | not part of an adapter; Θ(λ) as mull makes it has that of {names[1]} |",
+        f"| chat template | not part of an adapter; Θ(λ) as mull makes it has that of {markdown(names[1])} |",
         "",
         "## What it loses",
         "",

@@ -7,6 +7,7 @@ import json
 from mull import __version__
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
+from mull.escaping import markdown, yaml
 from mull.merging.methods.mi import Mi
 from mull.merging.streaming.plan import MergePlan
 
@@ -18,15 +19,23 @@ def model_card(plan: MergePlan, title: str) -> str:
     header += [f"- {plan.method.name}"] if plan.method.name != "mi" else []
     on_hub = list(dict.fromkeys(model.name.split("@")[0] for model in group.by_role.values() if model.is_on_hub))
     if on_hub:
-        header += ["base_model:", *(f"- {name}" for name in on_hub), "base_model_relation: merge"]
+        header += ["base_model:", *(f"- {yaml(name)}" for name in on_hub), "base_model_relation: merge"]
     header.append("---")
     sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
     rows += [("method", str(plan.method))] if plan.method != Mi() else []
     rows += [(sign, value)] if sign else []
     rows += [("template, tokenizer, generation config", _donor(plan)), ("rounding", _rounding(plan))]
-    findings = [f"- {f.what.replace('<think>', '`<think>`')}" for f in group.findings() if f.severity != "same"]
-    body = [f"# {title}", "", *_introduction(plan), "", "| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)]
+    findings = [f"- {_finding(f.what)}" for f in group.findings() if f.severity != "same"]
+    body = [
+        f"# {markdown(title)}",
+        "",
+        *_introduction(plan),
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {a} | {markdown(b)} |" for a, b in rows),
+    ]
     if findings:
         between = "the two sides" if isinstance(group, Pair) else "the models"
         body += ["", f"Differences between {between}:", "", *findings]
@@ -45,7 +54,7 @@ def _provenance(plan: MergePlan) -> list[str]:
     lines += [f"donor: {plan.group.donor_role}", f"dtype: {plan.dtype or 'of the donor'}", "models:"]
     for role, model in plan.group.by_role.items():
         size = f"{model.parameters / 1e6:.1f} M parameters"
-        lines.append(f"  {role}: {model.published_name}  # {size}, fingerprint {fingerprint(model)}")
+        lines.append(f"  {role}: {yaml(model.published_name)}  # {size}, fingerprint {fingerprint(model)}")
     return ["", "## Provenance", "", "```yaml", *lines, "```"]
 
 
@@ -59,6 +68,10 @@ def _introduction(plan: MergePlan) -> list[str]:
         f"A merge of {len(plan.group.models)} checkpoints of one model, made with mull by the method "
         f"`{plan.method.name}` ({plan.method.paper})."
     ]
+
+
+def _finding(text: str) -> str:
+    return markdown(text).replace("\\<think\\>", "`<think>`")
 
 
 def _donor(plan: MergePlan) -> str:

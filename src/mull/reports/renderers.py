@@ -10,6 +10,8 @@ from rich.console import Console, ConsoleOptions
 from rich.markup import escape as literal
 from rich.table import Table as RichTable
 
+from mull.escaping import csv_cell
+from mull.escaping import markdown as _plain
 from mull.reports.table import STAR, Cell, Column, Row, Table, parts
 
 END = " \\\\"
@@ -83,9 +85,16 @@ def markdown(table: Table) -> str:
 
 
 def csv(table: Table) -> bytes:
-    """The data frame as CSV."""
+    """The data frame as CSV, without what a spreadsheet would take for a formula."""
+    import polars
+
+    frame = table.frame()
+    texts = polars.selectors.string()
+    frame = frame.rename(csv_cell).with_columns(texts.map_elements(csv_cell, return_dtype=polars.String))
+    # Some spreadsheets split at semicolons and tabs, too.
+    split = any(";" in text or "\t" in text for column in frame.select(texts) for text in column if text)
     buffer = io.BytesIO()
-    table.frame().write_csv(buffer)
+    frame.write_csv(buffer, quote_style="non_numeric" if split else "necessary")
     return buffer.getvalue()
 
 
@@ -181,11 +190,6 @@ def _markdown_cell(cell: Cell | str, column: Column) -> str:
     return " ".join(filter(None, [marked, extra]))
 
 
-def _plain(text: str) -> str:
-    """Markdown that shows `text` as it is."""
-    return "".join(f"\\{letter}" if letter in "\\`*_|<>#" else letter for letter in text)
-
-
 def _line(cells: Sequence[str], plain: bool = True) -> str:
     return "| " + " | ".join(_plain(cell) if plain else cell for cell in cells) + " |"
 
@@ -193,7 +197,8 @@ def _line(cells: Sequence[str], plain: bool = True) -> str:
 def escaped(text: str) -> str:
     """LaTeX that shows `text` as it is: the signs that mull's own words use under any engine and encoding, other
     letters beyond ASCII as they stand, which needs an engine and a font that have them."""
-    return "".join(_SPECIAL.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in text)
+    line = " ".join(text.splitlines())  # an empty line would end the paragraph
+    return "".join(_SPECIAL.get(letter, f"\\{letter}" if letter in "&%$#_{}" else letter) for letter in line)
 
 
 _SPECIAL = {

@@ -38,7 +38,7 @@ long texts are not read for it."""
 _PLAN = {
     "study?": StudyKind,
     "settings": {"*": dict},
-    "benchmark": {"name": str},
+    "benchmark": {"name": str, "grader?": dict},
     "k": int,
     "sampling": {"max_tokens": int},
     "engine": str,

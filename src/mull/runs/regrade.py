@@ -49,7 +49,10 @@ def regrade(
     batch: list[Regrade] = []
     for sample in store.each():
         if sample.key not in done:
-            question = questions[sample.question]
+            question = questions.get(sample.question)
+            if question is None:
+                what = f"{store.folder} holds a response to {sample.question!r}, a question that its plan does not list"
+                raise MullError(what, "restore the run, or sample it again into a new folder")
             finished = sample.finish == "stop"
             grade = grade_response(judge, question, sample.text, finished=finished, tags=tags).grade
             batch.append(Regrade(sample.key, grade.answer, grade.correct, grade.scores))

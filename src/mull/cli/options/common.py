@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from mull.errors import MullError
+from mull.escaping import visible
 
 
 class Donor(StrEnum):
@@ -54,8 +57,16 @@ def given_options(context: typer.Context) -> dict[str, str]:
     return {name: names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
+class SafeConsole(Console):
+    """A console on which foreign text cannot command the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=visible(segment.text))
+
+
 def consoles() -> tuple[Console, Console]:
     """Rich consoles for results (stdout) and for progress and warnings (stderr); 120 columns wide in a pipe."""
 
     width = None if sys.stdout.isatty() else 120
-    return Console(width=width), Console(stderr=True, width=None if sys.stderr.isatty() else 120)
+    return SafeConsole(width=width), SafeConsole(stderr=True, width=None if sys.stderr.isatty() else 120)

@@ -10,10 +10,12 @@ from typing import Any
 
 import typer
 
+from mull.escaping import visible
+
 
 def print_json(value: Any) -> None:
     """What every `--json` prints."""
-    typer.echo(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
+    typer.echo(visible(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False)))
 
 
 def plain(value: Any) -> Any:

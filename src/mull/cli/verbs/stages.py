@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from mull.analysis.stages import Stages, stages_of_table
 from mull.analysis.tables import read_table
-from mull.cli.options.common import JsonOption
+from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
 from mull.reports.renderers import terminal
 from mull.reports.table import Column, Row, Table
@@ -74,7 +73,7 @@ def _print(found: dict[str, Stages]) -> None:
         columns=[Column(key=head, head=head, decimals=None) for head in heads],
         rows=rows,
     )
-    console = Console()
+    console, _ = consoles()
     console.print(terminal(table), highlight=False)
     for name, stages in found.items():
         prefix = f"{name}: " if stages.found else f"{name}: no transition found: "

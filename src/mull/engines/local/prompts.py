@@ -34,7 +34,7 @@ class Prompts:
             self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         with loading("config", folder, trust_remote_code):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code).get_text_config()
-        self.context = int(config.max_position_embeddings)
+            self.context = int(config.max_position_embeddings)
         """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
         self._tags = tuple(think_tags)
@@ -45,7 +45,8 @@ class Prompts:
         self._kept = frozenset(parts - self.stop_ids)
         """Special tokens that stay in the text, because delimiters consist of them."""
         self._dropped = frozenset(special) - self._kept
-        encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self._tags]
+        with loading("tokenizer", folder, trust_remote_code):
+            encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self._tags]
         self._close_ids = frozenset(ids[0] for ids in encoded if len(ids) == 1)
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
@@ -94,11 +95,10 @@ def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 
 def _stop_ids(folder: Path, *others: int | list[int] | None) -> frozenset[int]:
     """End-of-text ids from the generation config, else from the first of `others` that is not None."""
-    try:
-        found = GenerationConfig.from_pretrained(folder).eos_token_id
-    except OSError:
-        found = None
-    for candidate in (found, *others):
-        if candidate is not None:
-            return frozenset([candidate] if isinstance(candidate, int) else candidate)
+    with loading("generation config", folder, False):
+        given = (folder / "generation_config.json").is_file()
+        found = GenerationConfig.from_pretrained(folder).eos_token_id if given else None
+        for candidate in (found, *others):
+            if candidate is not None:
+                return frozenset([candidate] if isinstance(candidate, int) else candidate)
     return frozenset()

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.combining import LiveParameter, combine
-from mull.errors import MullError
+from mull.errors import MullError, is_panic
 from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
@@ -155,7 +155,9 @@ def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
             yield
     except MullError:
         raise
-    except Exception as error:  # a loader of foreign files: its errors have no common type
+    except BaseException as error:  # a loader of foreign files: its errors have no common type
+        if not (isinstance(error, Exception) or is_panic(error)):
+            raise
         reason = " ".join(str(error).split()) or type(error).__name__
         if "trust_remote_code" in reason and not trust_remote_code:
             raise MullError(

@@ -108,7 +108,7 @@ def test_the_page_shows_all_and_loads_nothing(made):
     assert "swept & <b> (incomplete: 75 %)" in words and "Incomplete:" in words
     assert "no intervals and no p, no value is marked" in words
     assert "org/instruct → org/thinking" in words
-    assert "n = 3 questions × 2 samples" in words and "Dashed: published for Qwen3-4B" in words
+    assert "n = 3 questions × 2 samples" in words and "Dashed: published" not in words
 
 
 def test_what_is_missing_stands_with_its_command(made):

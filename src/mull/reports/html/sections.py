@@ -55,7 +55,7 @@ def _stages(results: Results, overlay: Sequence[PublishedRow]) -> Section | None
         return None
     how = "the grid rule" if results.stages.grid else "the fit"
     shade = f"Shaded: stage 2, where Think #R rises, by {how}. " if results.stages.found else ""
-    dashed = "Dashed: published Think #R of Qwen3-4B on three benchmarks (Wu et al. 2025). " if overlay else ""
+    dashed = "Dashed: published Think #R of Qwen3-4B on this benchmark (Wu et al. 2025). " if overlay else ""
     figure = panels(
         "stages",
         lambda variant: charts.stage_panels(results.metrics, results.stages, variant, overlay),

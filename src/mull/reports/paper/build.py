@@ -114,10 +114,8 @@ def _dynamics_caption(swept: Sequence[Swept], overlay: bool) -> str:
     where = [f"{benchmark_title(c.arena.benchmark)}: {scope(c.arena)}." for c in swept]
     shade = " Shaded: stage 2, where Think #R rises." if found else ""
     dashed = ""
-    if overlay:
-        same = [c for c in swept if c.published]
-        dashed = f" Dashed: published for {PUBLISHED}"
-        dashed += "." if len(same) == len(swept) else ", Think #R alone where the benchmark is not one of the paper’s."
+    if overlay and any(c.published for c in swept):
+        dashed = f" Dashed: published for {PUBLISHED}."
     return (
         f"{' '.join(where)} Accuracies and Think #R in %, Token #N in tokens per response; bands: {_INTERVALS}."
         f"{shade}{dashed}"

@@ -13,7 +13,7 @@ import altair as alt
 
 from mull.analysis.metrics import Estimate, SettingMetrics
 from mull.analysis.stages import Stages
-from mull.analysis.tables import PublishedRow, published
+from mull.analysis.tables import PublishedRow
 from mull.reports.figures.panels import Z95, Curve, CurvePoint, Panel, draw
 from mull.reports.figures.theme import THEMES, Theme, Variant
 from mull.reports.format import common_k, stage_bounds
@@ -47,8 +47,7 @@ def dynamics_figure(
 ) -> alt.VConcatChart:
     """A column per benchmark; accuracies, Think #R and Token #N against λ, stage 2 shaded.
 
-    `overlay` adds published values, dashed: of the same benchmark in each panel; where none is published, the Think #R
-    of the three that are.
+    `overlay` adds published values, dashed: of the same benchmark in each panel, where some are published.
     """
     theme = THEMES[variant]
     width = NARROW - _GAP if narrow else max(120, (WIDTH - _GAP * len(columns)) // len(columns))
@@ -65,8 +64,6 @@ def dynamics_figure(
         colors = {metric: theme.series[j] for j, (metric, _, _) in enumerate(_ACCURACIES)}
         accuracy = [_curve(name, column.arena, metric, colors[metric], shape) for metric, name, shape in shown]
         dashed = [_dashed(metric, theirs, colors[metric]) for metric, _, _ in shown]
-        elsewhere = {row.benchmark for row in published()} if overlay and not theirs else set()
-        thinks = [_dashed("think_ratio", [r for r in published() if r.benchmark == b], "") for b in sorted(elsewhere)]
         first = narrow or i == 0
         panels = [
             Panel(
@@ -81,7 +78,7 @@ def dynamics_figure(
             Panel(
                 title="",
                 curves=[_curve("Think #R", column.arena, "think_ratio", theme.accent)],
-                reference=thinks or [c for c in [_dashed("think_ratio", theirs, theme.accent)] if c.points],
+                reference=[c for c in [_dashed("think_ratio", theirs, theme.accent)] if c.points],
                 y_title="Think #R (%)" if first else "",
                 top=100,
                 zero=True,
@@ -101,7 +98,7 @@ def dynamics_figure(
         charts.append(alt.vconcat(*[draw(panel, theme) for panel in panels], spacing=12))
     used = dict.fromkeys(entry for column in columns for entry in _shown(column.arena))
     body = alt.vconcat(*charts, spacing=30) if narrow else alt.hconcat(*charts, spacing=14)
-    return alt.vconcat(_legend(list(used), theme, overlay=overlay, narrow=narrow), body, spacing=4)
+    return alt.vconcat(_legend(list(used), theme, overlay=overlay and any(column.published for column in columns), narrow=narrow), body, spacing=4)
 
 
 def _shown(arena: Arena) -> list[tuple[str, str, str]]:

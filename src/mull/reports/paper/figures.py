@@ -98,7 +98,11 @@ def dynamics_figure(
         charts.append(alt.vconcat(*[draw(panel, theme) for panel in panels], spacing=12))
     used = dict.fromkeys(entry for column in columns for entry in _shown(column.arena))
     body = alt.vconcat(*charts, spacing=30) if narrow else alt.hconcat(*charts, spacing=14)
-    return alt.vconcat(_legend(list(used), theme, overlay=overlay and any(column.published for column in columns), narrow=narrow), body, spacing=4)
+    return alt.vconcat(
+        _legend(list(used), theme, overlay=overlay and any(column.published for column in columns), narrow=narrow),
+        body,
+        spacing=4,
+    )
 
 
 def _shown(arena: Arena) -> list[tuple[str, str, str]]:

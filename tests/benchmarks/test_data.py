@@ -226,7 +226,7 @@ LIMITED = {
     "half.jsonl": ('{"question": "\\ud83d", "answer": "a"}', "line 1 of .* has half of a character"),
     "half id.jsonl": ('{"question": "q", "answer": "a", "id": "\\ude00"}', "line 1 of .* has half of a character"),
     "half key.jsonl": ('{"question": "q", "answer": "a", "\\ud83d": 1}', "line 1 of .* has half of a character"),
-    "bytes.jsonl": (b'{"question": "\xff"}', "line 1 of .* is no JSON object"),
+    "bytes.jsonl": (b'{"question": "\xff"}', "is not UTF-8 text: byte 0xff in line 1"),
     "line.jsonl": ('{"question": "' + "a" * (17 << 20) + '"}', "line 1 of .* has more than 16 MB"),
     "wide.jsonl": ('{"question": [' + "[]," * (6 << 20) + "1]}", "line 1 of .* has more than 16 MB"),
     "large.jsonl": ("\n" * ((64 << 20) + 1), "has more than 64 MB"),

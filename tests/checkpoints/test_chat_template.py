@@ -44,7 +44,6 @@ def files(folder: Path, template: object) -> TokenizerFiles:
         ("{{ 1 / 0 }}", None),
         ("{{ messages.__class__.__mro__ }}<think>", None),
         (None, None),
-        (5, None),
     ],
 )
 def test_the_rendered_prompt_tells_what_is_opened(template: object, opened: str | None, tmp_path: Path) -> None:

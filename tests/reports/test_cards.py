@@ -37,7 +37,7 @@ def test_findings_name_no_paths(tmp_path):
     (other / "tokenizer.json").write_text(json.dumps(tokenizer))
     pair = Pair(Checkpoint(other), Checkpoint(checkpoint_folder("thinking")))
     text = model_card(plan_merge(pair, Coefficients.scalar(0.8)), "mixed")
-    assert "1 tokens only on the Instruct side" in text
+    assert "1 token only on the Instruct side" in text
     assert str(tmp_path) not in text
 
 

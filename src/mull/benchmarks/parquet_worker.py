@@ -15,7 +15,7 @@ import polars
 
 from mull.worker import limit_memory
 
-MEMORY = 640 << 20
+MEMORY = 400 << 20
 """Most bytes that reading may allocate."""
 SECONDS = 12
 """Most seconds of CPU time."""

@@ -13,7 +13,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,7 +89,7 @@ def check_suffix(path: Path) -> None:
         raise MullError(f"{path} is no data file", f"give a {listed(SUFFIXES, 'or')} file{hint}")
 
 
-def _jsonl(path: Path, content: bytes) -> Iterator[DataRow]:
+def _jsonl(path: Path, content: bytes, parse_float: Callable[[str], Any] | None = None) -> Iterator[DataRow]:
     # By lines of bytes: a text of 64 MB with one wide character would take 256 MB.
     decoded(path, content[: 1 << 16])
     for number, line in enumerate(io.BytesIO(content.removeprefix(codecs.BOM_UTF8)), 1):
@@ -98,7 +98,7 @@ def _jsonl(path: Path, content: bytes) -> Iterator[DataRow]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line, parse_float=_decimal, object_pairs_hook=_once)
+            row = json.loads(line, parse_float=parse_float or _decimal, object_pairs_hook=_once)
         except DoubledKey as error:
             raise MullError(f"line {number} of {path} has {error} twice", "keep one of them") from None
         except UnicodeDecodeError:
@@ -177,7 +177,7 @@ def _parquet(path: Path, content: bytes) -> Iterator[DataRow]:
         raise MullError(f"{path} is no Parquet file ({reason})", "give another file")
     if done.returncode:
         raise MullError(f"{path} cannot be unpacked within the limits of memory and time", "give another file")
-    return _jsonl(path, done.stdout)
+    return _jsonl(path, done.stdout, parse_float=float)  # floats they were: no digits of theirs are lost
 
 
 _PARSERS = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}

@@ -59,7 +59,7 @@ def test_table_in_words(table):
     assert result.exit_code == 0
     assert "[0.4, 1]" in result.stdout
     assert "flat: no transition found: Think #R never reaches 99 %" in result.stdout
-    assert re.search(r"flat\s+│ no transition", result.stdout)
+    assert re.search(r"flat\s+no transition", result.stdout)
     assert "within [0.4, 0.6]" in result.stdout
 
 

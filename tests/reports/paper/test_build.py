@@ -103,7 +103,7 @@ def test_the_page_shows_all_and_loads_nothing(made):
     files = {path.relative_to(out).as_posix() for path in paper.paths} - {"index.html"}
     assert {link for link in links if not link.startswith("#")} == files
     assert {link[1:] for link in links if link.startswith("#")} <= ids
-    assert sum(tag == "svg" for tag, _ in page.tags) == 2 * 3  # light and dark
+    assert sum(tag == "svg" for tag, _ in page.tags) == 2 * 2 * 3  # light and dark, wide and narrow
     words = " ".join(page.text)
     assert "swept & <b> (incomplete: 75 %)" in words and "Incomplete:" in words
     assert "no intervals and no p, no value is marked" in words

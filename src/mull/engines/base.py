@@ -1,4 +1,4 @@
-"""The interface of every engine: it takes requests and returns completions. Knows no benchmark and no λ."""
+"""The interface of every engine: it takes requests and returns completions. Knows no benchmark."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Request:
     seed: int
     """Seed of this response alone: other responses in the batch do not affect it."""
     sampling: Sampling
+    lam: float | None = None
+    """λ of the weights that answer, for engines that have one per row; None: the engine's present weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ template.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,9 @@ class RowLoop:
         dtype: torch.dtype,
         bytes_per_position: int,
         free: int,
+        set_lams: Callable[[torch.Tensor], None] | None = None,
     ) -> None:
+        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
         self._free = free // bytes_per_position
@@ -72,6 +74,7 @@ class RowLoop:
         self._slots = Slots(slots)
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
+        self._set_lams = set_lams
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
@@ -110,7 +113,7 @@ class RowLoop:
         if not chosen:
             return
         self._make_room(waiting, len(chosen), longest, need)
-        slot_of_prompt = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        slot_of_prompt = {_shared(row.request): slot for slot, row in enumerate(self._slots.rows) if row is not None}
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
             self._slots.fill(slot, LiveRow(request, started), limit)
@@ -163,7 +166,7 @@ class RowLoop:
         self._slots.clear(slot)
         self._sampler.clear(slot)
 
-    def _prefill(self, new_slots: list[int], slot_of_prompt: dict[tuple[int, ...], int]) -> None:
+    def _prefill(self, new_slots: list[int], slot_of_prompt: dict[Hashable, int]) -> None:
         """Computes or copies keys and values of the prompts in `new_slots`, except for each prompt's last token."""
         prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in new_slots}
         new: list[int] = []
@@ -171,10 +174,11 @@ class RowLoop:
         for slot, prompt in prompts.items():
             if len(prompt) == 1:
                 continue
-            if prompt in slot_of_prompt:
-                copies.append((slot_of_prompt[prompt], slot))
+            key = _shared(self._slots.row(slot).request)
+            if key in slot_of_prompt:
+                copies.append((slot_of_prompt[key], slot))
             else:
-                slot_of_prompt[prompt] = slot
+                slot_of_prompt[key] = slot
                 new.append(slot)
         new.sort(key=lambda slot: len(prompts[slot]))
         while new:
@@ -191,6 +195,7 @@ class RowLoop:
             for row, slot in enumerate(group):
                 ids[row, : len(prompts[slot]) - 1] = prompts[slot][:-1]
             self._cache.begin_prefill(self._tensor(np.array(group)))
+            self._give_lams(np.array(group))
             self.model(
                 input_ids=self._tensor(ids),
                 position_ids=torch.arange(width, device=self.device).expand(len(group), width),
@@ -211,6 +216,7 @@ class RowLoop:
         positions = self._tensor(self._slots.positions[:count])
         mask = StepMask(positions, max(span.width for span in spans), self.dtype)
         self._cache.begin_decode(positions)
+        self._give_lams(np.arange(count))
         logits = self.model(
             input_ids=self._tensor(self._slots.next_tokens[:count, None]),
             attention_mask=mask.causal,
@@ -281,9 +287,19 @@ class RowLoop:
         self._sampler.permute(order)
         self._slots.permute(order)
 
+    def _give_lams(self, slots: np.ndarray) -> None:
+        """Tells the model the λ of the rows of the next forward pass."""
+        if self._set_lams is not None:
+            self._set_lams(self._tensor(self._slots.lams[slots]))
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device, because the loop changes `array` afterwards."""
         return torch.tensor(array, device=self.device)
+
+
+def _shared(request: Request) -> Hashable:
+    """Requests for which this is equal have the same keys and values of their prompt."""
+    return request.prompt_ids, request.lam
 
 
 def _round_up(number: int, step: int) -> int:

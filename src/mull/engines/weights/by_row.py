@@ -231,10 +231,11 @@ def mix_by_row(model: PreTrainedModel, parameters: Sequence[LiveParameter]) -> R
 
 
 def _mixed(parameter: Tensor, ends: LiveParameter, rows: RowLambdas) -> Mixed:
-    sides = []
+    sides: list[Tensor] = []
     for end in (ends.instruct, ends.thinking):
         side = end.to(parameter.dtype)
         if side.shape != parameter.shape:  # vocabulary rows that only the donor has
             side = torch.cat([side, parameter.detach()[len(side) :]])
         sides.append(side)
-    return Mixed.of(*sides, rows)
+    instruct, thinking = sides
+    return Mixed.of(instruct, thinking, rows)

@@ -31,6 +31,28 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ThoughtBudget:
+    """A hard limit on a thought: after `tokens` of it the closing tag is put in place of the model's next tokens."""
+
+    tokens: int
+    """Tokens of thought, tags not counted."""
+    close_ids: tuple[int, ...]
+    """Token ids of the closing tag."""
+    open_ids: tuple[int, ...] = ()
+    """Token ids of the opening tag, where the model writes it."""
+    opened: bool = False
+    """Whether the prompt ends inside a thought."""
+    words_ids: tuple[int, ...] = ()
+    """Token ids of a sentence that is put before the closing tag."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0:
+            raise ValueError(f"a thinking budget must be 0 or positive, got {self.tokens}")
+        if not self.close_ids:
+            raise ValueError("a thinking budget needs a closing tag")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """A request for one response."""
 
@@ -43,6 +65,8 @@ class Request:
     sampling: Sampling
     lam: float | None = None
     """λ of the weights that answer, for engines that have one per row; None: the engine's present weights."""
+    budget: ThoughtBudget | None = None
+    """Limits the thought, where the engine can close it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +89,9 @@ class Completion:
     """Tokens of the prompt, template included; None where a server does not say."""
     thought_tokens: int | None = None
     """Generated tokens up to the end of the thought, its closing tag included; None where a server does not say."""
+
+    forced: bool = False
+    """Whether a thinking budget closed the thought."""
 
     @property
     def tokens(self) -> int:

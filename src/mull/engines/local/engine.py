@@ -7,7 +7,7 @@ tokens. Knows no benchmark.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -131,29 +131,18 @@ class LocalEngine:
         """
         if isinstance(requests, Sequence):  # find an error in the last request before work on the first
             for request in requests:
-                self._check(request)
+                self.check(request)
         return self._generate(requests)
 
     def _generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         version = self._version
 
-        waiting = Lookahead(self._check(request) for request in requests)
+        waiting = Lookahead(self.check(request) for request in requests)
         processes = self._processes if waiting.at_least(ROWS_PER_PROCESS * self._processes) else 1
-        per_position = self._bytes_per_position
         free = _free_memory(self.device) // processes
 
         def make_loop() -> RowLoop:
-            return RowLoop(
-                self.model,
-                batch=self._batch_size,
-                context=self.context,
-                stop_ids=self.prompts.stop_ids,
-                device=self.device,
-                dtype=self._dtype,
-                bytes_per_position=per_position,
-                free=free,
-                set_lams=self._lams.set if self._lams else None,
-            )
+            return self.row_loop(free)
 
         rows = (
             run_in_workers(make_loop, waiting, processes)
@@ -173,10 +162,29 @@ class LocalEngine:
                 finish="stop" if row.stopped else "length",
                 seconds=row.seconds,
                 prompt_tokens=len(row.request.prompt_ids),
+                forced=row.forced,
                 thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
             )
 
-    def _check(self, request: Request) -> Request:
+    def row_loop(
+        self, free: int | None = None, on_token: Callable[[Request, int, int, float], None] | None = None
+    ) -> RowLoop:
+        """A loop over the present weights, whose cache takes at most half of `free` bytes (default: free memory)."""
+        return RowLoop(
+            self.model,
+            batch=self._batch_size,
+            context=self.context,
+            stop_ids=self.prompts.stop_ids,
+            device=self.device,
+            dtype=self._dtype,
+            bytes_per_position=self._bytes_per_position,
+            free=_free_memory(self.device) if free is None else free,
+            set_lams=self._lams.set if self._lams else None,
+            on_token=on_token,
+        )
+
+    def check(self, request: Request) -> Request:
+        """`request`, if this engine can answer it; else raises `MullError`."""
         length = len(request.prompt_ids)
         if length == 0:
             raise MullError(f"request {request.id!r} has an empty prompt")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
+from mull.engines.local.budget import RowBudget
 from mull.engines.local.cache import WIDTH_STEP, RowCache, Span, StepMask
 from mull.engines.local.rows import Finished, LiveRow, Lookahead
 from mull.engines.local.sampler import RowSampler
@@ -61,8 +62,11 @@ class RowLoop:
         bytes_per_position: int,
         free: int,
         set_lams: Callable[[torch.Tensor], None] | None = None,
+        on_token: Callable[[Request, int, int, float], None] | None = None,
     ) -> None:
-        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row."""
+        """`on_token` is called for each new token: its request, how many came before it, its id and its logprob.
+
+        `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
         self._free = free // bytes_per_position
@@ -74,24 +78,40 @@ class RowLoop:
         self._slots = Slots(slots)
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
-        self._set_lams = set_lams
+        self._set_lams, self._on_token = set_lams, on_token
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
         """Yields the rows that finished in a step, until no row is live or waiting."""
-        while True:
-            live = self._slots.count
-            # A prefill has a fixed cost, so it waits until several slots are free.
-            if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
-                self._admit(waiting, live)
-                live = self._slots.count
-            if live == 0:
-                return
-            self._arrange(live)
-            self._make_room(waiting, 0, self._slots.longest, self._slots.need)
-            finished = self._step()
+        while self.busy(waiting):
+            finished = self.advance(waiting)
             if finished:
                 yield finished
+
+    def busy(self, waiting: Lookahead) -> bool:
+        """Whether a row is live or waiting."""
+        return self._slots.count > 0 or bool(waiting)
+
+    def advance(self, waiting: Lookahead) -> list[Finished]:
+        """Admits waiting requests to free slots, decodes one token for every live row, and returns finished rows."""
+        live = self._slots.count
+        # A prefill has a fixed cost, so it waits until several slots are free.
+        if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
+            self._admit(waiting, live)
+            live = self._slots.count
+        if live == 0:
+            return []
+        self._arrange(live)
+        self._make_room(waiting, 0, self._slots.longest, self._slots.need)
+        return self._step()
+
+    def cancel(self, request: Request) -> bool:
+        """Frees the slot of `request`; False if no slot holds it."""
+        slot = next((slot for slot, row in enumerate(self._slots.rows) if row and row.request is request), None)
+        if slot is None:
+            return False
+        self._clear(slot)
+        return True
 
     @torch.inference_mode()
     def _admit(self, waiting: Lookahead, live: int) -> None:
@@ -116,7 +136,8 @@ class RowLoop:
         slot_of_prompt = {_shared(row.request): slot for slot, row in enumerate(self._slots.rows) if row is not None}
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
-            self._slots.fill(slot, LiveRow(request, started), limit)
+            budget = RowBudget(request.budget) if request.budget else None
+            self._slots.fill(slot, LiveRow(request, started, budget), limit)
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(new_slots, slot_of_prompt)
 
@@ -227,7 +248,7 @@ class RowLoop:
             row_spans=spans,
             row_mask=mask,
         ).logits[:, -1]
-        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
+        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
         # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
         tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
         self._steps += 1
@@ -239,6 +260,13 @@ class RowLoop:
         live = slots.live[:count]
         if not np.isfinite(logprobs[live]).all():
             raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
+        if self._on_token is not None:
+            for slot in np.flatnonzero(live).tolist():
+                before = int(slots.counts[slot])
+                self._on_token(slots.row(slot).request, before, int(tokens[slot]), float(logprobs[slot]))
+        for slot, row in enumerate(slots.rows[:count]):
+            if row is not None and row.budget is not None:
+                row.budget.push(int(tokens[slot]))
         slots.push(tokens, logprobs)
         stopped = np.isin(tokens, self._stop_ids)
         done = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
@@ -246,9 +274,19 @@ class RowLoop:
         finished = []
         for slot in done.tolist():
             row = slots.row(slot)
-            finished.append(Finished(row.request, *slots.response(slot), bool(stopped[slot]), now - row.started))
+            forced = row.budget is not None and row.budget.used
+            response = slots.response(slot)
+            finished.append(Finished(row.request, *response, bool(stopped[slot]), now - row.started, forced))
             self._clear(slot)
         return finished
+
+    def _forced(self, count: int) -> dict[int, int]:
+        """Slot → the token that its thinking budget puts in place of the drawn one."""
+        found = {}
+        for slot, row in enumerate(self._slots.rows[:count]):
+            if row is not None and row.budget is not None and row.budget.forced is not None:
+                found[slot] = row.budget.forced
+        return found
 
     def _spans(self, count: int) -> list[Span]:
         """Divides the slots into runs of neighbours that read the same number of positions."""

@@ -40,6 +40,7 @@ class RowBudget:
             self._close_if_spent()
         elif self._ends_with(self._budget.close_ids):
             self._inside = False
+            self._count -= len(self._budget.close_ids) - 1  # the tag is no thought
         else:
             self._count += 1
             self._close_if_spent()

@@ -52,6 +52,7 @@ class RowBudget:
         # If the model has begun the tag by itself, it is only completed: two beginnings would be text.
         begun = next((n for n in range(len(close) - 1, 0, -1) if self._ends_with(close[:n])), 0)
         self._pending = deque(close[begun:] if begun else (*self._budget.words_ids, *close))
+        self._count -= begun
         self.used = True
 
     def _ends_with(self, tag: tuple[int, ...]) -> bool:

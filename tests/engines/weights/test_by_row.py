@@ -110,11 +110,12 @@ def test_each_row_has_the_logits_of_its_mixture(family, tied):
 def test_a_forward_pass_holds_no_more_than_the_ends():
     config = AutoConfig.for_model("qwen3", **COMMON)
     instruct, thinking = random_model(config, 1), random_model(config, 2)
-    model, _ = by_row(instruct, thinking)
+    model, rows = by_row(instruct, thinking)
     assert not list(model.parameters())
     held = {id(m): m for module in model.modules() for m in vars(module).values() if isinstance(m, Mixed)}
     size = sum(parameter.numel() for parameter in thinking.parameters())
-    assert sum(mixed.ends.numel() for mixed in held.values()) == 2 * size
+    vectors = len(rows._instruct) + len(rows._change)
+    assert sum(mixed.ends.numel() for mixed in held.values()) + vectors == 2 * size
 
 
 @torch.inference_mode()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Lfm2Config, MistralConfig, PretrainedConfig
+from transformers import AutoModelForCausalLM, GptOssConfig, Lfm2Config, MistralConfig, PretrainedConfig
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
@@ -407,10 +407,10 @@ def test_a_broken_file_is_explained(pairs: Pairs, tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (Gemma2Config(**COMMON, head_dim=16), "'gemma2' .attention with softcap"),
+        (GptOssConfig(**COMMON, head_dim=16, num_local_experts=4), "'gpt_oss' .attention with s_aux"),
         (Lfm2Config(**COMMON, layer_types=["conv", "full_attention"]), "'lfm2' with conv"),
     ],
-    ids=["gemma2", "lfm2"],
+    ids=["gpt_oss", "lfm2"],
 )
 def test_what_the_cache_cannot_do_is_refused_by_name(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]

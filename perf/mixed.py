@@ -23,9 +23,9 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config
 
 from mull.engines.base import Request, Sampling
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine
-from mull.engines.local.loop import RowLoop
-from mull.engines.local.rows import Lookahead
 from mull.merging.coefficients import Coefficients
 from mull.tiny import checkpoint_folder
 

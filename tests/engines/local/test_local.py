@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM, GptOssConfig, Lfm2Config, Mistral
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
-from mull.engines.local.cache import RowCache, StepMask
+from mull.engines.local.decoding.cache import RowCache, StepMask
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine, device_of
-from mull.engines.local.loop import RowLoop
-from mull.engines.local.rows import Lookahead
 from mull.engines.local.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -211,7 +211,7 @@ def test_small_memory_only_slows(
 
     A slot step of 1, as on GPUs, lets a response depend on its batch in its last bits.
     """
-    monkeypatch.setattr("mull.engines.local.loop.GROWTH", 64)
+    monkeypatch.setattr("mull.engines.local.decoding.loop.GROWTH", 64)
     local = engine(pairs, batch_size=32)
     local.prompts.stop_ids = frozenset()
     sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
@@ -230,7 +230,7 @@ def test_small_memory_only_slows(
         returned.extend(ages[:count])
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)
-    monkeypatch.setattr("mull.engines.local.loop.SLOT_STEP", slot_step)
+    monkeypatch.setattr("mull.engines.local.decoding.loop.SLOT_STEP", slot_step)
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))
     assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)

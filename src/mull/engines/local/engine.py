@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 
 from mull.engines.base import Completion, Request
-from mull.engines.local.cache import ATTENTION
-from mull.engines.local.loop import RowLoop
+from mull.engines.local.decoding.cache import ATTENTION
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
-from mull.engines.local.rows import Finished, Lookahead
 from mull.engines.local.support import bytes_per_position, check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors

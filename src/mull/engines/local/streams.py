@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mull.engines.base import Request
+from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.engine import LocalEngine
-from mull.engines.local.rows import Finished, Lookahead
 from mull.errors import MullError
 
 

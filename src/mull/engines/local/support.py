@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mull.engines.local.cache import RowCache, Span, StepMask
+from mull.engines.local.decoding.cache import RowCache, Span, StepMask
 from mull.errors import MullError
 
 _PROBE_TOKENS = 9

@@ -1,13 +1,13 @@
 """The live rows of a loop, each in a slot: its request, its tokens so far, its limit.
 
-Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.loop`.
+Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.decoding.loop`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mull.engines.local.rows import LiveRow
+from mull.engines.local.decoding.rows import LiveRow
 
 
 class Slots:

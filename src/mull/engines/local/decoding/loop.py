@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
-from mull.engines.local.budget import RowBudget
-from mull.engines.local.cache import WIDTH_STEP, RowCache, Span, StepMask
-from mull.engines.local.rows import Finished, LiveRow, Lookahead
-from mull.engines.local.sampler import RowSampler
-from mull.engines.local.slots import Slots
+from mull.engines.local.decoding.budget import RowBudget
+from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
+from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
+from mull.engines.local.decoding.sampler import RowSampler
+from mull.engines.local.decoding.slots import Slots
 from mull.errors import MullError
 
 SLOT_STEP = 8

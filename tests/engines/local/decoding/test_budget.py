@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mull.engines.base import Request, Sampling, ThoughtBudget
-from mull.engines.local.budget import RowBudget
+from mull.engines.local.decoding.budget import RowBudget
 from mull.engines.local.engine import LocalEngine
 
 OPEN, CLOSE = (90, 91), (80, 81, 82)

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from mull.engines.base import Request
-from mull.engines.local.budget import RowBudget
+from mull.engines.local.decoding.budget import RowBudget
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class Sampling:
     """0 = no limit."""
     max_tokens: int = 81920
     """Generated tokens per response, end-of-text token included; the engine lowers it to what the context holds."""
+    thinking_budget: int | None = None
+    """Tokens after which a thought is closed by force, its delimiters not counted; None = no limit."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -28,28 +30,12 @@ class Sampling:
             raise ValueError(f"top_k must be 0 (no limit) or positive, got {self.top_k}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be positive, got {self.max_tokens}")
+        if self.thinking_budget is not None and self.thinking_budget < 0:
+            raise ValueError(f"thinking_budget must be 0 or positive, got {self.thinking_budget}")
 
-
-@dataclass(frozen=True, kw_only=True)
-class ThoughtBudget:
-    """A hard limit on a thought: after `tokens` of it the closing tag is put in place of the model's next tokens."""
-
-    tokens: int
-    """Tokens of thought, tags not counted."""
-    close_ids: tuple[int, ...]
-    """Token ids of the closing tag."""
-    open_ids: tuple[int, ...] = ()
-    """Token ids of the opening tag, where the model writes it."""
-    opened: bool = False
-    """Whether the prompt ends inside a thought."""
-    words_ids: tuple[int, ...] = ()
-    """Token ids of a sentence that is put before the closing tag."""
-
-    def __post_init__(self) -> None:
-        if self.tokens < 0:
-            raise ValueError(f"a thinking budget must be 0 or positive, got {self.tokens}")
-        if not self.close_ids:
-            raise ValueError("a thinking budget needs a closing tag")
+    def record(self) -> dict[str, Any]:
+        """The parameters as JSON, without those that are not used."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +51,6 @@ class Request:
     sampling: Sampling
     lam: float | None = None
     """λ of the weights that answer, for engines that have one per row; None: the engine's present weights."""
-    budget: ThoughtBudget | None = None
-    """Limits the thought, where the engine can close it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -181,6 +181,7 @@ class LocalEngine:
             free=_free_memory(self.device) if free is None else free,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
+            budget_of=self.prompts.budget,
         )
 
     def check(self, request: Request) -> Request:

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
-from mull.engines.base import ThoughtBudget
+
+@dataclass(frozen=True, kw_only=True)
+class ThoughtBudget:
+    """A hard limit on a thought: after `tokens` of it the closing tag is put in place of the model's next tokens."""
+
+    tokens: int
+    """Tokens of thought, tags not counted."""
+    close_ids: tuple[int, ...]
+    """Token ids of the closing tag."""
+    open_ids: tuple[int, ...] = ()
+    """Token ids of the opening tag, where the model writes it."""
+    opened: bool = False
+    """Whether the prompt ends inside a thought."""
+    words_ids: tuple[int, ...] = ()
+    """Token ids of a sentence that is put before the closing tag."""
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0:
+            raise ValueError(f"a thinking budget must be 0 or positive, got {self.tokens}")
+        if not self.close_ids:
+            raise ValueError("a thinking budget needs a closing tag")
 
 
 class RowBudget:

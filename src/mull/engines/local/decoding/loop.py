@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
-from mull.engines.local.decoding.budget import RowBudget
+from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
 from mull.engines.local.decoding.sampler import RowSampler
@@ -63,10 +63,11 @@ class RowLoop:
         free: int,
         set_lams: Callable[[torch.Tensor], None] | None = None,
         on_token: Callable[[Request, int, int, float], None] | None = None,
+        budget_of: Callable[[Request], ThoughtBudget | None] | None = None,
     ) -> None:
-        """`on_token` is called for each new token: its request, how many came before it, its id and its logprob.
-
-        `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row."""
+        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
+        `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
+        many came before it, its id and its logprob."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
         self._free = free // bytes_per_position
@@ -78,7 +79,7 @@ class RowLoop:
         self._slots = Slots(slots)
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
-        self._set_lams, self._on_token = set_lams, on_token
+        self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
@@ -136,8 +137,8 @@ class RowLoop:
         slot_of_prompt = {_shared(row.request): slot for slot, row in enumerate(self._slots.rows) if row is not None}
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
-            budget = RowBudget(request.budget) if request.budget else None
-            self._slots.fill(slot, LiveRow(request, started, budget), limit)
+            budget = self._budget_of(request) if self._budget_of else None
+            self._slots.fill(slot, LiveRow(request, started, RowBudget(budget) if budget else None), limit)
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(new_slots, slot_of_prompt)
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 OPEN, CLOSE = "<think>", "</think>"
 
-ThinkingKind = Literal["none", "closed", "pseudo-closed", "unclosed"]
+ThinkingKind = Literal["none", "closed", "forced", "pseudo-closed", "unclosed"]
 
 
 class ThinkTags(NamedTuple):
@@ -105,7 +105,8 @@ def split_thinking(text: str, *, finished: bool, tags: Sequence[ThinkTags] = KNO
     `</think>`; *pseudo-closed* has another tag on a line of its own instead, such as `<tool_call>`, after some text;
     *unclosed* has neither, and was cut off (`finished` False) or opened a thought itself; *none* ended by itself
     without any: a direct answer, even if the template had opened the thought. An *unclosed* response has no answer,
-    unless it ended by itself and opened the thought after an answer.
+    unless it ended by itself and opened the thought after an answer. *forced*, closed by a thinking budget, is never
+    found here: the text does not show it, so the engine tells it.
     """
     own, opened = _family(text, tags)
     marks = _marks(text, own)

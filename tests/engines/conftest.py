@@ -13,6 +13,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     AutoModelForCausalLM,
+    DeepseekV3Config,
+    Gemma2Config,
     Gemma3TextConfig,
     LlamaConfig,
     MistralConfig,
@@ -60,6 +62,15 @@ CONFIGS: dict[str, Callable[..., PretrainedConfig]] = {
     ),
     "olmo3": lambda **more: Olmo3Config(
         **COMMON | {"sliding_window": 12, "layer_types": ["sliding_attention", "full_attention"]} | more
+    ),
+    "gemma2": lambda **more: Gemma2Config(**COMMON | {"sliding_window": 12, "head_dim": 16} | more),  # capped scores
+    # Latent attention: the cache holds what keys and values are made from.
+    "deepseek_v3": lambda **more: DeepseekV3Config(
+        **COMMON
+        | {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8}
+        | {"qk_nope_head_dim": 8, "v_head_dim": 12, "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 2}
+        | {"topk_group": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+        | more
     ),
     "gemma3": lambda **more: Gemma3TextConfig(
         **COMMON | {"sliding_window": 12, "head_dim": 16, "layer_types": ["sliding_attention", "full_attention"]} | more

@@ -8,6 +8,7 @@ is not defined is NaN. Comparisons of two settings are in `mull.analysis.paired`
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -71,9 +72,9 @@ class SettingMetrics:
     tokens_p95: Estimate
     """95th percentile of generated tokens per response."""
     think_ratio: Estimate
-    """Share of responses that contain `</think>` (Think #R)."""
+    """Share of responses whose thought the model closed itself, with `</think>` (Think #R)."""
     thinking: Mapping[ThinkingKind, Estimate]
-    """Share of each kind of thinking; the four add up to 1."""
+    """Share of each kind of thinking; together they are 1."""
     truncation: Estimate
     """Share of responses that hit the token limit."""
     unanswered: Estimate
@@ -97,7 +98,12 @@ def metrics(
     if k is not None:
         _check_k(samples, k)
     found = [_setting_metrics(rows, k, equivalent) for rows in by_setting.values()]
-    return sorted(found, key=lambda m: (m.lam is None, m.lam or 0.0, m.setting))
+    return sorted(found, key=lambda m: (m.lam is None, m.lam or 0.0, by_numbers(m.setting)))
+
+
+def by_numbers(label: str) -> list[tuple[int, str]]:
+    """Sorts as a person does: budget 20 before budget 120."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
 
 
 def by_stratum(

@@ -1,10 +1,10 @@
-"""The interface of every engine: it takes requests and returns completions. Knows no benchmark and no λ."""
+"""The interface of every engine: it takes requests and returns completions. Knows no benchmark."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,8 @@ class Sampling:
     """0 = no limit."""
     max_tokens: int = 81920
     """Generated tokens per response, end-of-text token included; the engine lowers it to what the context holds."""
+    thinking_budget: int | None = None
+    """Tokens after which a thought is closed by force, its delimiters not counted; None = no limit."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -28,6 +30,12 @@ class Sampling:
             raise ValueError(f"top_k must be 0 (no limit) or positive, got {self.top_k}")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be positive, got {self.max_tokens}")
+        if self.thinking_budget is not None and self.thinking_budget < 0:
+            raise ValueError(f"thinking_budget must be 0 or positive, got {self.thinking_budget}")
+
+    def record(self) -> dict[str, Any]:
+        """The parameters as JSON, without those that are not used."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,8 @@ class Request:
     seed: int
     """Seed of this response alone: other responses in the batch do not affect it."""
     sampling: Sampling
+    lam: float | None = None
+    """λ of the weights that answer, for engines that have one per row; None: the engine's present weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +73,9 @@ class Completion:
     """Tokens of the prompt, template included; None where a server does not say."""
     thought_tokens: int | None = None
     """Generated tokens up to the end of the thought, its closing tag included; None where a server does not say."""
+
+    forced: bool = False
+    """Whether a thinking budget closed the thought."""
 
     @property
     def tokens(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mull.analysis.frontier import Frontier, non_dominated, points_of
-from mull.analysis.metrics import SettingMetrics, by_stratum, metrics
+from mull.analysis.metrics import SettingMetrics, by_numbers, by_stratum, metrics
 from mull.analysis.paired import Contrast, compare
 from mull.analysis.records import Sample
 from mull.analysis.stages import Stages, stages_of_samples
@@ -136,5 +135,4 @@ def _strata(samples: Sequence[Sample], k: int | None) -> dict[str, list[SettingM
 def _difficulty(name: str) -> tuple[int, list[tuple[int, str]]]:
     """Easy to hard where the names say so, else as a person sorts: level 2 before level 10."""
     known = _LADDER.index(name.lower()) if name.lower() in _LADDER else len(_LADDER)
-    parts = re.split(r"(\d+)", name)
-    return known, [(int(part), "") if part.isdigit() else (0, part) for part in parts if part]
+    return known, by_numbers(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -102,7 +102,7 @@ class SweepPlan:
             "benchmark": self.benchmark.describe(),
             "questions": hashlib.sha256(json.dumps(questions).encode()).hexdigest()[:16],
             "k": self.k,
-            "sampling": asdict(self.sampling),
+            "sampling": self.sampling.record(),
             "seed": self.seed,
             "engine": self.engine,
             **({"think_tags": [list(tags) for tags in self.tags]} if self.tags != PLAIN else {}),

@@ -135,7 +135,7 @@ def grade(
         prompt_tokens=completion.prompt_tokens,
         thought_tokens=completion.thought_tokens,
         finish=completion.finish,
-        thinking=kind,
+        thinking="forced" if completion.forced and kind == "closed" else kind,
         answer=result.answer,
         correct=result.correct,
         seconds=completion.seconds,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mull.engines.base import Sampling
@@ -27,6 +27,12 @@ class Setting:
         recipe = Recipe(weights) if isinstance(weights, Coefficients) else weights
         return cls(label or recipe.coefficients.label, recipe)
 
+    @classmethod
+    def budgeted(cls, tokens: int, sampling: Sampling) -> Setting:
+        """The Thinking end whose thoughts are closed after so many tokens: what users have without λ."""
+        own = replace(sampling, thinking_budget=tokens)
+        return cls(f"Thinking, budget {tokens}", Recipe(Coefficients.scalar(1.0)), own)
+
     @property
     def lam(self) -> float | None:
         """λ, if this is plain interpolation with one λ, the plan's sampling and the λ as label; else None."""
@@ -36,4 +42,4 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         weights = self.recipe.to_json()
-        return {**weights, "sampling": asdict(self.sampling)} if self.sampling else weights
+        return {**weights, "sampling": self.sampling.record()} if self.sampling else weights

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Gemma2Config, Lfm2Config, MistralConfig, PretrainedConfig
+from transformers import AutoModelForCausalLM, GptOssConfig, Lfm2Config, MistralConfig, PretrainedConfig
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
-from mull.engines.local.cache import RowCache, StepMask
+from mull.engines.local.decoding.cache import RowCache, StepMask
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine, device_of
-from mull.engines.local.loop import RowLoop
-from mull.engines.local.rows import Lookahead
 from mull.engines.local.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -211,7 +211,7 @@ def test_small_memory_only_slows(
 
     A slot step of 1, as on GPUs, lets a response depend on its batch in its last bits.
     """
-    monkeypatch.setattr("mull.engines.local.loop.GROWTH", 64)
+    monkeypatch.setattr("mull.engines.local.decoding.loop.GROWTH", 64)
     local = engine(pairs, batch_size=32)
     local.prompts.stop_ids = frozenset()
     sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
@@ -230,7 +230,7 @@ def test_small_memory_only_slows(
         returned.extend(ages[:count])
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)
-    monkeypatch.setattr("mull.engines.local.loop.SLOT_STEP", slot_step)
+    monkeypatch.setattr("mull.engines.local.decoding.loop.SLOT_STEP", slot_step)
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))
     assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)
@@ -407,10 +407,10 @@ def test_a_broken_file_is_explained(pairs: Pairs, tmp_path: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (Gemma2Config(**COMMON, head_dim=16), "'gemma2' .attention with softcap"),
+        (GptOssConfig(**COMMON, head_dim=16, num_local_experts=4), "'gpt_oss' .attention with s_aux"),
         (Lfm2Config(**COMMON, layer_types=["conv", "full_attention"]), "'lfm2' with conv"),
     ],
-    ids=["gemma2", "lfm2"],
+    ids=["gpt_oss", "lfm2"],
 )
 def test_what_the_cache_cannot_do_is_refused_by_name(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]

@@ -103,6 +103,12 @@ class SamplingOptions:
         typer.Option(help="Most tokens per response (default: the benchmark's limit).", min=1),
     ] = None
 
+    thinking_budget: Annotated[
+        int | None,
+        typer.Option(
+            help="Close a thought after this many tokens; the answer goes on from there (default: no limit).", min=0
+        ),
+    ] = None
     think_tags: Annotated[
         list[str] | None,
         typer.Option(
@@ -120,7 +126,13 @@ class SamplingOptions:
         """The sampling parameters. Raises `MullError` for values outside their range."""
         limit = self.max_tokens or benchmark.max_tokens
         try:
-            return Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k, max_tokens=limit)
+            return Sampling(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                max_tokens=limit,
+                thinking_budget=self.thinking_budget,
+            )
         except ValueError as error:
             said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
             raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
@@ -201,10 +213,12 @@ class PlanOptions:
         given: Mapping[str, str],
         *,
         extrapolate: bool = False,
+        budgets: Sequence[int] = (),
     ) -> tuple[SweepPlan, Loader]:
         """A plan for the λ in `lambdas` or a file, else in `grid`; answered by servers if any are named.
 
-        `given`: see `given_options`; options that would have no effect are refused.
+        `budgets`: thinking budgets of further settings, the Thinking end under each. `given`: see `given_options`;
+        options that would have no effect are refused.
 
         Raises:
             MullError: options that contradict each other, or as `local`.
@@ -218,11 +232,19 @@ class PlanOptions:
                 )
             weights = weights_of(grid if lambdas is None else lambdas)
             remedy = "give both checkpoints, or --endpoint and --model-map"
-            return self.local(lambda *_: [Setting.of(each) for each in weights], remedy=remedy)
+
+            def settings_of(_: Pair, sampling: Sampling) -> list[Setting]:
+                return [Setting.of(each) for each in weights] + [Setting.budgeted(n, sampling) for n in budgets]
+
+            return self.local(settings_of, study=StudyKind.sweep if budgets else None, remedy=remedy)
         named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
         if named:
             raise MullError(
                 f"{', '.join(named)} cannot be had from servers", "leave it out, or --endpoint and --model-map"
+            )
+        if budgets:
+            raise MullError(
+                "--budgeted-thinking needs checkpoints here", "give servers --thinking-budget, in a run of its own"
             )
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
         benchmark = self.questions.load()

@@ -15,6 +15,7 @@ from mull.cli.options.plans import (
     RunOption,
 )
 from mull.cli.running import sample_and_show
+from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas, parse_layers
 
 
@@ -37,6 +38,13 @@ def sweep(
         str | None, typer.Option(help="λ in these module kinds only, comma-separated.", metavar="KINDS")
     ] = None,
     extrapolate: ExtrapolateOption = False,
+    budgeted_thinking: Annotated[
+        str | None,
+        typer.Option(
+            help="Also sample the Thinking end under these thinking budgets, comma-separated, as in 20,50,100.",
+            metavar="TOKENS",
+        ),
+    ] = None,
     dry_run: DryRunOption = False,
     json: JsonOption = False,
     *,
@@ -52,6 +60,10 @@ def sweep(
 
     `mull sweep --instruct A --thinking B --benchmark tiny --lambdas 0:1:0.1 -k 8 --run run`
 
+    Beside λ, the Thinking model with hard limits on its thoughts:
+
+    `mull sweep --benchmark tiny --instruct A --thinking B --budgeted-thinking 20,50,100 --run run`
+
     With models on servers, no checkpoints are needed here:
 
     `mull sweep --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --lambdas 0,0.4,0.8,1 --run run`
@@ -66,6 +78,26 @@ def sweep(
         ]
 
     plan, loader = options.along_lambda(
-        lambdas, GRID, weights, servers, given_options(context), extrapolate=extrapolate
+        lambdas,
+        GRID,
+        weights,
+        servers,
+        given_options(context),
+        extrapolate=extrapolate,
+        budgets=_budgets(budgeted_thinking),
     )
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json)
+
+
+def _budgets(text: str | None) -> list[int]:
+    if text is None:
+        return []
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = [-1]
+    if min(found) < 0 or len(set(found)) < len(found):
+        raise MullError(
+            f"--budgeted-thinking {text!r} is no list of token counts", "give different numbers, as in 20,50"
+        )
+    return found

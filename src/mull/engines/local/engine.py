@@ -7,7 +7,7 @@ tokens. Knows no benchmark.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -15,13 +15,14 @@ from typing import Literal
 import torch
 
 from mull.engines.base import Completion, Request
-from mull.engines.local.cache import ATTENTION
-from mull.engines.local.loop import RowLoop
+from mull.engines.local.decoding.cache import ATTENTION
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
-from mull.engines.local.rows import Finished, Lookahead
 from mull.engines.local.support import bytes_per_position, check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
+from mull.engines.weights.by_row import RowLambdas, mix_by_row
 from mull.engines.weights.interpolated import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -63,6 +64,7 @@ class LocalEngine:
         trust_remote_code: bool = False,
         others: Mapping[str, Path] | None = None,
         prompts: Prompts | None = None,
+        by_row: bool = False,
     ) -> None:
         """Loads both checkpoints; the weights are the donor's until `set_weights`. `others`: further checkpoints by
         role. `prompts`: the donor's, if the caller has read them already.
@@ -72,6 +74,10 @@ class LocalEngine:
         `threads`: torch's threads, for the whole process; by default 1 for a small model on CPU, whose matrix products
         are slower on several threads, else torch's default. `processes`: how many processes decode at the same time,
         each on one thread; by default one per core for a small model on CPU if `threads` is not given, else 1.
+        `by_row`: every request names its λ, and one batch may hold any number of them. The weights are then those of
+        Θ(λ) without the rounding of a merged checkpoint, and cost the memory and the work of two models;
+        `set_weights` is not available.
+
         Raises `MullError` for folders that are no pair, and for models with other state than plain attention.
         """
         if donor not in ("instruct", "thinking"):
@@ -94,6 +100,7 @@ class LocalEngine:
             )
             self.model = self._weights.model
             check_supported(self.model)
+            self._bytes_per_position, self._dtype = bytes_per_position(self.model), self.model.dtype
         self._batch_size = batch_size or BATCH_SIZE
         small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
         if threads or small:
@@ -101,9 +108,15 @@ class LocalEngine:
         self._processes = processes or (len(os.sched_getaffinity(0)) if small and not threads and AVAILABLE else 1)
         self._vocabulary = len(next(self.model.get_input_embeddings().parameters()))
         self._version = 0
+        self._lams: RowLambdas | None = None
+        if by_row:
+            with memory_errors(f"on {self.device} with {instruct} and {thinking}", MEMORY_REMEDY):
+                self._lams = mix_by_row(self.model, self._weights.parameters)
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
         """Computes the weights in place from the loaded checkpoints. A running `generate` cannot continue then."""
+        if self._lams is not None:
+            raise MullError("an engine with a λ per row has no weights to set", "Give each request its λ")
         self._version += 1
         recipe = weights if isinstance(weights, Recipe) else Recipe(weights)
         with memory_errors(f"on {self.device} while mixing", MEMORY_REMEDY):
@@ -118,28 +131,18 @@ class LocalEngine:
         """
         if isinstance(requests, Sequence):  # find an error in the last request before work on the first
             for request in requests:
-                self._check(request)
+                self.check(request)
         return self._generate(requests)
 
     def _generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         version = self._version
 
-        waiting = Lookahead(self._check(request) for request in requests)
+        waiting = Lookahead(self.check(request) for request in requests)
         processes = self._processes if waiting.at_least(ROWS_PER_PROCESS * self._processes) else 1
-        per_position = bytes_per_position(self.model)
         free = _free_memory(self.device) // processes
 
         def make_loop() -> RowLoop:
-            return RowLoop(
-                self.model,
-                batch=self._batch_size,
-                context=self.context,
-                stop_ids=self.prompts.stop_ids,
-                device=self.device,
-                dtype=self.model.dtype,
-                bytes_per_position=per_position,
-                free=free,
-            )
+            return self.row_loop(free)
 
         rows = (
             run_in_workers(make_loop, waiting, processes)
@@ -159,10 +162,30 @@ class LocalEngine:
                 finish="stop" if row.stopped else "length",
                 seconds=row.seconds,
                 prompt_tokens=len(row.request.prompt_ids),
+                forced=row.forced,
                 thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
             )
 
-    def _check(self, request: Request) -> Request:
+    def row_loop(
+        self, free: int | None = None, on_token: Callable[[Request, int, int, float], None] | None = None
+    ) -> RowLoop:
+        """A loop over the present weights, whose cache takes at most half of `free` bytes (default: free memory)."""
+        return RowLoop(
+            self.model,
+            batch=self._batch_size,
+            context=self.context,
+            stop_ids=self.prompts.stop_ids,
+            device=self.device,
+            dtype=self._dtype,
+            bytes_per_position=self._bytes_per_position,
+            free=_free_memory(self.device) if free is None else free,
+            set_lams=self._lams.set if self._lams else None,
+            on_token=on_token,
+            budget_of=self.prompts.budget,
+        )
+
+    def check(self, request: Request) -> Request:
+        """`request`, if this engine can answer it; else raises `MullError`."""
         length = len(request.prompt_ids)
         if length == 0:
             raise MullError(f"request {request.id!r} has an empty prompt")
@@ -171,6 +194,10 @@ class LocalEngine:
                 f"the prompt of request {request.id!r} has {length} tokens and the model's context {self.context}",
                 "Shorten the prompt",
             )
+        if (request.lam is None) != (self._lams is None):
+            asks = "names no λ" if request.lam is None else f"asks for λ = {request.lam:g}"
+            has = "a λ per row" if self._lams is not None else "one λ for all rows"
+            raise MullError(f"request {request.id!r} {asks}, and the engine has {has}")
         vocabulary = self._vocabulary
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocabulary:
             raise MullError(f"request {request.id!r} holds token ids outside the vocabulary of {vocabulary}")

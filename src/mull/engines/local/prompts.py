@@ -8,10 +8,15 @@ from pathlib import Path
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
+from mull.engines.base import Request
 from mull.engines.local import templates
+from mull.engines.local.decoding.budget import ThoughtBudget
 from mull.engines.weights.interpolated import loading
 from mull.errors import MullError
 from mull.thinking import KNOWN, ThinkTags, split_thinking
+
+_TAIL = 32
+"""Tokens at the end of a prompt among which it may open a thought."""
 
 
 class Prompts:
@@ -54,6 +59,20 @@ class Prompts:
         if not self.tokenizer.chat_template:
             raise MullError("the donor has no chat template", "Take the other side as donor")
         return tuple(templates.token_ids(self.tokenizer, messages, self.context, self._date))
+
+    def budget(self, request: Request) -> ThoughtBudget | None:
+        """The limit of a request's thought in token ids; None if it has none.
+
+        The delimiters are those that the prompt opens, else the first that are known of this model.
+        """
+        tokens = request.sampling.thinking_budget
+        if tokens is None:
+            return None
+        tail = self.tokenizer.decode(request.prompt_ids[-_TAIL:], skip_special_tokens=False).rstrip()
+        opened = next((tags for tags in self._tags if tail.endswith(tags.open.rstrip())), None)
+        tags = opened or self._tags[0]
+        open_ids, close_ids = (tuple(self.tokenizer.encode(part, add_special_tokens=False)) for part in tags)
+        return ThoughtBudget(tokens=tokens, open_ids=open_ids, close_ids=close_ids, opened=opened is not None)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The decoded text without special tokens, except those that delimit thoughts."""

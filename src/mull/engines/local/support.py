@@ -12,10 +12,12 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mull.engines.local.cache import RowCache, Span, StepMask
+from mull.engines.local.decoding.cache import RowCache, Span, StepMask
 from mull.errors import MullError
 
 _PROBE_TOKENS = 9
+_PROBE_ROWS = 3
+"""Some errors show only with several rows, at different positions."""
 _PROBE_WINDOW = 4
 """Sliding windows are set to this during the test, so that `_PROBE_TOKENS` reach beyond them."""
 
@@ -41,7 +43,7 @@ def check_supported(model: PreTrainedModel) -> None:
     try:
         model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
         with _narrow_windows(model):
-            expected = model(input_ids=tokens, use_cache=False).logits[0, -1].float()
+            expected = model(input_ids=tokens, use_cache=False).logits[0].flip(0)[:_PROBE_ROWS].float()
     finally:
         model.config._attn_implementation = attention
     try:
@@ -87,24 +89,26 @@ def _narrow_windows(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _cached_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits `[V]` after the last of `tokens` `[1, L]`: by a prefill of the others, then one decode step."""
+    """Logits `[_PROBE_ROWS, V]`: row i is after token L−1−i of `tokens` `[1, L]`, by a prefill of all tokens but the
+    last in every row, then one decode step in which each row is at its own position."""
     last = tokens.shape[1] - 1
     cache = RowCache()
-    cache.resize(1, 64)
-    cache.begin_prefill(torch.zeros(1, dtype=torch.int64, device=model.device))
+    cache.resize(_PROBE_ROWS, 64)
+    cache.begin_prefill(torch.arange(_PROBE_ROWS, device=model.device))
     shared: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
-    model(input_ids=tokens[:, :last], position_ids=torch.arange(last, device=model.device)[None], **shared)
-    positions = torch.full((1,), last, dtype=torch.int64, device=model.device)
+    rows = tokens[:, :last].expand(_PROBE_ROWS, last)
+    model(input_ids=rows, position_ids=torch.arange(last, device=model.device).expand(_PROBE_ROWS, last), **shared)
+    positions = last - torch.arange(_PROBE_ROWS, device=model.device)
     cache.begin_decode(positions)
     mask = StepMask(positions, 64, model.dtype)
     output = model(
-        input_ids=tokens[:, last:],
+        input_ids=tokens[0, positions, None],
         attention_mask=mask.causal,
         position_ids=positions[:, None],
-        row_spans=[Span(0, 1, 64)],
+        row_spans=[Span(0, _PROBE_ROWS, 64)],
         row_mask=mask,
         **shared,
     )
     if not cache.states:
         raise NotImplementedError("it does not use the cache it is given")
-    return output.logits[0, -1].float()
+    return output.logits[:, -1].float()

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from mull.engines.local.loop import RowLoop
-from mull.engines.local.rows import Finished, Lookahead
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.errors import MullError
 
 AVAILABLE = sys.platform == "linux"

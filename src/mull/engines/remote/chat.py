@@ -58,6 +58,8 @@ def request_body(
         "top_k": sampling.top_k or -1,  # −1 means no limit for vLLM, SGLang and llama.cpp; 0 does not for all of them
         "seed": seed % 2**31,  # some servers only accept 32 bits
     }
+    if sampling.thinking_budget is not None:
+        parameters["thinking_token_budget"] = sampling.thinking_budget  # vLLM's name
     if stream:
         parameters["stream_options"] = {"include_usage": True}
     parameters = {name: value for name, value in parameters.items() if name not in omit}

@@ -191,8 +191,14 @@ class RemoteEngine:
                     counted=reply.tokens,
                     prompt_tokens=reply.prompt_tokens,
                     thought_tokens=reply.thought_tokens,
+                    forced=_spent(reply.thought_tokens, request.sampling.thinking_budget),
                 )
             )
+
+
+def _spent(thought_tokens: int | None, budget: int | None) -> bool:
+    """Whether a thought took all of its budget: servers do not say that they closed it."""
+    return budget is not None and thought_tokens is not None and thought_tokens >= budget
 
 
 class _Background:

@@ -9,17 +9,18 @@ template.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
 from mull.engines.base import Request
-from mull.engines.local.cache import WIDTH_STEP, RowCache, Span, StepMask
-from mull.engines.local.rows import Finished, LiveRow, Lookahead
-from mull.engines.local.sampler import RowSampler
-from mull.engines.local.slots import Slots
+from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
+from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
+from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
+from mull.engines.local.decoding.sampler import RowSampler
+from mull.engines.local.decoding.slots import Slots
 from mull.errors import MullError
 
 SLOT_STEP = 8
@@ -60,7 +61,13 @@ class RowLoop:
         dtype: torch.dtype,
         bytes_per_position: int,
         free: int,
+        set_lams: Callable[[torch.Tensor], None] | None = None,
+        on_token: Callable[[Request, int, int, float], None] | None = None,
+        budget_of: Callable[[Request], ThoughtBudget | None] | None = None,
     ) -> None:
+        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
+        `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
+        many came before it, its id and its logprob."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
         self._free = free // bytes_per_position
@@ -72,23 +79,40 @@ class RowLoop:
         self._slots = Slots(slots)
         self._cache = RowCache()
         self._sampler = RowSampler(slots, device)
+        self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
         """Yields the rows that finished in a step, until no row is live or waiting."""
-        while True:
-            live = self._slots.count
-            # A prefill has a fixed cost, so it waits until several slots are free.
-            if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
-                self._admit(waiting, live)
-                live = self._slots.count
-            if live == 0:
-                return
-            self._arrange(live)
-            self._make_room(waiting, 0, self._slots.longest, self._slots.need)
-            finished = self._step()
+        while self.busy(waiting):
+            finished = self.advance(waiting)
             if finished:
                 yield finished
+
+    def busy(self, waiting: Lookahead) -> bool:
+        """Whether a row is live or waiting."""
+        return self._slots.count > 0 or bool(waiting)
+
+    def advance(self, waiting: Lookahead) -> list[Finished]:
+        """Admits waiting requests to free slots, decodes one token for every live row, and returns finished rows."""
+        live = self._slots.count
+        # A prefill has a fixed cost, so it waits until several slots are free.
+        if waiting and (live == 0 or self.batch - live >= max(1, self.batch // 16)):
+            self._admit(waiting, live)
+            live = self._slots.count
+        if live == 0:
+            return []
+        self._arrange(live)
+        self._make_room(waiting, 0, self._slots.longest, self._slots.need)
+        return self._step()
+
+    def cancel(self, request: Request) -> bool:
+        """Frees the slot of `request`; False if no slot holds it."""
+        slot = next((slot for slot, row in enumerate(self._slots.rows) if row and row.request is request), None)
+        if slot is None:
+            return False
+        self._clear(slot)
+        return True
 
     @torch.inference_mode()
     def _admit(self, waiting: Lookahead, live: int) -> None:
@@ -110,10 +134,11 @@ class RowLoop:
         if not chosen:
             return
         self._make_room(waiting, len(chosen), longest, need)
-        slot_of_prompt = {row.request.prompt_ids: slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        slot_of_prompt = {_shared(row.request): slot for slot, row in enumerate(self._slots.rows) if row is not None}
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
-            self._slots.fill(slot, LiveRow(request, started), limit)
+            budget = self._budget_of(request) if self._budget_of else None
+            self._slots.fill(slot, LiveRow(request, started, RowBudget(budget) if budget else None), limit)
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(new_slots, slot_of_prompt)
 
@@ -163,7 +188,7 @@ class RowLoop:
         self._slots.clear(slot)
         self._sampler.clear(slot)
 
-    def _prefill(self, new_slots: list[int], slot_of_prompt: dict[tuple[int, ...], int]) -> None:
+    def _prefill(self, new_slots: list[int], slot_of_prompt: dict[Hashable, int]) -> None:
         """Computes or copies keys and values of the prompts in `new_slots`, except for each prompt's last token."""
         prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in new_slots}
         new: list[int] = []
@@ -171,10 +196,11 @@ class RowLoop:
         for slot, prompt in prompts.items():
             if len(prompt) == 1:
                 continue
-            if prompt in slot_of_prompt:
-                copies.append((slot_of_prompt[prompt], slot))
+            key = _shared(self._slots.row(slot).request)
+            if key in slot_of_prompt:
+                copies.append((slot_of_prompt[key], slot))
             else:
-                slot_of_prompt[prompt] = slot
+                slot_of_prompt[key] = slot
                 new.append(slot)
         new.sort(key=lambda slot: len(prompts[slot]))
         while new:
@@ -191,6 +217,7 @@ class RowLoop:
             for row, slot in enumerate(group):
                 ids[row, : len(prompts[slot]) - 1] = prompts[slot][:-1]
             self._cache.begin_prefill(self._tensor(np.array(group)))
+            self._give_lams(np.array(group))
             self.model(
                 input_ids=self._tensor(ids),
                 position_ids=torch.arange(width, device=self.device).expand(len(group), width),
@@ -211,6 +238,7 @@ class RowLoop:
         positions = self._tensor(self._slots.positions[:count])
         mask = StepMask(positions, max(span.width for span in spans), self.dtype)
         self._cache.begin_decode(positions)
+        self._give_lams(np.arange(count))
         logits = self.model(
             input_ids=self._tensor(self._slots.next_tokens[:count, None]),
             attention_mask=mask.causal,
@@ -221,7 +249,7 @@ class RowLoop:
             row_spans=spans,
             row_mask=mask,
         ).logits[:, -1]
-        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count])
+        drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
         # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
         tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
         self._steps += 1
@@ -233,6 +261,13 @@ class RowLoop:
         live = slots.live[:count]
         if not np.isfinite(logprobs[live]).all():
             raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
+        if self._on_token is not None:
+            for slot in np.flatnonzero(live).tolist():
+                before = int(slots.counts[slot])
+                self._on_token(slots.row(slot).request, before, int(tokens[slot]), float(logprobs[slot]))
+        for slot, row in enumerate(slots.rows[:count]):
+            if row is not None and row.budget is not None:
+                row.budget.push(int(tokens[slot]))
         slots.push(tokens, logprobs)
         stopped = np.isin(tokens, self._stop_ids)
         done = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
@@ -240,9 +275,19 @@ class RowLoop:
         finished = []
         for slot in done.tolist():
             row = slots.row(slot)
-            finished.append(Finished(row.request, *slots.response(slot), bool(stopped[slot]), now - row.started))
+            forced = row.budget is not None and row.budget.used
+            response = slots.response(slot)
+            finished.append(Finished(row.request, *response, bool(stopped[slot]), now - row.started, forced))
             self._clear(slot)
         return finished
+
+    def _forced(self, count: int) -> dict[int, int]:
+        """Slot → the token that its thinking budget puts in place of the drawn one."""
+        found = {}
+        for slot, row in enumerate(self._slots.rows[:count]):
+            if row is not None and row.budget is not None and row.budget.forced is not None:
+                found[slot] = row.budget.forced
+        return found
 
     def _spans(self, count: int) -> list[Span]:
         """Divides the slots into runs of neighbours that read the same number of positions."""
@@ -281,9 +326,19 @@ class RowLoop:
         self._sampler.permute(order)
         self._slots.permute(order)
 
+    def _give_lams(self, slots: np.ndarray) -> None:
+        """Tells the model the λ of the rows of the next forward pass."""
+        if self._set_lams is not None:
+            self._set_lams(self._tensor(self._slots.lams[slots]))
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device, because the loop changes `array` afterwards."""
         return torch.tensor(array, device=self.device)
+
+
+def _shared(request: Request) -> Hashable:
+    """Requests for which this is equal have the same keys and values of their prompt."""
+    return request.prompt_ids, request.lam
 
 
 def _round_up(number: int, step: int) -> int:

@@ -1,13 +1,13 @@
 """The live rows of a loop, each in a slot: its request, its tokens so far, its limit.
 
-Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.loop`.
+Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.decoding.loop`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from mull.engines.local.rows import LiveRow
+from mull.engines.local.decoding.rows import LiveRow
 
 
 class Slots:
@@ -24,6 +24,8 @@ class Slots:
         """Number of tokens generated so far."""
         self.limits = np.zeros(size, np.int64)
         """The largest number of tokens that may be generated."""
+        self.lams = np.zeros(size, np.float32)
+        """λ of each row, where rows have one of their own."""
         self._tokens = np.zeros((size, 64), np.int64)
         self._logprobs = np.zeros((size, 64), np.float32)
 
@@ -72,18 +74,19 @@ class Slots:
         self.rows[slot] = row
         self.next_tokens[slot], self.positions[slot] = prompt[-1], len(prompt) - 1
         self.counts[slot], self.limits[slot], self.live[slot] = 0, limit, True
+        self.lams[slot] = row.request.lam or 0.0
 
     def clear(self, slot: int) -> None:
         """Mark `slot` as empty."""
         self.rows[slot] = None
         self.live[slot] = False
-        for array in (self.next_tokens, self.positions, self.counts, self.limits):
+        for array in (self.next_tokens, self.positions, self.counts, self.limits, self.lams):
             array[slot] = 0
 
     def permute(self, order: np.ndarray) -> None:
         """Slot i takes the row of slot `order[i]`, for all i < len(order)."""
         used = len(order)
-        for array in (self.next_tokens, self.positions, self.counts, self.limits, self.live):
+        for array in (self.next_tokens, self.positions, self.counts, self.limits, self.lams, self.live):
             array[:used] = array[order]
         self._tokens[:used], self._logprobs[:used] = self._tokens[order], self._logprobs[order]
         self.rows[:used] = [self.rows[slot] for slot in order]

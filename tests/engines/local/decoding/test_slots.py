@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from mull.engines.base import Request, Sampling
-from mull.engines.local.rows import LiveRow
-from mull.engines.local.slots import Slots
+from mull.engines.local.decoding.rows import LiveRow
+from mull.engines.local.decoding.slots import Slots
 
 
 @pytest.fixture

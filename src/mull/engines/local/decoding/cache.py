@@ -23,6 +23,10 @@ positions at the end only add exact zeros to the same partial sums, and a row's 
 row of its batch."""
 
 
+CAPPED_BLOCK = 128
+"""Queries of a prompt that are computed at a time where scores are capped, which torch's own attention cannot do."""
+
+
 class Span(NamedTuple):
     """Neighbouring slots that read the same number of positions."""
 
@@ -158,6 +162,7 @@ def row_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    softcap: float | None = None,
     row_spans: list[Span] | None = None,
     row_mask: StepMask | None = None,
     **kwargs: Any,
@@ -169,14 +174,17 @@ def row_attention(
     matrix, so that keys and values are not repeated. A layer's sliding window masks earlier positions, but their keys
     and values stay in the cache.
 
-    Raises `NotImplementedError` if the layer needs soft capping, attention sinks or a position bias.
+    `softcap` c limits scores s to c·tanh(s/c), as Gemma 2 does. Raises `NotImplementedError` for attention sinks and
+    position biases.
     """
-    for option in ("softcap", "s_aux", "position_bias"):
+    for option in ("s_aux", "position_bias"):
         if kwargs.get(option) is not None:
             raise NotImplementedError(f"attention with {option}")
     rows, heads, length, head_dim = query.shape
     kv_heads = key.shape[1]
     if row_spans is None:
+        if softcap is not None:
+            return _capped_prefill(query, key, value, scaling or head_dim**-0.5, sliding_window, softcap), None
         mask = None
         if sliding_window is not None and length > sliding_window:
             mask = _window_mask(length, sliding_window, query)
@@ -194,7 +202,7 @@ def row_attention(
     attention_mask = row_mask.for_window(sliding_window)
     group = heads // kv_heads  # query heads per key/value head
     query = query.reshape(rows, kv_heads, group, head_dim)
-    if query.device.type != "cpu":
+    if query.device.type != "cpu" and softcap is None:
         (span,) = row_spans
         keys, values = key[: span.stop, :, : span.width], value[: span.stop, :, : span.width]
         output = F.scaled_dot_product_attention(query, keys, values, attn_mask=attention_mask, scale=scaling)
@@ -204,9 +212,11 @@ def row_attention(
     output = query.new_empty(rows * kv_heads, group, value_dim)
     for start, stop, width in row_spans:
         lanes = (stop - start) * kv_heads
-        keys = key[start:stop, :, :width].view(lanes, width, head_dim)
-        values = value[start:stop, :, :width].view(lanes, width, value_dim)
-        scores = torch.bmm(query[start:stop].view(lanes, group, head_dim), keys.transpose(1, 2))
+        keys = key[start:stop, :, :width].reshape(lanes, width, head_dim)
+        values = value[start:stop, :, :width].reshape(lanes, width, value_dim)
+        scores = torch.bmm(query[start:stop].reshape(lanes, group, head_dim), keys.transpose(1, 2))
+        if softcap is not None:
+            scores.div_(softcap).tanh_().mul_(softcap)
         scores.view(stop - start, kv_heads, group, width).add_(attention_mask[start:stop, :, :, :width])
         torch.bmm(torch.softmax(scores, -1), values, out=output[start * kv_heads : stop * kv_heads])
     return output.view(rows, 1, heads, value_dim), None
@@ -220,6 +230,22 @@ def _window_mask(length: int, window: int, like: torch.Tensor) -> torch.Tensor:
     positions = torch.arange(length, device=like.device)
     distance = positions[:, None] - positions
     return (distance >= 0) & (distance < window)
+
+
+def _capped_prefill(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int | None, softcap: float
+) -> torch.Tensor:
+    """Causal attention with soft capping: `[n, L, heads, head_dim]`, in blocks of queries, for memory."""
+    rows, heads, length, _ = query.shape
+    key, value = (tensor.repeat_interleave(heads // key.shape[1], 1) for tensor in (key, value))
+    output = query.new_empty(rows, length, heads, value.shape[3])
+    allowed = _window_mask(length, window or length, query)
+    for first in range(0, length, CAPPED_BLOCK):
+        last = min(first + CAPPED_BLOCK, length)
+        scores = (query[:, :, first:last] * scaling) @ key[:, :, :last].transpose(2, 3)
+        scores.div_(softcap).tanh_().mul_(softcap).masked_fill_(~allowed[first:last, :last], float("-inf"))
+        output[:, first:last] = (torch.softmax(scores, -1) @ value[:, :, :last]).transpose(1, 2)
+    return output
 
 
 def _resized(tensor: torch.Tensor, slots: int, width: int) -> torch.Tensor:

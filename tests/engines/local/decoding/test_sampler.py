@@ -8,7 +8,7 @@ import torch
 from scipy.stats import chisquare
 
 from mull.engines.base import Sampling
-from mull.engines.local.sampler import RowSampler, uniforms
+from mull.engines.local.decoding.sampler import RowSampler, uniforms
 
 DRAWS = 20_000
 CPU = torch.device("cpu")

@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 
 from mull.engines.base import Request
+from mull.engines.local.decoding.budget import RowBudget
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Finished:
     stopped: bool
     """Whether its last token is an end-of-text token."""
     seconds: float
+    forced: bool = False
+    """Whether a thinking budget closed its thought."""
 
 
 @dataclass
@@ -30,6 +33,7 @@ class LiveRow:
 
     request: Request
     started: float
+    budget: RowBudget | None = None
 
 
 class Lookahead:
@@ -54,6 +58,18 @@ class Lookahead:
     def pop(self) -> Request:
         """Take the next request; there must be one."""
         return self._ahead.popleft()
+
+    def add(self, request: Request) -> None:
+        """Append a request behind those that wait already."""
+        self._ahead.append(request)
+
+    def remove(self, request: Request) -> bool:
+        """Take `request` out of those that were added or put back; False if it is not among them."""
+        found = next((waiting for waiting in self._ahead if waiting is request), None)
+        if found is None:
+            return False
+        self._ahead = deque(waiting for waiting in self._ahead if waiting is not request)
+        return True
 
     def put_back(self, request: Request) -> None:
         """Make `request` the next one again."""

@@ -6,6 +6,8 @@ logits give the same token in any slot, batch and order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 
@@ -43,13 +45,15 @@ class RowSampler:
             array[:count] = array[order]
         self._cached = None
 
-    def draw(self, logits: torch.Tensor, steps: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(
+        self, logits: torch.Tensor, steps: np.ndarray, forced: Mapping[int, int] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """One token per row of `logits` `[n, V]` and its logprob: int64 `[n]`, float32 `[n]`.
 
         `steps` int64 `[n]` is the index of the token within its response. Logprobs are of the distribution before
         temperature, top-k and top-p. The draw follows transformers: temperature, then the `top_k` likeliest, then the
         fewest likeliest tokens whose probability reaches `top_p`, then the inverse of their cumulative distribution,
-        likeliest first, in float64.
+        likeliest first, in float64. `forced`: rows whose token is given instead; its logprob is the model's own.
         """
         count = len(logits)
         logits = logits.float()
@@ -71,6 +75,9 @@ class RowSampler:
             # By rounding, the rank could be that of the token after the last kept one.
             rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1).clamp_(min=0)
             chosen = torch.where(greedy > 0, logits.argmax(-1), candidates.gather(-1, rank).squeeze(-1))
+        if forced:
+            rows, ids = (torch.tensor(list(part), device=self._device) for part in (forced.keys(), forced.values()))
+            chosen = chosen.index_copy(0, rows, ids)
         logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
         return chosen, logprobs
 

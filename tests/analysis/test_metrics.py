@@ -93,7 +93,7 @@ def test_metrics_by_hand(sample):
     assert m.tokens.value == 30
     assert m.think_ratio.value == pytest.approx(0.4)
     assert {kind: share.value for kind, share in m.thinking.items()} == pytest.approx(
-        {"none": 0.2, "closed": 0.4, "pseudo-closed": 0.2, "unclosed": 0.2}
+        {"none": 0.2, "closed": 0.4, "forced": 0.0, "pseudo-closed": 0.2, "unclosed": 0.2}
     )
     assert m.truncation.value == pytest.approx(0.2)
     assert m.unanswered.value == pytest.approx(0.2), "a blank is no answer"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -59,7 +58,7 @@ def make_run(folder, lambdas=LAMBDAS, questions=60, k=4, *, others=(), hostile=F
         "benchmark": {"name": "sums", "questions": questions},
         "questions": "c" * 16,
         "k": k,
-        "sampling": asdict(Sampling(max_tokens=512)),
+        "sampling": Sampling(max_tokens=512).record(),
         "seed": 0,
         "engine": "local/float32",
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -55,7 +54,7 @@ def write_run(
         "benchmark": {"name": benchmark, "questions": questions},
         "questions": questions_hash or "c" * 16,
         "k": k,
-        "sampling": sampling_record or asdict(Sampling(max_tokens=512)),
+        "sampling": sampling_record or Sampling(max_tokens=512).record(),
         "seed": 0,
         "engine": "local/float32",
     } | more

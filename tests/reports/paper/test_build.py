@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -125,7 +124,7 @@ def test_what_is_missing_stands_with_its_command(made):
 def test_the_commands_are_those_of_the_documentation(run, answers, tmp_path):
     grid = [Setting.of(Coefficients.scalar(0.0))]
     samples = answers("0", 0.0, [1, 1, 1], 2, benchmark="aime25")
-    usual = {"benchmark": "aime25", "questions": 30, "k": 64, "sampling_record": asdict(Sampling())}
+    usual = {"benchmark": "aime25", "questions": 30, "k": 64, "sampling_record": Sampling().record()}
     found = missing(open_runs([run(tmp_path / "r", grid, samples, **usual)]))
     assert len(found) == 8
     text = DOCS.read_text()
@@ -168,7 +167,7 @@ def test_a_command_carries_the_options_of_the_run(run, answers, tmp_path):
     """Donor, sampling, seeds, questions, k, grader, data file, device and λ are those on record, of all commands."""
     grid = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 0.3, 1.0)]
     samples = [s for lam in (0.0, 0.3, 1.0) for s in answers(f"{lam:g}", lam, [1, 1, 0], 3, benchmark="gpqa")]
-    sampling = asdict(Sampling(temperature=0.0, top_p=0.5, top_k=0, max_tokens=100))
+    sampling = Sampling(temperature=0.0, top_p=0.5, top_k=0, max_tokens=100).record()
     asked = {"name": "gpqa", "questions": 3, "grader": {"name": "letter-robust"}}
     more = {"benchmark": "gpqa", "donor": "instruct", "seed": 7, "engine": "local/bfloat16/cuda", "k": 3}
     opened = open_runs([run(tmp_path / "gpqa", grid, samples, sampling_record=sampling, **more)])

@@ -193,7 +193,7 @@ def test_kinds_of_thinking_failures_and_cost(run, answers, tmp_path):
     samples += answers("1", 1.0, [2, 2, 0], 2, tokens=30, think=0.5, finish="length")
     tables = by_name(further_tables(open_runs([run(tmp_path / "run", grid, samples)])))
     rows = {row.name: shown(tables["thinking"], row) for row in tables["thinking"].rows}
-    assert rows["Thinking"] == pytest.approx([50, 50, 0, 0, 100, 0])  # none, closed, …, cut off, no answer
+    assert rows["Thinking"] == pytest.approx([50, 50, 0, 0, 0, 100, 0])  # none, closed, forced, …, cut off, no answer
     rows = {row.name: shown(tables["cost"], row) for row in tables["cost"].rows}
     assert rows["Instruct"] == pytest.approx([6, 10, 10, 30, 60, 0.25, 0.75])
     assert rows["Thinking"] == pytest.approx([6, 30, 30, 45, 180, 0.5, 0.75])

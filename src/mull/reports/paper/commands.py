@@ -116,7 +116,7 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     for name in ("temperature", "top_p", "top_k"):
         if name not in varied and own[name] != getattr(usual, name):
             yield from (f"--{name.replace('_', '-')}", f"{own[name]:g}")
-    if "thinking_budget" in own:
+    if own.get("thinking_budget") is not None:
         yield from ("--thinking-budget", str(own["thinking_budget"]))
     if own["max_tokens"] != _limit(like.benchmark):
         yield from ("--max-tokens", str(own["max_tokens"]))

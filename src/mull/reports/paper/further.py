@@ -107,9 +107,9 @@ def thinking(found: Sequence[Section]) -> Table:
     return Table(
         name="thinking",
         title="Kinds of thinking, and failures",
-        caption=f"% of responses, {ERRORS} Closed: has </think>; pseudo-closed: another tag stands where </think> "
-        f"belongs (table 6 of {SOURCE}); unclosed: cut off while thinking. Cut off: hit the token limit; no "
-        "answer: the grader found none.",
+        caption=f"% of responses, {ERRORS} Closed: has </think>; forced: closed by a thinking budget; pseudo-closed: "
+        f"another tag stands where </think> belongs (table 6 of {SOURCE}); unclosed: cut off while thinking. Cut off: "
+        "hit the token limit; no answer: the grader found none.",
         head="Setting",
         columns=columns,
         rows=rows,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mull.analysis.choosing.choose import choose, decide
-from mull.analysis.choosing.options import Goal, Option, measure, options_of_table
+from mull.analysis.choosing.options import Goal, Option, measure
 from mull.analysis.metrics import Estimate
 from mull.analysis.tables import published
 from mull.errors import MullError
@@ -19,8 +19,19 @@ NAN = math.nan
 
 
 def table(benchmark, goal):
+    """The published rows with a λ as options, which have no errors."""
     rows = [row for row in published() if row.benchmark == benchmark and row.lam is not None]
-    return options_of_table(rows, goal)
+    return [
+        Option(
+            setting=f"{row.lam:g}",
+            lam=row.lam,
+            accuracy=Estimate(row.mean_at_k, NAN),
+            tokens=Estimate(row.tokens, NAN),
+            cost=Estimate(row.tokens, NAN),
+            slack=Estimate(goal.slack(row.mean_at_k, row.tokens, NAN), NAN),
+        )
+        for row in sorted((row for row in rows if row.lam is not None), key=lambda row: row.lam or 0.0)
+    ]
 
 
 def pick(options, goal, error=0.0):

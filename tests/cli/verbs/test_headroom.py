@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import typer
@@ -12,11 +10,7 @@ from typer.testing import CliRunner
 
 from mull.cli.verbs.headroom import headroom
 from mull.errors import MullError
-
-_spec = importlib.util.spec_from_file_location("report_runs", Path(__file__).parents[2] / "reports" / "conftest.py")
-assert _spec and _spec.loader
-runs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(runs)
+from tests.reports import conftest as runs
 
 app = typer.Typer()
 app.command()(headroom)

@@ -1,6 +1,5 @@
 """`mull paper` as a command: paths on stdout, what is missing on stderr, errors as one line."""
 
-import importlib.util
 import shlex
 from pathlib import Path
 
@@ -12,15 +11,9 @@ from mull.reports.paper.runs import open_runs
 from mull.runs.sessions import session
 from mull.runs.settings import Setting
 from mull.tiny import checkpoint_folder
+from tests.reports.paper import conftest as runs
 
 from ...running import mull
-
-_spec = importlib.util.spec_from_file_location(
-    "paper_runs", Path(__file__).parents[2] / "reports" / "paper" / "conftest.py"
-)
-assert _spec and _spec.loader
-runs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(runs)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,7 @@ from typer.testing import CliRunner
 
 from mull.cli.verbs.report import report
 from mull.errors import MullError
-
-_spec = importlib.util.spec_from_file_location("report_runs", Path(__file__).parents[2] / "reports" / "conftest.py")
-assert _spec and _spec.loader
-runs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(runs)
+from tests.reports import conftest as runs
 
 app = typer.Typer()
 app.command()(report)

@@ -1,4 +1,4 @@
-"""`Goal`: what the chosen setting has to fulfil; `Option`: a setting to choose from, measured or published.
+"""`Goal`: what the chosen setting has to fulfil; `Option`: a setting to choose from.
 
 The rule of choosing is in `mull.analysis.choosing.choose`.
 """
@@ -15,7 +15,6 @@ from scipy.special import stdtr
 
 from mull.analysis.metrics import Estimate, clustered_mean, clustered_quantile
 from mull.analysis.records import Sample
-from mull.analysis.tables import PublishedRow
 from mull.errors import MullError
 
 ROUNDING = 1e-9
@@ -118,22 +117,6 @@ def measure(samples: Sequence[Sample], goal: Goal) -> list[Option]:
         groups.setdefault(sample.setting, []).append(sample)
     found = [option_of(rows, goal) for rows in groups.values()]
     return sorted(found, key=lambda o: (o.lam is None, o.lam or 0.0, o.setting))
-
-
-def options_of_table(rows: Sequence[PublishedRow], goal: Goal) -> list[Option]:
-    """The rows with a λ of a published table of one benchmark, without errors and quantiles."""
-    nan = math.nan
-    return [
-        Option(
-            setting=f"{row.lam:g}",
-            lam=row.lam,
-            accuracy=Estimate(row.mean_at_k, nan),
-            tokens=Estimate(row.tokens, nan),
-            cost=Estimate(row.tokens, nan),
-            slack=Estimate(goal.slack(row.mean_at_k, row.tokens, nan), nan),
-        )
-        for row in sorted((row for row in rows if row.lam is not None), key=lambda row: row.lam or 0.0)
-    ]
 
 
 def option_of(rows: Sequence[Sample], goal: Goal) -> Option:

@@ -38,6 +38,8 @@ class RowLambdas:
         self._instruct = self._change = torch.zeros(0)
         """All vectors of the model one after the other: those of Instruct, and Thinking − Instruct, float32."""
         self._columns: dict[tuple[int, int], Tensor] = {}
+        self._shares: dict[tuple[int, int], Tensor] = {}
+        """Of `column` and `doubled`, by the number of rows and of dimensions."""
         self._vectors: dict[tuple[int, torch.dtype], Tensor] = {}
         self._input: Tensor | None = None
         self._doubled: Tensor | None = None
@@ -45,7 +47,7 @@ class RowLambdas:
     def set(self, lams: Tensor) -> None:
         """Gives the rows of the next forward pass their λ, float32 `[n]`."""
         self.lams, self._input, self._doubled = lams, None, None
-        self._columns, self._vectors = {}, {}
+        self._columns, self._shares, self._vectors = {}, {}, {}
 
     @contextmanager
     def only(self, rows: Tensor, total: int) -> Iterator[None]:
@@ -71,11 +73,11 @@ class RowLambdas:
     def doubled(self, x: Tensor) -> Tensor:
         """[(1−λ)·x, λ·x], `[…, 2·K]` for x `[…, K]`. The products that share an input share this, too."""
         if self._input is not x or self._doubled is None:
-            key = (x.shape[0], -x.dim())
-            shares = self._columns.get(key)
+            key = (x.shape[0], x.dim())
+            shares = self._shares.get(key)
             if shares is None or shares.dtype != x.dtype:
                 lams = self.column(x)
-                shares = self._columns[key] = torch.stack([1 - lams, lams], -2)  # [n, 1, …, 2, 1]
+                shares = self._shares[key] = torch.stack([1 - lams, lams], -2)  # [n, 1, …, 2, 1]
             self._input, self._doubled = x, (x.unsqueeze(-2) * shares).flatten(-2)
         return self._doubled
 

@@ -56,11 +56,6 @@ def test_a_thought_that_the_model_opens():
     )
 
 
-def test_a_sentence_comes_before_the_tag():
-    budget = ThoughtBudget(tokens=1, close_ids=CLOSE, opened=True, words_ids=(70, 71))
-    assert run(budget, [1, 2, 3, 4, 5, 6, 7]) == ([1, 70, 71, 80, 81, 82, 7], True)
-
-
 def test_bad_budgets():
     with pytest.raises(ValueError, match="0 or positive"):
         ThoughtBudget(tokens=-1, close_ids=CLOSE)

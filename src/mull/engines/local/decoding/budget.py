@@ -18,8 +18,6 @@ class ThoughtBudget:
     """Token ids of the opening tag, where the model writes it."""
     opened: bool = False
     """Whether the prompt ends inside a thought."""
-    words_ids: tuple[int, ...] = ()
-    """Token ids of a sentence that is put before the closing tag."""
 
     def __post_init__(self) -> None:
         if self.tokens < 0:
@@ -72,7 +70,7 @@ class RowBudget:
         close = self._budget.close_ids
         # If the model has begun the tag by itself, it is only completed: two beginnings would be text.
         begun = next((n for n in range(len(close) - 1, 0, -1) if self._ends_with(close[:n])), 0)
-        self._pending = deque(close[begun:] if begun else (*self._budget.words_ids, *close))
+        self._pending = deque(close[begun:])
         self._count -= begun
         self.used = True
 

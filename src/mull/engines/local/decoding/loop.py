@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
+from mull.engines.forward import cache_name
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
@@ -78,6 +79,7 @@ class RowLoop:
         slots = _round_up(batch, self._slot_step)
         self._slots = Slots(slots)
         self._cache = RowCache()
+        self._given_cache = {cache_name(model): self._cache}
         self._sampler = RowSampler(slots, device)
         self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
         self._steps = 0
@@ -221,9 +223,10 @@ class RowLoop:
             self.model(
                 input_ids=self._tensor(ids),
                 position_ids=torch.arange(width, device=self.device).expand(len(group), width),
-                past_key_values=self._cache,
+                row_spans=self._prompt_spans([len(prompts[slot]) - 1 for slot in group], width),
                 use_cache=True,
                 logits_to_keep=1,
+                **self._given_cache,
             )
         if copies:
             source, target = np.array(copies).T
@@ -243,11 +246,11 @@ class RowLoop:
             input_ids=self._tensor(self._slots.next_tokens[:count, None]),
             attention_mask=mask.causal,
             position_ids=positions[:, None],
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             row_spans=spans,
             row_mask=mask,
+            **self._given_cache,
         ).logits[:, -1]
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
         # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
@@ -297,6 +300,16 @@ class RowLoop:
         lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(starts, ends, strict=True)]
         widths = [_round_up(length, WIDTH_STEP) for length in lengths]
         return [Span(*bounds) for bounds in zip(starts, ends, widths, strict=True)]
+
+    def _prompt_spans(self, lengths: list[int], width: int) -> list[Span]:
+        """Divides the prompts of a prefill, which are sorted by length, into runs of the same padded length.
+
+        On CPU each run attends by itself, because torch's attention sums in an order that depends on the length."""
+        if self.device.type != "cpu":
+            return [Span(0, len(lengths), width)]
+        padded = np.array([_round_up(length, PROMPT_STEP) for length in lengths])
+        widths, starts, counts = np.unique(padded, return_index=True, return_counts=True)
+        return [Span(*map(int, span)) for span in zip(starts, starts + counts, widths, strict=True)]
 
     @torch.inference_mode()
     def _arrange(self, live: int) -> None:

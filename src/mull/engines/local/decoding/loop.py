@@ -24,10 +24,8 @@ from mull.engines.local.decoding.sampler import RowSampler
 from mull.engines.local.decoding.slots import Slots
 from mull.errors import MullError
 
-SLOT_STEP = 8
-"""On CPU a decode step has a multiple of this many rows. With fewer, kernels are used that sum in another order."""
 PROMPT_STEP = 16
-"""Prompts are padded to a multiple of this many tokens in a prefill, for the same reason."""
+"""Prompts are padded to a multiple of this many tokens in a prefill, or of the row step if it is larger."""
 PREFILL_TOKENS = 8192
 """Most padded tokens per forward pass of a prefill, unless one prompt alone is longer."""
 SPAN_ROWS = 32
@@ -62,11 +60,13 @@ class RowLoop:
         dtype: torch.dtype,
         bytes_per_position: int,
         free: int,
+        row_step: int = 1,
         set_lams: Callable[[torch.Tensor], None] | None = None,
         on_token: Callable[[Request, int, int, float], None] | None = None,
         budget_of: Callable[[Request], ThoughtBudget | None] | None = None,
     ) -> None:
-        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
+        """A decode step has a multiple of `row_step` rows, so that kernels sum in the same order (`same_bits`).
+        `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
         `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
         many came before it, its id and its logprob."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
@@ -75,7 +75,8 @@ class RowLoop:
         self._budget = self._free // 2
         """`_free` and `_budget` count positions, summed over all slots."""
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
-        self._slot_step = SLOT_STEP if device.type == "cpu" else 1
+        self._slot_step = row_step
+        self._prompt_step = max(PROMPT_STEP, row_step)
         slots = _round_up(batch, self._slot_step)
         self._slots = Slots(slots)
         self._cache = RowCache()
@@ -209,7 +210,7 @@ class RowLoop:
             width = 0
             group: list[int] = []
             for slot in new:
-                wider = _round_up(len(prompts[slot]) - 1, PROMPT_STEP)
+                wider = _round_up(len(prompts[slot]) - 1, self._prompt_step)
                 if group and wider * (len(group) + 1) > PREFILL_TOKENS:
                     break
                 width = wider
@@ -307,7 +308,7 @@ class RowLoop:
         On CPU each run attends by itself, because torch's attention sums in an order that depends on the length."""
         if self.device.type != "cpu":
             return [Span(0, len(lengths), width)]
-        padded = np.array([_round_up(length, PROMPT_STEP) for length in lengths])
+        padded = np.array([_round_up(length, self._prompt_step) for length in lengths])
         widths, starts, counts = np.unique(padded, return_index=True, return_counts=True)
         return [Span(*map(int, span)) for span in zip(starts, starts + counts, widths, strict=True)]
 

@@ -189,8 +189,8 @@ def row_attention(
             return _prefill(query, key, value, scaling, sliding_window, softcap), None
         output = query.new_zeros(rows, length, heads, value.shape[3])
         for start, stop, width in spans:
-            states = (tensor[start:stop, :, :width] for tensor in (query, key, value))
-            output[start:stop, :width] = _prefill(*states, scaling, sliding_window, softcap)
+            queries, keys, values = (tensor[start:stop, :, :width] for tensor in (query, key, value))
+            output[start:stop, :width] = _prefill(queries, keys, values, scaling, sliding_window, softcap)
         return output, None
     assert row_spans is not None and length == 1
     attention_mask = row_mask.for_window(sliding_window)

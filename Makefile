@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow lint docs clean
+.PHONY: demo test test-slow test-oldest lint docs clean
 
 demo: .venv/.ready
 	$(BIN)/mull demo
@@ -14,6 +14,9 @@ test: .venv/.ready
 test-slow: .venv/.ready
 	$(PYTEST) -m "not mergekit"
 
+test-oldest: .venv-oldest/.ready
+	.venv-oldest/bin/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
+
 lint: .venv/.ready
 	$(BIN)/ruff check src tests perf training
 	$(BIN)/ruff format --check src tests perf training
@@ -23,9 +26,16 @@ docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
 
 clean:
-	rm -rf .venv demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
 	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
 	find src tests perf training -name __pycache__ -prune -exec rm -rf {} +
+
+# The oldest release of each dependency that pyproject.toml allows. torch comes with its CUDA libraries: several GB.
+.venv-oldest/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(each.replace(">=", "==") for each in project["dependencies"] + project["optional-dependencies"]["dev"]), sep="\n")' > .venv-oldest/requirements.txt
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-oldest/requirements.txt --editable .
+	touch $@
 
 .venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/* src/mull/checkpoints/*.c)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mull needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }

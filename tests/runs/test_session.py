@@ -68,11 +68,12 @@ class Told(Observer):
 class Loading(GivenLoader):
     """Loads an engine that is there, and renders nothing."""
 
-    def __init__(self, engine, called="parrot"):
+    def __init__(self, engine, called="parrot", kernels=""):
         super().__init__(engine, called)
+        self.kernels = kernels
 
     def load(self, plan, observer):
-        return Ready(self.engine, {question.id: (1, 2) for question in plan.benchmark.questions()})
+        return Ready(self.engine, {question.id: (1, 2) for question in plan.benchmark.questions()}, self.kernels)
 
 
 class Never(Loading):
@@ -105,6 +106,19 @@ def test_a_sweep_goes_on_and_is_not_sampled_twice(plan, tmp_path):
     assert told.lines == ["going on from 40 of 60 responses"]
     assert session.sweep(plan, run, Never(), told) == samples
     assert told.lines[-1].endswith("run is complete: 60 responses on record")
+
+
+def test_a_run_knows_what_decided_the_last_bits_and_tells_a_session_that_differs(plan, tmp_path):
+    run, told = tmp_path / "run", Told()
+    with pytest.raises(MullError, match="tired"):
+        session.sweep(plan, run, Loading(Parrot(fails_at=0.5), kernels="steps of 8"), told)
+    with pytest.raises(MullError, match="tired"):
+        session.sweep(plan, run, Loading(Parrot(fails_at=1.0), kernels="steps of 8"), told)
+    assert told.lines == ["going on from 20 of 60 responses"]
+    session.sweep(plan, run, Loading(Parrot(), kernels="steps of 32"), told)
+    assert "computed with steps of 8; now with steps of 32" in told.lines[-1]
+    with RunStore.open(run) as store:
+        assert store.kernels == ["steps of 8", "steps of 32"]
 
 
 def test_without_an_observer_it_is_silent(plan, tmp_path, capfd):

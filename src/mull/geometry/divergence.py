@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from mull.encodings import decoded
+from mull.engines.forward import cache_name
 from mull.engines.local.engine import SMALL_MODEL
 from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
@@ -244,10 +245,10 @@ def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:
 @torch.inference_mode()
 def _continued(model: PreTrainedModel, tokens: Tensor, count: int, stop_id: int | None) -> Tensor:
     """`tokens` `[1, L]` and their greedy continuation: at most `count` tokens, without the end-of-text token."""
-    step, cache = tokens, None
+    step, cache, name = tokens, None, cache_name(model)
     for _ in range(count):
-        output = model(input_ids=step, past_key_values=cache, use_cache=True)
-        step, cache = output.logits[:, -1:].argmax(-1), output.past_key_values
+        output = model(input_ids=step, use_cache=True, **{name: cache})
+        step, cache = output.logits[:, -1:].argmax(-1), output[name]
         if step.item() == stop_id:
             break
         tokens = torch.cat([tokens, step], dim=1)

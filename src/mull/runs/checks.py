@@ -49,6 +49,7 @@ _SHAPES: Mapping[str, Any] = {
     "questions": {"*": {"text": str, "gold": str, "stratum": str}},
     "race": ["*", str],
     "pace": [int, float],
+    "kernels": ["*", str],
 }
 
 

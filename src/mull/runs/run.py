@@ -42,6 +42,8 @@ class Ready(NamedTuple):
 
     engine: SwitchingEngine
     prompts: Prompts
+    kernels: str = ""
+    """What decides the last bits of responses beside the plan, in words; empty if the engine does not say."""
 
 
 def render_prompts(plan: SweepPlan, engine: Renders, advance: Callable[[int], object] | None = None) -> Prompts:

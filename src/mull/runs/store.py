@@ -169,6 +169,16 @@ class RunStore:
         before = self.pace or Pace(0, 0.0)
         self._note("pace", Pace(before.tokens + tokens, before.seconds + seconds))
 
+    @property
+    def kernels(self) -> list[str]:
+        """What decided the last bits of responses (`Ready.kernels`), in the order of sessions, each once."""
+        return self._noted("kernels") or []
+
+    def note_kernels(self, kernels: str) -> None:
+        """Record what decides the last bits of the responses that follow."""
+        if kernels not in self.kernels:
+            self._note("kernels", [*self.kernels, kernels])
+
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the recorded samples of `setting`."""
         return set(self._database.read('SELECT question, "index" FROM samples WHERE setting = ?', setting))

@@ -123,6 +123,37 @@ def test_a_response_does_not_depend_on_its_batch(pairs: Pairs, kind: str) -> Non
         assert found == {request.id: stripped[request.id] for request in chosen}
 
 
+@pytest.mark.parametrize(("found", "step", "told"), [(32, 32, "steps of 32"), (None, 8, "may depend on its batch")])
+def test_steps_and_prompts_have_as_many_rows_as_the_processor_needs(
+    pairs: Pairs, monkeypatch: pytest.MonkeyPatch, found: int | None, step: int, told: str
+) -> None:
+    monkeypatch.setattr("mull.engines.local.engine.row_step", lambda model: found)
+    local = engine(pairs, batch_size=40)
+    shapes: list[tuple[int, int]] = []
+    local.model.register_forward_pre_hook(
+        lambda model, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    list(local.generate(requests(40, GREEDY)))
+    assert told in local.kernels
+    assert {width % max(step, 16) for _, width in shapes if width > 1} == {0}
+    assert {rows % step for rows, width in shapes if width == 1} == {0}
+    assert min(rows for rows, width in shapes if width == 1) == step
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "gemma2"])
+def test_a_response_does_not_depend_on_longer_prompts_beside_it(pairs: Pairs, kind: str) -> None:
+    """torch's attention sums in another order for 208 positions than for 912, padded ones included."""
+    local = engine(pairs, kind, batch_size=16, threads=1)
+    local.context = 1024
+    rng = random.Random(0)
+    lengths = (200, 900, 300, 40, 200, 500)
+    prompts = [tuple(rng.randrange(6, VOCABULARY) for _ in range(length)) for length in lengths]
+    wanted = [Request(id=str(i), prompt_ids=prompt, seed=i, sampling=DRAWN) for i, prompt in enumerate(prompts)]
+    together = _without_seconds(local.generate(wanted))
+    for request in wanted:
+        assert _without_seconds(local.generate([request]))[request.id] == together[request.id]
+
+
 def test_same_prompt_different_seeds(pairs: Pairs) -> None:
     """Rows that share a prompt share its prefill and nothing else."""
     local = engine(pairs, batch_size=8)
@@ -230,7 +261,7 @@ def test_small_memory_only_slows(
         returned.extend(ages[:count])
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)
-    monkeypatch.setattr("mull.engines.local.decoding.loop.SLOT_STEP", slot_step)
+    local._fewest_rows = slot_step
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))
     assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)

@@ -19,6 +19,7 @@ from mull.engines.local.decoding.cache import ATTENTION
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
+from mull.engines.local.same_bits import STEPS, kernels, row_step
 from mull.engines.local.support import bytes_per_position, check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
@@ -41,13 +42,18 @@ class LocalEngine:
     """Generates from Θ(λ); implements `mull.engines.base.Engine`.
 
     A response depends only on its prompt, seed and sampling parameters and on the weights, as far as the kernels allow.
-    Each response has its own random numbers. On CPU in float32 its logits have the same bits alone or in a batch, in
-    any slot and order, at any batch size, beside rows of any length and in any process. For that, decode steps have a
-    multiple of 8 rows, prompts are padded to a multiple of 16 tokens, and attention widths are multiples of 64. For
-    such shapes torch's BLAS sums each row in the same order (tested, but not guaranteed by BLAS). This does not hold
-    for another number of threads, machine or torch version; for mixture-of-experts layers, whose products have as many
-    rows as tokens were routed to an expert; nor on GPUs and in 16-bit dtypes, where kernels are chosen by batch size.
-    There logits agree up to rounding, and long responses may differ from where two tokens were almost equally likely.
+    Each response has its own random numbers. On CPU in float32, on one or two threads, its logits have the same bits
+    alone or in a batch, in any slot and order, at any batch size, beside rows of any length and in any process. For
+    that, decode steps have a multiple of `row_step` rows (8 or more, tried on the model's layers at the start), prompts
+    are padded to a multiple of 16 tokens or of `row_step` and attend beside prompts of the same padded length only, and
+    attention widths are multiples of 64. For such shapes torch sums each row in the same order (tested, but guaranteed
+    by no library).
+
+    This is not promised if `row_step` is None (on GPUs, and on processors where kernels differ for any number of rows);
+    in 16 bits; with a λ per row; on more threads; and for mixture-of-experts layers, whose products have as many rows
+    as tokens were routed to an expert. There logits agree up to rounding, and long responses may differ from where two
+    tokens were almost equally likely. Another number of threads, machine or version of torch (`kernels`) gives other
+    last bits in any case.
     """
 
     def __init__(
@@ -106,6 +112,12 @@ class LocalEngine:
         if threads or small:
             torch.set_num_threads(threads or 1)
         self._processes = processes or (len(os.sched_getaffinity(0)) if small and not threads and AVAILABLE else 1)
+        on_cpu = self.device.type == "cpu"
+        self.row_step = row_step(self.model) if on_cpu else None
+        """Rows of a decode step are a multiple of this on CPU; None: a response's last bits may depend on its batch."""
+        self.kernels = kernels(self.device, self._dtype, self.row_step)
+        """What decides the last bits of responses, in words."""
+        self._fewest_rows = self.row_step or (STEPS[0] if on_cpu else 1)
         self._vocabulary = len(next(self.model.get_input_embeddings().parameters()))
         self._version = 0
         self._lams: RowLambdas | None = None
@@ -179,6 +191,7 @@ class LocalEngine:
             dtype=self._dtype,
             bytes_per_position=self._bytes_per_position,
             free=_free_memory(self.device) if free is None else free,
+            row_step=self._fewest_rows,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
             budget_of=self.prompts.budget,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from mull.engines.forward import cache_name
 from mull.engines.local.decoding.cache import RowCache, Span, StepMask
 from mull.errors import MullError
 
@@ -69,7 +70,7 @@ def bytes_per_position(model: PreTrainedModel) -> int:
     with torch.inference_mode():
         cache.begin_prefill(torch.zeros(1, dtype=torch.int64, device=model.device))
         token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-        model(input_ids=token, position_ids=token, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=token, position_ids=token, use_cache=True, logits_to_keep=1, **{cache_name(model): cache})
     layers = [sum(tensor.nbytes for tensor in layer) for layer in cache.states]
     return sum(layers) + max(layers)
 
@@ -95,7 +96,7 @@ def _cached_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor
     cache = RowCache()
     cache.resize(_PROBE_ROWS, 64)
     cache.begin_prefill(torch.arange(_PROBE_ROWS, device=model.device))
-    shared: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    shared: dict[str, Any] = {cache_name(model): cache, "use_cache": True, "logits_to_keep": 1}
     rows = tokens[:, :last].expand(_PROBE_ROWS, last)
     model(input_ids=rows, position_ids=torch.arange(last, device=model.device).expand(_PROBE_ROWS, last), **shared)
     positions = last - torch.arange(_PROBE_ROWS, device=model.device)

@@ -83,7 +83,7 @@ class LocalLoader:
                 others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
                 prompts=prompts,
             )
-        return Ready(engine, rendered)
+        return Ready(engine, rendered, engine.kernels)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
         on_record = planned(plan, store.samples(texts=False))
         if on_record:
             observer.say(f"going on from {len(on_record):,} of {counted(plan.total, 'response')}")
+        _note_kernels(store, ready, observer)
         with observer.sweeping(plan, on_record) as report, _timed(store, report) as on_sample:
             run_sweep(plan, ready.engine, store, on_sample, ready.prompts)
         return store.samples(texts=False)
@@ -74,7 +75,9 @@ def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Obser
 
             def load() -> Ready:
                 store.grown(replace(plan, engine=loader.name(plan, observer)), provenance(plan))
-                return loader.load(plan, observer)
+                ready = loader.load(plan, observer)
+                _note_kernels(store, ready, observer)
+                return ready
 
             return run_race(plan, racing, store, load, watch.step, on_sample)
 
@@ -114,6 +117,18 @@ def _refuse_another(plan: SweepPlan, run: Path) -> None:
     if (run / DATABASE).exists():
         with RunStore.open(run) as store:
             store.grown(plan, provenance(plan))
+
+
+def _note_kernels(store: RunStore, ready: Ready, observer: Observer) -> None:
+    """Records what decides the last bits of the session's responses; says so if earlier ones had others."""
+    if not ready.kernels:
+        return
+    if store.count() and store.kernels and ready.kernels not in store.kernels:
+        observer.say(
+            f"responses on record were computed with {store.kernels[-1]}; now with {ready.kernels}: "
+            "new ones may differ from those of an uninterrupted run where two tokens are almost equally likely"
+        )
+    store.note_kernels(ready.kernels)
 
 
 @contextmanager

@@ -167,10 +167,11 @@ def row_attention(
     row_mask: StepMask | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a prefill (`row_spans` None: causal within the prompt) or of a decode step over a `RowCache`.
+    """Attention of a prefill (no `row_mask`: causal within each prompt) or of a decode step over a `RowCache`.
 
     `query` `[n, heads, L, head_dim]`, `key` and `value` `[slots, kv_heads, W, head_dim]`; decode needs L = 1 and a
-    `row_mask`. Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are the rows of one small
+    `row_mask`. In a prefill, `row_spans` are rows of the same padded length; what is behind a row's is 0 in the result.
+    Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are the rows of one small
     matrix, so that keys and values are not repeated. A layer's sliding window masks earlier positions, but their keys
     and values stay in the cache.
 
@@ -182,23 +183,16 @@ def row_attention(
             raise NotImplementedError(f"attention with {option}")
     rows, heads, length, head_dim = query.shape
     kv_heads = key.shape[1]
-    if row_spans is None:
-        if softcap is not None:
-            return _capped_prefill(query, key, value, scaling or head_dim**-0.5, sliding_window, softcap), None
-        mask = None
-        if sliding_window is not None and length > sliding_window:
-            mask = _window_mask(length, sliding_window, query)
-        output = F.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=mask,
-            is_causal=length > 1 and mask is None,
-            scale=scaling,
-            enable_gqa=heads != kv_heads,
-        )
-        return output.transpose(1, 2).contiguous(), None
-    assert row_mask is not None and length == 1
+    if row_mask is None:
+        spans = row_spans or [Span(0, rows, length)]
+        if len(spans) == 1 and spans[0].width == length:
+            return _prefill(query, key, value, scaling, sliding_window, softcap), None
+        output = query.new_zeros(rows, length, heads, value.shape[3])
+        for start, stop, width in spans:
+            queries, keys, values = (tensor[start:stop, :, :width] for tensor in (query, key, value))
+            output[start:stop, :width] = _prefill(queries, keys, values, scaling, sliding_window, softcap)
+        return output, None
+    assert row_spans is not None and length == 1
     attention_mask = row_mask.for_window(sliding_window)
     group = heads // kv_heads  # query heads per key/value head
     query = query.reshape(rows, kv_heads, group, head_dim)
@@ -223,6 +217,31 @@ def row_attention(
 
 
 AttentionInterface.register(ATTENTION, row_attention)
+
+
+def _prefill(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Causal attention within prompts of the same padded length: `[n, L, heads, head_dim]`."""
+    heads, length, head_dim = query.shape[1:]
+    if softcap is not None:
+        return _capped_prefill(query, key, value, scaling or head_dim**-0.5, window, softcap)
+    mask = _window_mask(length, window, query) if window is not None and length > window else None
+    output = F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=length > 1 and mask is None,
+        scale=scaling,
+        enable_gqa=heads != key.shape[1],
+    )
+    return output.transpose(1, 2).contiguous()
 
 
 def _window_mask(length: int, window: int, like: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
+from mull.engines.forward import cache_name
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
@@ -23,10 +24,8 @@ from mull.engines.local.decoding.sampler import RowSampler
 from mull.engines.local.decoding.slots import Slots
 from mull.errors import MullError
 
-SLOT_STEP = 8
-"""On CPU a decode step has a multiple of this many rows. With fewer, kernels are used that sum in another order."""
 PROMPT_STEP = 16
-"""Prompts are padded to a multiple of this many tokens in a prefill, for the same reason."""
+"""Prompts are padded to a multiple of this many tokens in a prefill, or of the row step if it is larger."""
 PREFILL_TOKENS = 8192
 """Most padded tokens per forward pass of a prefill, unless one prompt alone is longer."""
 SPAN_ROWS = 32
@@ -61,11 +60,13 @@ class RowLoop:
         dtype: torch.dtype,
         bytes_per_position: int,
         free: int,
+        row_step: int = 1,
         set_lams: Callable[[torch.Tensor], None] | None = None,
         on_token: Callable[[Request, int, int, float], None] | None = None,
         budget_of: Callable[[Request], ThoughtBudget | None] | None = None,
     ) -> None:
-        """`set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
+        """A decode step has a multiple of `row_step` rows, so that kernels sum in the same order (`same_bits`).
+        `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
         `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
         many came before it, its id and its logprob."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
@@ -74,10 +75,12 @@ class RowLoop:
         self._budget = self._free // 2
         """`_free` and `_budget` count positions, summed over all slots."""
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
-        self._slot_step = SLOT_STEP if device.type == "cpu" else 1
+        self._slot_step = row_step
+        self._prompt_step = max(PROMPT_STEP, row_step)
         slots = _round_up(batch, self._slot_step)
         self._slots = Slots(slots)
         self._cache = RowCache()
+        self._given_cache = {cache_name(model): self._cache}
         self._sampler = RowSampler(slots, device)
         self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
         self._steps = 0
@@ -207,7 +210,7 @@ class RowLoop:
             width = 0
             group: list[int] = []
             for slot in new:
-                wider = _round_up(len(prompts[slot]) - 1, PROMPT_STEP)
+                wider = _round_up(len(prompts[slot]) - 1, self._prompt_step)
                 if group and wider * (len(group) + 1) > PREFILL_TOKENS:
                     break
                 width = wider
@@ -221,9 +224,10 @@ class RowLoop:
             self.model(
                 input_ids=self._tensor(ids),
                 position_ids=torch.arange(width, device=self.device).expand(len(group), width),
-                past_key_values=self._cache,
+                row_spans=self._prompt_spans([len(prompts[slot]) - 1 for slot in group], width),
                 use_cache=True,
                 logits_to_keep=1,
+                **self._given_cache,
             )
         if copies:
             source, target = np.array(copies).T
@@ -243,11 +247,11 @@ class RowLoop:
             input_ids=self._tensor(self._slots.next_tokens[:count, None]),
             attention_mask=mask.causal,
             position_ids=positions[:, None],
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
             row_spans=spans,
             row_mask=mask,
+            **self._given_cache,
         ).logits[:, -1]
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
         # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
@@ -297,6 +301,16 @@ class RowLoop:
         lengths = [int(self._slots.positions[start:end].max()) + 1 for start, end in zip(starts, ends, strict=True)]
         widths = [_round_up(length, WIDTH_STEP) for length in lengths]
         return [Span(*bounds) for bounds in zip(starts, ends, widths, strict=True)]
+
+    def _prompt_spans(self, lengths: list[int], width: int) -> list[Span]:
+        """Divides the prompts of a prefill, which are sorted by length, into runs of the same padded length.
+
+        On CPU each run attends by itself, because torch's attention sums in an order that depends on the length."""
+        if self.device.type != "cpu":
+            return [Span(0, len(lengths), width)]
+        padded = np.array([_round_up(length, self._prompt_step) for length in lengths])
+        widths, starts, counts = np.unique(padded, return_index=True, return_counts=True)
+        return [Span(*map(int, span)) for span in zip(starts, starts + counts, widths, strict=True)]
 
     @torch.inference_mode()
     def _arrange(self, live: int) -> None:

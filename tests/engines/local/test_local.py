@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, GptOssConfig, Lfm2Config, Mistral
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
-from mull.engines.local.decoding.cache import RowCache, StepMask
+from mull.engines.local.decoding.attention import StepMask
+from mull.engines.local.decoding.cache import RowCache
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine, device_of

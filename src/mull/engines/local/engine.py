@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from mull.engines.base import Completion, Request
-from mull.engines.local.decoding.cache import ATTENTION
+from mull.engines.local.decoding.attention import ATTENTION
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mull.engines.local.decoding.cache import RowCache, Span, StepMask
+from mull.engines.local.decoding.attention import Span, StepMask
+from mull.engines.local.decoding.cache import RowCache
 from mull.errors import MullError
 
 _PROBE_TOKENS = 9

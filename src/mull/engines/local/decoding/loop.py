@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from mull.engines.base import Request
+from mull.engines.local.decoding.attention import Span, StepMask
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
-from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
+from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
 from mull.engines.local.decoding.sampler import RowSampler
 from mull.engines.local.decoding.slots import Slots

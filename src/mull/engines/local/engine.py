@@ -19,7 +19,7 @@ from mull.engines.local.decoding.attention import ATTENTION
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
-from mull.engines.local.support import bytes_per_position, check_supported
+from mull.engines.local.support import check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.by_row import RowLambdas, mix_by_row
@@ -99,8 +99,7 @@ class LocalEngine:
                 others=others,
             )
             self.model = self._weights.model
-            check_supported(self.model)
-            self._bytes_per_position, self._dtype = bytes_per_position(self.model), self.model.dtype
+            self._layout, self._dtype = check_supported(self.model), self.model.dtype
         self._batch_size = batch_size or BATCH_SIZE
         small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
         if threads or small:
@@ -177,7 +176,7 @@ class LocalEngine:
             stop_ids=self.prompts.stop_ids,
             device=self.device,
             dtype=self._dtype,
-            bytes_per_position=self._bytes_per_position,
+            layout=self._layout,
             free=_free_memory(self.device) if free is None else free,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,

@@ -78,7 +78,7 @@ class LocalEngine:
         Θ(λ) without the rounding of a merged checkpoint, and cost the memory and the work of two models;
         `set_weights` is not available.
 
-        Raises `MullError` for folders that are no pair, and for models with other state than plain attention.
+        Raises `MullError` for folders that are no pair, and for models whose logits the batching loop does not reach.
         """
         if donor not in ("instruct", "thinking"):
             raise MullError(f"donor must be 'instruct' or 'thinking', got {donor!r}")
@@ -111,6 +111,7 @@ class LocalEngine:
         if by_row:
             with memory_errors(f"on {self.device} with {instruct} and {thinking}", MEMORY_REMEDY):
                 self._lams = mix_by_row(self.model, self._weights.parameters)
+                check_supported(self.model, self._lams.set)
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
         """Computes the weights in place from the loaded checkpoints. A running `generate` cannot continue then."""

@@ -25,7 +25,7 @@ _WINDOW, _KEPT = 4, 6
 """Sliding windows during the test, and the positions that their layers keep. Prompts reach beyond both, so that new
 positions replace old ones and some that are kept are masked."""
 
-_LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "hybrid", "hybrid_sliding", "moe", "mlp"}
+_LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "hybrid", "moe", "mlp"}
 """Kinds of layers, as configs name them, whose state is known: some others (such as attention in chunks) could pass
 the test, which is short, and be wrong."""
 _LAM = 0.5
@@ -51,20 +51,23 @@ def check_supported(model: PreTrainedModel, set_lams: _SetLams | None = None) ->
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         raise MullError(f"model type {kind} has {rope} rope: rows of one batch would change one another", _SERVE)
+    weight: Any = model.get_input_embeddings().weight  # a model with a λ per row cannot say its device and dtype
     try:
-        with memory_errors(f"on {model.device} in a first forward pass", MEMORY_REMEDY):
-            _give(set_lams, 1, model.device)
+        with memory_errors(f"on {weight.device} in a first forward pass", MEMORY_REMEDY):
+            _give(set_lams, 1, weight.device)
             layout = layout_of(model)
             with _narrow_windows(model):
-                texts, found = _decoded(model, layout, set_lams)
-                _give(set_lams, len(texts), model.device)
-                expected = _own(model, texts)
+                texts, found = _decoded(model, layout, weight.dtype, set_lams)
+                _give(set_lams, len(texts), weight.device)
+                expected = _own(model, texts, weight.device)
     except (NotImplementedError, TypeError, AttributeError, RuntimeError, LookupError, ValueError) as error:
+        if set_lams is not None:
+            raise MullError(f"no λ per row for model type {kind} ({error})", "Mix its weights for one λ") from error
         raise MullError(f"the local engine has no cache for model type {kind} ({error})", _SERVE) from error
     if not expected.isfinite().all():
         raise MullError("the donor's logits are not numbers", "look for NaN in its weights with `mull inspect`")
     distance = ((found - expected).norm() / expected.norm()).item()
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    tolerance = 1e-3 if weight.dtype == torch.float32 else 0.1
     if not distance <= tolerance:
         raise MullError(f"the local engine is wrong for model type {kind} (logits are off by {distance:.1%})", _SERVE)
     return layout
@@ -89,7 +92,9 @@ def _give(set_lams: _SetLams | None, rows: int, device: torch.device) -> None:
         set_lams(torch.full((rows,), _LAM, device=device))
 
 
-def _decoded(model: PreTrainedModel, layout: Layout, set_lams: _SetLams | None) -> tuple[list[list[int]], torch.Tensor]:
+def _decoded(
+    model: PreTrainedModel, layout: Layout, dtype: torch.dtype, set_lams: _SetLams | None
+) -> tuple[list[list[int]], torch.Tensor]:
     """The batching loop's greedy texts after `_PROMPTS`, and the logits `[rows, steps, V]` from which it took them."""
     vocabulary = model.config.get_text_config().vocab_size
     steps: list[torch.Tensor] = []
@@ -108,8 +113,8 @@ def _decoded(model: PreTrainedModel, layout: Layout, set_lams: _SetLams | None) 
         batch=len(_PROMPTS),
         context=64,
         stop_ids=(),
-        device=model.device,
-        dtype=model.dtype,
+        device=layout.device,
+        dtype=dtype,
         layout=layout.with_windows(dict.fromkeys(layout.windows, _WINDOW), step=_KEPT),
         free=sys.maxsize,
         set_lams=set_lams,
@@ -130,9 +135,9 @@ def _decoded(model: PreTrainedModel, layout: Layout, set_lams: _SetLams | None) 
     return texts, torch.stack(steps, 1)
 
 
-def _own(model: PreTrainedModel, texts: list[list[int]]) -> torch.Tensor:
+def _own(model: PreTrainedModel, texts: list[list[int]], device: torch.device) -> torch.Tensor:
     """Logits `[rows, steps, V]` before the last `_STEPS` tokens of `texts`, by transformers' own attention at once."""
-    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64, device=model.device)
+    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64, device=device)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
     attention = model.config._attn_implementation

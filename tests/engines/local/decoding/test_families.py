@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +17,12 @@ from mull.engines.local.decoding.cache import RowCache
 from mull.engines.local.decoding.layout import WIDTH_STEP, Layout
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
+from mull.engines.local.engine import LocalEngine
 from mull.engines.local.support import check_supported
+from mull.errors import MullError
 
-from ...conftest import COMMON, LLAMA3_ROPE, VOCABULARY, random_model
+from ...conftest import COMMON, LLAMA3_ROPE, VOCABULARY, random_model, save_model
+from ...weights.test_by_row import by_row, mixture
 
 TOKENS = 100
 LENGTHS = (1, 3, 8, 12, 20, 33, 50, 75, 90)
@@ -60,9 +65,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
-def family_model(name: str) -> PreTrainedModel:
+def family_model(name: str, seed: int = 0) -> PreTrainedModel:
     family, layers = name.split("-")[0], {"num_hidden_layers": 2, "tie_word_embeddings": False}
-    return random_model(AutoConfig.for_model(family, **COMMON | layers | FAMILIES[name]), seed=0, attention=ATTENTION)
+    return random_model(
+        AutoConfig.for_model(family, **COMMON | layers | FAMILIES[name]), seed=seed, attention=ATTENTION
+    )
 
 
 def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[tuple[int, ...]]:
@@ -71,10 +78,23 @@ def prompts(lengths: tuple[int, ...] = LENGTHS) -> list[tuple[int, ...]]:
 
 
 def decoded(
-    model: PreTrainedModel, layout: Layout, requests: list[Request], batch: int, free: int = 1 << 40
+    model: PreTrainedModel,
+    layout: Layout,
+    requests: list[Request],
+    batch: int,
+    free: int = 1 << 40,
+    set_lams: Callable[[torch.Tensor], None] | None = None,
 ) -> tuple[dict[str, Finished], RowCache]:
     loop = RowLoop(
-        model, batch=batch, context=256, stop_ids=(), device=model.device, dtype=model.dtype, layout=layout, free=free
+        model,
+        batch=batch,
+        context=256,
+        stop_ids=(),
+        device=layout.device,
+        dtype=torch.float32,
+        layout=layout,
+        free=free,
+        set_lams=set_lams,
     )
     rows = {row.request.id: row for done in loop.steps(Lookahead(requests)) for row in done}
     return rows, loop._cache
@@ -159,3 +179,32 @@ def test_memory_is_counted_as_the_cache_takes_it(name: str) -> None:
     else:
         assert layout.width_within(row) == 1024 and layout.width_within(row - 1) == 1023
         assert layout.width_within(1) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mistral", "qwen2", "gemma2", "gemma3_text", "olmo3", "exaone4", "cohere2", "deepseek_v3", "lfm2", "qwen3_next"],
+)
+@torch.inference_mode()
+def test_rows_with_a_lambda_each_decode_as_their_mixtures(name: str) -> None:
+    instruct, thinking = family_model(name), family_model(name, seed=1)
+    model, rows = by_row(instruct, thinking)
+    layout = check_supported(model, rows.set)
+    wanted, lams = prompts((1, 20, 75)), (0.0, 0.3, 1.0)
+    requests = [
+        Request(id=f"{lam} {i}", prompt_ids=prompt, seed=0, sampling=request.sampling, lam=lam)
+        for lam in lams
+        for i, (prompt, request) in enumerate(zip(wanted, greedy(wanted), strict=True))
+    ]
+    found, _ = decoded(model, layout, requests, batch=9, set_lams=rows.set)
+    for lam in lams:
+        expected = generated(mixture(instruct, thinking, lam), wanted)
+        assert [found[f"{lam} {i}"].tokens.tolist() for i in range(len(wanted))] == expected
+
+
+def test_a_lambda_per_row_is_refused_where_a_layer_cannot_have_it(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("apertus", **COMMON)
+    folders = [save_model(tmp_path / side, config, seed=seed) for seed, side in enumerate(("i", "t"))]
+    LocalEngine(*folders)
+    with pytest.raises(MullError, match=r"no λ per row for model type 'apertus' \(softplus of a weight"):
+        LocalEngine(*folders, by_row=True)

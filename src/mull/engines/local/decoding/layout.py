@@ -104,7 +104,8 @@ def layout_of(model: PreTrainedModel) -> Layout:
     """The layout of `model`'s cache, by a forward pass over one token."""
     recorder = _Recorder()
     windows: dict[int, int] = {}
-    token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    embedding: Any = model.get_input_embeddings()
+    token = torch.zeros(1, 1, dtype=torch.int64, device=embedding.weight.device)
     model(
         input_ids=token,
         position_ids=token,
@@ -115,7 +116,7 @@ def layout_of(model: PreTrainedModel) -> Layout:
     )
     if not recorder.found:
         raise NotImplementedError("it does not use the cache it is given")
-    return Layout(recorder.found, {}, model.device).with_windows(windows)
+    return Layout(recorder.found, {}, token.device).with_windows(windows)
 
 
 class _Recorder(Cache):

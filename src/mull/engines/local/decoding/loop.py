@@ -1,9 +1,9 @@
 """Continuous batching over a transformers model: when a row finishes, another one takes its slot.
 
-The layers are the model's; this loop gives them a `RowCache`, positions and a mask. The prefill computes keys and
-values of a prompt except for its last token, which is the row's first decode step, so that all tokens of a response
-are computed by the same code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat
-template.
+The layers are the model's; this loop gives them a `RowCache`, positions and a mask. The prefill computes keys,
+values and states of a prompt except for its last token, which is the row's first decode step, so that all tokens of a
+response are computed by the same code. Rows with the same prompt share one prefill, as long as a row still holds its
+prompt. Knows no λ, no tokenizer and no chat template.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -52,7 +53,7 @@ class Layout:
     """The sliding window of each layer that has one."""
     device: torch.device
 
-    @property
+    @cached_property
     def recurrent(self) -> bool:
         """Whether a layer has a state, which holds the whole text and cannot be cut back to its beginning."""
         return any(part.most is None for parts in self.layers.values() for part in parts.values())

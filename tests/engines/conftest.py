@@ -20,6 +20,7 @@ from transformers import (
     MistralConfig,
     Olmo3Config,
     PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
@@ -78,16 +79,24 @@ CONFIGS: dict[str, Callable[..., PretrainedConfig]] = {
 }
 
 
-def save_model(
-    folder: Path, config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float32, stop: int | None = None
-) -> Path:
-    """A random model, large weights so that its choices differ, with a tokenizer and a chat template."""
+def random_model(
+    config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float32, attention: str | None = None
+) -> PreTrainedModel:
+    """Random weights, large so that the model's choices differ."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).to(dtype)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             spread = 0.2 if "norm" in name else 0.15
             parameter.copy_(torch.randn(parameter.shape) * spread + (1.0 if "norm" in name else 0.0))
+    return model.eval()
+
+
+def save_model(
+    folder: Path, config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float32, stop: int | None = None
+) -> Path:
+    """A random model with a tokenizer and a chat template."""
+    model = random_model(config, seed=seed, dtype=dtype)
     model.generation_config.eos_token_id = stop if stop is not None else config.eos_token_id
     model.save_pretrained(folder)
     words = {f"w{i}": i for i in range(config.vocab_size)}

@@ -12,15 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GptOssConfig, Lfm2Config, MistralConfig, PretrainedConfig
+from transformers import (
+    AutoModelForCausalLM,
+    GptOssConfig,
+    Llama4TextConfig,
+    MambaConfig,
+    MiniMaxConfig,
+    MistralConfig,
+    PretrainedConfig,
+)
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
-from mull.engines.local.decoding.cache import RowCache, StepMask
+from mull.engines.local.decoding.attention import StepMask
+from mull.engines.local.decoding.cache import PromptRows, RowCache
+from mull.engines.local.decoding.layout import ALL, Layout, Part, layout_of
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine, device_of
-from mull.engines.local.support import bytes_per_position
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
@@ -41,7 +50,7 @@ def caches(monkeypatch: pytest.MonkeyPatch) -> list[Sizes]:
     """The sizes (slots, width) that each cache made in the test was given, in order."""
     made: list[Sizes] = []
     init, resize = RowCache.__init__, RowCache.resize
-    monkeypatch.setattr(RowCache, "__init__", lambda self: (made.append([]), init(self))[1])
+    monkeypatch.setattr(RowCache, "__init__", lambda self, layout: (made.append([]), init(self, layout))[1])
     monkeypatch.setattr(
         RowCache, "resize", lambda self, slots, width: (made[-1].append((slots, width)), resize(self, slots, width))[1]
     )
@@ -250,7 +259,7 @@ def test_small_memory_only_slows(
     wanted[::3] = requests(40, sampling)[::3]  # so that rows of different ages meet
     expected = _without_seconds(local.generate(wanted))
     budget = int(max(slots * width for slots, width in caches[-1]) * share)
-    per_position = bytes_per_position(local.model)
+    per_position = layout_of(local.model).row_bytes(1)
     returned: list[int] = []
     send_back = RowLoop._send_back
 
@@ -293,25 +302,27 @@ def test_the_cache_is_never_wider_than_its_longest_row_can_get(pairs: Pairs, cac
 
 def test_one_layer_at_a_time_changes_its_size() -> None:
     """Old layers are gone before the next new one is made."""
-    cache = RowCache()
+    part = Part((1, 1, 4), torch.float32, ALL)
+    cache = RowCache(Layout({layer: {"keys": part, "values": part} for layer in range(3)}, {}, torch.device("cpu")))
     cache.resize(2, 64)
-    cache.begin_prefill(torch.arange(2))
+    cache.begin_prefill(PromptRows(torch.arange(2), torch.tensor([60, 60])))
     given = torch.randn(2, 1, 60, 4)
     for layer in range(3):
         cache.update(given, given + 1, layer)
-    old = [weakref.ref(layer.keys) for layer in cache.states]
+    old = [weakref.ref(layer["keys"]) for layer in cache.states.values()]
     alive: list[int] = []
-    new_zeros = torch.Tensor.new_zeros
+    zeros = torch.zeros
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            torch.Tensor,
-            "new_zeros",
-            lambda *args: (alive.append(sum(ref() is not None for ref in old)), new_zeros(*args))[1],
+            torch,
+            "zeros",
+            lambda *args, **more: (alive.append(sum(ref() is not None for ref in old)), zeros(*args, **more))[1],
         )
         cache.resize(3, 128)
     assert alive == [3, 3, 2, 2, 1, 1]
     cache.resize(1, 64)
-    for keys, values in cache.states:
+    for layer in cache.states.values():
+        keys, values = layer["keys"], layer["values"]
         assert keys.shape == (1, 1, 64, 4)
         assert torch.equal(keys[:, :, :60], given[:1])
         assert torch.equal(values[:, :, :60], given[:1] + 1)
@@ -320,7 +331,9 @@ def test_one_layer_at_a_time_changes_its_size() -> None:
 
 def test_a_position_costs_all_layers_and_one_again(pairs: Pairs) -> None:
     """2 layers, keys and values, 2 heads of 16 float32."""
-    assert bytes_per_position(engine(pairs).model) == (2 + 1) * 2 * 2 * 16 * 4
+    layout = layout_of(engine(pairs).model)
+    assert layout.row_bytes(1) == (2 + 1) * 2 * 2 * 16 * 4
+    assert layout.row_bytes(1000) == 1000 * layout.row_bytes(1)
 
 
 def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,7 +341,7 @@ def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.Monk
     local = engine(pairs)
     local.prompts.stop_ids = frozenset()
     wanted = [Request(id="a", prompt_ids=(7,) * 10, seed=0, sampling=Sampling(max_tokens=200))]
-    per_position = bytes_per_position(local.model)
+    per_position = layout_of(local.model).row_bytes(1)
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position)
     assert len(list(local.generate(wanted))) == 1
     monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position - 1)
@@ -351,7 +364,7 @@ def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
 
     local = engine(pairs)
     monkeypatch.setattr(local.model.model.layers[1].mlp, "forward", fail)
-    monkeypatch.setattr("mull.engines.local.engine.bytes_per_position", lambda model: 1)
+    monkeypatch.setattr("mull.engines.local.engine.check_supported", layout_of)
     with pytest.raises(MullError, match="out of memory on cpu while generating") as caught:
         list(local.generate(requests(1, GREEDY)))
     assert "--batch-size" in caught.value.remedy
@@ -439,20 +452,24 @@ def test_a_broken_file_is_explained(pairs: Pairs, tmp_path: Path, name: str) -> 
     ("config", "reason"),
     [
         (GptOssConfig(**COMMON, head_dim=16, num_local_experts=4), "'gpt_oss' .attention with s_aux"),
-        (Lfm2Config(**COMMON, layer_types=["conv", "full_attention"]), "'lfm2' with conv"),
+        (MiniMaxConfig(**COMMON, layer_types=["linear_attention", "full_attention"]), "'minimax' .*cache of its own"),
+        (MambaConfig(**COMMON), "'mamba' .it does not use the cache"),
+        (Llama4TextConfig(**COMMON, head_dim=8), "'llama4_text' with chunked_attention"),
     ],
-    ids=["gpt_oss", "lfm2"],
+    ids=["gpt_oss", "minimax", "mamba", "llama4"],
 )
 def test_what_the_cache_cannot_do_is_refused_by_name(tmp_path: Path, config: PretrainedConfig, reason: str) -> None:
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]
-    with pytest.raises(MullError, match=f"no cache for model type {reason}"):
+    with pytest.raises(MullError, match=f"no cache for model type {reason}") as caught:
         LocalEngine(*folders)
+    assert "vLLM" in caught.value.remedy and "--endpoint" in caught.value.remedy
 
 
 def test_the_check_fails_where_a_window_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = MistralConfig(**COMMON | {"sliding_window": 100})  # far beyond the check's few tokens
     folders = [save_model(tmp_path / side, config, seed=0) for side in ("i", "t")]
-    monkeypatch.setattr(StepMask, "for_window", lambda self, window: self.causal)
+    mask = StepMask.for_window
+    monkeypatch.setattr(StepMask, "for_window", lambda self, window, size: mask(self, size, size))  # all that is kept
     with pytest.raises(MullError, match="wrong for model type 'mistral'"):
         LocalEngine(*folders)
 

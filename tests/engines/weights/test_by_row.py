@@ -40,6 +40,18 @@ FAMILIES: dict[str, dict] = {
     "gemma3_text": {"sliding_window": 4},
     "olmo3": {"sliding_window": 4},  # norms behind the layers
     "exaone4": {"sliding_window": 4},
+    "cohere2": {"sliding_window": 4},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "conv_bias": True},
+    "qwen3_next": {
+        **EXPERTS,
+        "num_experts": 4,
+        "shared_expert_intermediate_size": 16,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    },
     "starcoder2": {},  # LayerNorm with a bias
     "phi3": {},  # fused queries, keys and values
     "seed_oss": {},

@@ -15,12 +15,12 @@ from typing import Literal
 import torch
 
 from mull.engines.base import Completion, Request
-from mull.engines.local.decoding.cache import ATTENTION
+from mull.engines.local.decoding.attention import ATTENTION
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
 from mull.engines.local.same_bits import STEPS, kernels, row_step
-from mull.engines.local.support import bytes_per_position, check_supported
+from mull.engines.local.support import check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.by_row import RowLambdas, mix_by_row
@@ -84,7 +84,7 @@ class LocalEngine:
         Θ(λ) without the rounding of a merged checkpoint, and cost the memory and the work of two models;
         `set_weights` is not available.
 
-        Raises `MullError` for folders that are no pair, and for models with other state than plain attention.
+        Raises `MullError` for folders that are no pair, and for models whose logits the batching loop does not reach.
         """
         if donor not in ("instruct", "thinking"):
             raise MullError(f"donor must be 'instruct' or 'thinking', got {donor!r}")
@@ -105,8 +105,7 @@ class LocalEngine:
                 others=others,
             )
             self.model = self._weights.model
-            check_supported(self.model)
-            self._bytes_per_position, self._dtype = bytes_per_position(self.model), self.model.dtype
+            self._layout, self._dtype = check_supported(self.model), self.model.dtype
         self._batch_size = batch_size or BATCH_SIZE
         small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
         if threads or small:
@@ -124,6 +123,7 @@ class LocalEngine:
         if by_row:
             with memory_errors(f"on {self.device} with {instruct} and {thinking}", MEMORY_REMEDY):
                 self._lams = mix_by_row(self.model, self._weights.parameters)
+                check_supported(self.model, self._lams.set)
 
     def set_weights(self, weights: Coefficients | Recipe) -> None:
         """Computes the weights in place from the loaded checkpoints. A running `generate` cannot continue then."""
@@ -189,7 +189,7 @@ class LocalEngine:
             stop_ids=self.prompts.stop_ids,
             device=self.device,
             dtype=self._dtype,
-            bytes_per_position=self._bytes_per_position,
+            layout=self._layout,
             free=_free_memory(self.device) if free is None else free,
             row_step=self._fewest_rows,
             set_lams=self._lams.set if self._lams else None,

@@ -1,115 +1,150 @@
-"""Checks whether the row cache works for a transformers model, and measures the memory of a cached position.
-
-Knows no requests.
-"""
+"""Checks whether the batching loop decodes a transformers model as the model itself does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from mull.engines.forward import cache_name
-from mull.engines.local.decoding.cache import RowCache, Span, StepMask
+from mull.engines.base import Request, Sampling
+from mull.engines.local.decoding.layout import Layout, layout_of
+from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.rows import Lookahead
+from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.errors import MullError
 
-_PROBE_TOKENS = 9
-_PROBE_ROWS = 3
-"""Some errors show only with several rows, at different positions."""
-_PROBE_WINDOW = 4
-"""Sliding windows are set to this during the test, so that `_PROBE_TOKENS` reach beyond them."""
+_PROMPTS = (9, 6, 1)
+"""Tokens of the prompts that are decoded together: some errors show only with several rows, at different positions."""
+_STEPS = 3
+"""Tokens decoded for each."""
+_WINDOW, _KEPT = 4, 6
+"""Sliding windows during the test, and the positions that their layers keep. Prompts reach beyond both, so that new
+positions replace old ones and some that are kept are masked."""
+
+_LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "hybrid", "moe", "mlp"}
+"""Kinds of layers, as configs name them, whose state is known: some others (such as attention in chunks) could pass
+the test, which is short, and be wrong."""
+_LAM = 0.5
+"""λ of all rows of the test, in a model with a λ per row."""
+_SERVE = "Serve it with vLLM or another server, and give --endpoint"
+
+_SetLams = Callable[[torch.Tensor], None]
 
 
 @torch.inference_mode()
-def check_supported(model: PreTrainedModel) -> None:
-    """Compares a prefill and a decode step with the row cache to the model's own attention, on a few tokens.
+def check_supported(model: PreTrainedModel, set_lams: _SetLams | None = None) -> Layout:
+    """Decodes a few tokens of three prompts in one batch, and compares with the model's own forward pass.
 
-    Raises `MullError`, which names the model type, for linear attention and other state, for rotary scaling that
-    depends on the longest row of a batch, and for anything else that makes the results differ.
+    Returns the layout of the model's cache. `set_lams`: of a model with a λ per row. Raises `MullError`, which names
+    the model type, for rotary scaling that depends on the longest row of a batch, for layers whose state the cache
+    cannot hold, and for anything else that makes the results differ.
     """
     config = model.config.get_text_config()
     kind = repr(config.model_type)
-    remedy = "In-process sampling needs attention over a cache in every layer"
-    layers = set(getattr(config, "layer_types", None) or ["full_attention"]) - {"full_attention", "sliding_attention"}
+    layers = set(getattr(config, "layer_types", None) or ()) - _LAYERS
     if layers:
-        raise MullError(f"the local engine has no cache for model type {kind} with {', '.join(sorted(layers))}", remedy)
+        raise MullError(f"the local engine has no cache for model type {kind} with {', '.join(sorted(layers))}", _SERVE)
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
-        raise MullError(f"model type {kind} has {rope} rope: rows of one batch would change one another", remedy)
-    tokens = torch.arange(_PROBE_TOKENS, device=model.device).remainder(config.vocab_size)[None]
-    attention = model.config._attn_implementation
+        raise MullError(f"model type {kind} has {rope} rope: rows of one batch would change one another", _SERVE)
+    weight: Any = model.get_input_embeddings().weight  # a model with a λ per row cannot say its device and dtype
     try:
-        model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
-        with _narrow_windows(model):
-            expected = model(input_ids=tokens, use_cache=False).logits[0].flip(0)[:_PROBE_ROWS].float()
-    finally:
-        model.config._attn_implementation = attention
-    try:
-        with _narrow_windows(model):
-            found = _cached_logits(model, tokens)
-    except (NotImplementedError, TypeError, AttributeError, RuntimeError, ValueError, IndexError) as error:
-        raise MullError(f"the local engine has no cache for model type {kind} ({error})", remedy) from error
+        with memory_errors(f"on {weight.device} in a first forward pass", MEMORY_REMEDY):
+            _give(set_lams, 1, weight.device)
+            layout = layout_of(model)
+            with _narrow_windows(model):
+                texts, found = _decoded(model, layout, weight.dtype, set_lams)
+                _give(set_lams, len(texts), weight.device)
+                expected = _own(model, texts, weight.device)
+    except (NotImplementedError, TypeError, AttributeError, RuntimeError, LookupError, ValueError) as error:
+        if set_lams is not None:
+            raise MullError(f"no λ per row for model type {kind} ({error})", "Mix its weights for one λ") from error
+        raise MullError(f"the local engine has no cache for model type {kind} ({error})", _SERVE) from error
     if not expected.isfinite().all():
         raise MullError("the donor's logits are not numbers", "look for NaN in its weights with `mull inspect`")
     distance = ((found - expected).norm() / expected.norm()).item()
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.1
+    tolerance = 1e-3 if weight.dtype == torch.float32 else 0.1
     if not distance <= tolerance:
-        raise MullError(f"the local engine is wrong for model type {kind} (logits are off by {distance:.1%})", remedy)
-
-
-def bytes_per_position(model: PreTrainedModel) -> int:
-    """Bytes of keys and values of one token of one row: those of all layers, plus those of the largest layer again.
-
-    One layer is in memory twice while the cache changes its size (`RowCache.resize`).
-    """
-    cache = RowCache()
-    cache.resize(1, 1)
-    with torch.inference_mode():
-        cache.begin_prefill(torch.zeros(1, dtype=torch.int64, device=model.device))
-        token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
-        model(input_ids=token, position_ids=token, use_cache=True, logits_to_keep=1, **{cache_name(model): cache})
-    layers = [sum(tensor.nbytes for tensor in layer) for layer in cache.states]
-    return sum(layers) + max(layers)
+        raise MullError(f"the local engine is wrong for model type {kind} (logits are off by {distance:.1%})", _SERVE)
+    return layout
 
 
 @contextmanager
 def _narrow_windows(model: PreTrainedModel) -> Iterator[None]:
-    """Sets every sliding window, in the config and in layers, to `_PROBE_WINDOW`; restores them at the end."""
+    """Sets every sliding window, in the config and in layers, to `_WINDOW`; restores them at the end."""
     holders = [model.config.get_text_config(), *model.modules()]
     windows = [(holder, holder.sliding_window) for holder in holders if getattr(holder, "sliding_window", None)]
     try:
         for holder, _ in windows:
-            holder.sliding_window = _PROBE_WINDOW
+            holder.sliding_window = _WINDOW
         yield
     finally:
         for holder, window in windows:
             holder.sliding_window = window
 
 
-def _cached_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
-    """Logits `[_PROBE_ROWS, V]`: row i is after token L−1−i of `tokens` `[1, L]`, by a prefill of all tokens but the
-    last in every row, then one decode step in which each row is at its own position."""
-    last = tokens.shape[1] - 1
-    cache = RowCache()
-    cache.resize(_PROBE_ROWS, 64)
-    cache.begin_prefill(torch.arange(_PROBE_ROWS, device=model.device))
-    shared: dict[str, Any] = {cache_name(model): cache, "use_cache": True, "logits_to_keep": 1}
-    rows = tokens[:, :last].expand(_PROBE_ROWS, last)
-    model(input_ids=rows, position_ids=torch.arange(last, device=model.device).expand(_PROBE_ROWS, last), **shared)
-    positions = last - torch.arange(_PROBE_ROWS, device=model.device)
-    cache.begin_decode(positions)
-    mask = StepMask(positions, 64, model.dtype)
-    output = model(
-        input_ids=tokens[0, positions, None],
-        attention_mask=mask.causal,
-        position_ids=positions[:, None],
-        row_spans=[Span(0, _PROBE_ROWS, 64)],
-        row_mask=mask,
-        **shared,
+def _give(set_lams: _SetLams | None, rows: int, device: torch.device) -> None:
+    if set_lams is not None:
+        set_lams(torch.full((rows,), _LAM, device=device))
+
+
+def _decoded(
+    model: PreTrainedModel, layout: Layout, dtype: torch.dtype, set_lams: _SetLams | None
+) -> tuple[list[list[int]], torch.Tensor]:
+    """The batching loop's greedy texts after `_PROMPTS`, and the logits `[rows, steps, V]` from which it took them."""
+    vocabulary = model.config.get_text_config().vocab_size
+    steps: list[torch.Tensor] = []
+
+    @functools.wraps(model.forward)  # the loop reads its arguments' names
+    def watched(**inputs: Any) -> Any:
+        output = model(**inputs)
+        if "row_mask" in inputs:
+            steps.append(output.logits[: len(_PROMPTS), -1].float())
+            # The loop would stop at the first NaN, the check names its cause.
+            output.logits = output.logits.nan_to_num()
+        return output
+
+    loop = RowLoop(
+        watched,
+        batch=len(_PROMPTS),
+        context=64,
+        stop_ids=(),
+        device=layout.device,
+        dtype=dtype,
+        layout=layout.with_windows(dict.fromkeys(layout.windows, _WINDOW), step=_KEPT),
+        free=sys.maxsize,
+        set_lams=set_lams,
     )
-    if not cache.states:
-        raise NotImplementedError("it does not use the cache it is given")
-    return output.logits[:, -1].float()
+    sampling = Sampling(temperature=0, max_tokens=_STEPS)
+    requests = [
+        Request(
+            id=str(length),
+            prompt_ids=tuple((length + index) % vocabulary for index in range(length)),
+            seed=0,
+            sampling=sampling,
+            lam=None if set_lams is None else _LAM,
+        )
+        for length in _PROMPTS
+    ]
+    rows = {row.request.id: row for finished in loop.steps(Lookahead(requests)) for row in finished}
+    texts = [[*request.prompt_ids, *rows[request.id].tokens.tolist()] for request in requests]
+    return texts, torch.stack(steps, 1)
+
+
+def _own(model: PreTrainedModel, texts: list[list[int]], device: torch.device) -> torch.Tensor:
+    """Logits `[rows, steps, V]` before the last `_STEPS` tokens of `texts`, by transformers' own attention at once."""
+    ids = torch.zeros(len(texts), max(map(len, texts)), dtype=torch.int64, device=device)
+    for row, text in enumerate(texts):
+        ids[row, : len(text)] = torch.tensor(text)
+    attention = model.config._attn_implementation
+    try:
+        model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
+        logits = model(input_ids=ids, use_cache=False).logits.float()
+    finally:
+        model.config._attn_implementation = attention
+    return torch.stack([logits[row, len(text) - _STEPS - 1 : len(text) - 1] for row, text in enumerate(texts)])

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -164,6 +165,12 @@ class Mixed(_Weight):
             raise NotImplementedError("indexing a weight other than by its expert")
         return Mixed(self.ends[index], self.rows)
 
+    def squeeze(self, dim: int) -> Mixed:
+        return Mixed(self.ends.squeeze(dim), self.rows)
+
+    def unsqueeze(self, dim: int) -> Mixed:
+        return Mixed(self.ends.unsqueeze(dim), self.rows)
+
 
 class MixedVector(_Weight):
     """The same of a vector `[K]`, times `scale` plus `shift`: a norm's gains or a bias, mixed elementwise per row."""
@@ -201,6 +208,25 @@ class MixedVector(_Weight):
             found = found * self._scale
         return found + self._shift if self._shift else found
 
+    def exp(self) -> _Exponential:
+        return _Exponential(self)
+
+
+class _Exponential(_Weight):
+    """The exponential of a vector times `sign`: how fast the states of a linear attention decay."""
+
+    def __init__(self, vector: MixedVector, sign: int = 1) -> None:
+        self._vector, self._sign = vector, sign
+        self.shape, self.dtype, self.device = vector.shape, vector.dtype, vector.device
+
+    def __neg__(self) -> _Exponential:
+        return _Exponential(self._vector, -self._sign)
+
+    def __mul__(self, other: Tensor) -> Tensor:
+        return other * (self._sign * self._vector.per_row(other).exp())
+
+    __rmul__ = __mul__
+
 
 def _linear(x: Tensor, weight: Mixed, bias: MixedVector | None = None) -> Tensor:
     y = F.linear(weight.rows.doubled(x), weight.ends)
@@ -210,6 +236,12 @@ def _linear(x: Tensor, weight: Mixed, bias: MixedVector | None = None) -> Tensor
 def _embedding(ids: Tensor, weight: Mixed, *args: Any, **kwargs: Any) -> Tensor:
     instruct, thinking = F.embedding(ids, weight.ends).float().chunk(2, -1)
     return torch.lerp(instruct, thinking, weight.rows.column(instruct)).to(weight.dtype)
+
+
+def _conv1d(x: Tensor, weight: Mixed, bias: MixedVector | None = None, **options: Any) -> Tensor:
+    instruct, thinking = (F.conv1d(x, end, **options) for end in weight.ends.chunk(2, -1))
+    y = torch.lerp(instruct, thinking, weight.rows.column(x))
+    return y if bias is None else y + bias.per_row(y.transpose(1, 2)).transpose(1, 2)
 
 
 def _multiply(a: Any, b: Any) -> Any:
@@ -236,6 +268,7 @@ def _layer_norm(
 _FUNCTIONS: dict[str, Callable] = {
     "linear": _linear,
     "embedding": _embedding,
+    "conv1d": _conv1d,
     "rms_norm": _rms_norm,
     "layer_norm": _layer_norm,
     **dict.fromkeys(("mul", "__mul__", "__rmul__"), _multiply),
@@ -294,6 +327,8 @@ def _is_plain_rms_norm(module: torch.nn.Module) -> bool:
     """Whether a layer is w·x/√(mean x² + ε), as its results say: torch computes that in one operation."""
     parameters = dict(module.named_parameters(recurse=False))
     if set(parameters) != {"weight"} or not hasattr(module, "variance_epsilon") or parameters["weight"].dim() != 1:
+        return False
+    if len(signature(module.forward).parameters) != 1:  # a norm with a gate
         return False
     weight = parameters["weight"]
     x = torch.linspace(-2, 3, 2 * len(weight), device=weight.device, dtype=weight.dtype).view(2, 1, -1)

@@ -1,9 +1,9 @@
 """Continuous batching over a transformers model: when a row finishes, another one takes its slot.
 
-The layers are the model's; this loop gives them a `RowCache`, positions and a mask. The prefill computes keys and
-values of a prompt except for its last token, which is the row's first decode step, so that all tokens of a response
-are computed by the same code. Rows with the same prompt share one prefill. Knows no λ, no tokenizer and no chat
-template.
+The layers are the model's; this loop gives them a `RowCache`, positions and a mask. The prefill computes keys,
+values and states of a prompt except for its last token, which is the row's first decode step, so that all tokens of a
+response are computed by the same code. Rows with the same prompt share one prefill, as long as a row still holds its
+prompt. Knows no λ, no tokenizer and no chat template.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import torch
 
 from mull.engines.base import Request
 from mull.engines.forward import cache_name
+from mull.engines.local.decoding.attention import Span, StepMask
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
-from mull.engines.local.decoding.cache import WIDTH_STEP, RowCache, Span, StepMask
+from mull.engines.local.decoding.cache import PromptRows, RowCache
+from mull.engines.local.decoding.layout import WIDTH_STEP, Layout
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
 from mull.engines.local.decoding.sampler import RowSampler
 from mull.engines.local.decoding.slots import Slots
@@ -58,7 +60,7 @@ class RowLoop:
         stop_ids: Iterable[int],
         device: torch.device,
         dtype: torch.dtype,
-        bytes_per_position: int,
+        layout: Layout,
         free: int,
         row_step: int = 1,
         set_lams: Callable[[torch.Tensor], None] | None = None,
@@ -71,15 +73,14 @@ class RowLoop:
         many came before it, its id and its logprob."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
-        self._free = free // bytes_per_position
-        self._budget = self._free // 2
-        """`_free` and `_budget` count positions, summed over all slots."""
+        self._layout = layout
+        self._free, self._budget = free, free // 2
         self._stop_ids = np.array(sorted(stop_ids), np.int64)
         self._slot_step = row_step
         self._prompt_step = max(PROMPT_STEP, row_step)
         slots = _round_up(batch, self._slot_step)
         self._slots = Slots(slots)
-        self._cache = RowCache()
+        self._cache = RowCache(layout)
         self._given_cache = {cache_name(model): self._cache}
         self._sampler = RowSampler(slots, device)
         self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
@@ -130,14 +131,18 @@ class RowLoop:
             new_longest, new_need = max(longest, length), max(need, length + limit)
             width = min(max(new_longest + GROWTH, new_longest * 3 // 2), new_need)
             slots = _round_up(live + len(chosen) + 1, self._slot_step)
-            if slots > self._slot_step and slots * _round_up(width, WIDTH_STEP) > self._budget:
+            if slots > self._slot_step and self._bytes(slots, _round_up(width, WIDTH_STEP)) > self._budget:
                 break
             chosen.append((waiting.pop(), limit))
             longest, need = new_longest, new_need
         if not chosen:
             return
         self._make_room(waiting, len(chosen), longest, need)
-        slot_of_prompt = {_shared(row.request): slot for slot, row in enumerate(self._slots.rows) if row is not None}
+        slot_of_prompt = {
+            _shared(row.request): slot
+            for slot, row in enumerate(self._slots.rows)
+            if row and self._layout.holds_prompt(len(row.request.prompt_ids), int(self._slots.positions[slot]))
+        }
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
             budget = self._budget_of(request) if self._budget_of else None
@@ -156,29 +161,37 @@ class RowLoop:
         width = _round_up(longest, WIDTH_STEP)
         if slots <= self._cache.slots and width <= self._cache.width:
             return
-        if slots * width > self._budget:
+        if self._bytes(slots, width) > self._budget:
             slots = _round_up(live + fresh, self._slot_step)
-            if slots * width > self._budget:
+            if self._bytes(slots, width) > self._budget:
                 grown = _round_up(min(longest + GROWTH, need), WIDTH_STEP)
-                fitting = max(self._slot_step, self._budget // grown // self._slot_step * self._slot_step)
+                fitting = max(self._slot_step, self._rows_within(grown))
                 self._send_back(waiting, live + fresh - fitting)
                 slots = _round_up(self._slots.count + fresh, self._slot_step)
             self._reorder(self._slots.by_length(self._slots.used))
-        if slots * width > self._free:
+        if self._bytes(slots, width) > self._free:
             row = self._slots.rows[int(self._slots.positions.argmax())]
             name = f"request {row.request.id!r}" if row and not fresh else "a prompt"
+            most = self._layout.width_within(self._free // slots)
             raise MullError(
                 f"the key/value cache has outgrown the free memory of {self.device}: {name} has reached {longest:,} "
-                f"tokens, and there is room for {self._free // slots:,} in each of {slots} rows",
+                f"tokens, and there is room for {most:,} in each of {slots} rows",
                 "Lower --max-tokens, or free memory",
             )
         larger = self._cache.width
         if width > larger:
             larger = max(width, min(larger * 3 // 2, need))
-        room = self._budget // slots // WIDTH_STEP * WIDTH_STEP
+        room = self._layout.width_within(self._budget // slots) // WIDTH_STEP * WIDTH_STEP
         width = max(width, min(_round_up(larger, WIDTH_STEP), room))
-        spare = self._budget // width // self._slot_step * self._slot_step
+        spare = self._rows_within(width)
         self._cache.resize(max(slots, min(self._cache.slots, spare)), width)
+
+    def _bytes(self, slots: int, width: int) -> int:
+        return slots * self._layout.row_bytes(width)
+
+    def _rows_within(self, width: int) -> int:
+        """How many rows of `width` positions the budget allows, as a multiple of the slot step."""
+        return self._budget // self._layout.row_bytes(width) // self._slot_step * self._slot_step
 
     def _send_back(self, waiting: Lookahead, count: int) -> None:
         """Puts the `count` rows with the fewest tokens back into the queue; they start again from the beginning."""
@@ -195,9 +208,11 @@ class RowLoop:
         """Computes or copies keys and values of the prompts in `new_slots`, except for each prompt's last token."""
         prompts = {slot: self._slots.row(slot).request.prompt_ids for slot in new_slots}
         new: list[int] = []
+        empty: list[int] = []
         copies: list[tuple[int, int]] = []
         for slot, prompt in prompts.items():
             if len(prompt) == 1:
+                empty.append(slot)
                 continue
             key = _shared(self._slots.row(slot).request)
             if key in slot_of_prompt:
@@ -211,28 +226,45 @@ class RowLoop:
             group: list[int] = []
             for slot in new:
                 wider = _round_up(len(prompts[slot]) - 1, self._prompt_step)
-                if group and wider * (len(group) + 1) > PREFILL_TOKENS:
+                # Before a prompt, padding decides how a recurrent layer sums: it must not depend on other prompts.
+                other = self._layout.recurrent and wider != width
+                if group and (other or wider * (len(group) + 1) > PREFILL_TOKENS):
                     break
                 width = wider
                 group.append(slot)
             new = new[len(group) :]
-            ids = np.zeros((len(group), width), np.int64)
-            for row, slot in enumerate(group):
-                ids[row, : len(prompts[slot]) - 1] = prompts[slot][:-1]
-            self._cache.begin_prefill(self._tensor(np.array(group)))
-            self._give_lams(np.array(group))
-            self.model(
-                input_ids=self._tensor(ids),
-                position_ids=torch.arange(width, device=self.device).expand(len(group), width),
-                row_spans=self._prompt_spans([len(prompts[slot]) - 1 for slot in group], width),
-                use_cache=True,
-                logits_to_keep=1,
-                **self._given_cache,
-            )
+            self._prefill_group(np.array(group), [prompts[slot][:-1] for slot in group], width)
+        self._cache.clear_states(self._tensor(np.array(empty, np.int64)))
         if copies:
             source, target = np.array(copies).T
             length = max(len(prompts[slot]) - 1 for slot in target)
             self._cache.copy_prompt(self._tensor(source), self._tensor(target), length)
+
+    def _prefill_group(self, slots: np.ndarray, prompts: list[tuple[int, ...]], width: int) -> None:
+        """A forward pass over `prompts`, padded to `width`.
+
+        Padding behind a prompt does not change attention, but would go on into states: layers that have them get it
+        in front, and a mask.
+        """
+        lengths = np.array([len(prompt) for prompt in prompts])
+        starts = width - lengths if self._layout.recurrent else np.zeros_like(lengths)
+        ids = np.zeros((len(prompts), width), np.int64)
+        for row, (start, prompt) in enumerate(zip(starts, prompts, strict=True)):
+            ids[row, start : start + len(prompt)] = prompt
+        positions = np.arange(width) - starts[:, None]
+        padding: dict[str, Any] = {"row_spans": self._prompt_spans(lengths.tolist(), width)}
+        if self._layout.recurrent:
+            padding |= {"attention_mask": self._tensor(positions >= 0), "row_starts": self._tensor(starts)}
+        self._cache.begin_prefill(PromptRows(self._tensor(slots), self._tensor(lengths), padding.get("row_starts")))
+        self._give_lams(slots)
+        self.model(
+            input_ids=self._tensor(ids),
+            position_ids=self._tensor(positions.clip(0)),
+            use_cache=True,
+            logits_to_keep=1,
+            **self._given_cache,
+            **padding,
+        )
 
     @torch.inference_mode()
     def _step(self) -> list[Finished]:

@@ -1,4 +1,4 @@
-"""Sweeps with a λ per row: one engine for all λ, the exact mixture's texts, and an arithmetic of its own in the plan."""
+"""Sweeps with a λ per row: one engine for all λ, the texts of the exact mixture, an arithmetic of its own in plans."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_run_never_mixes_both_arithmetics(tmp_path):
         session.sweep(plan, run, first)
         with RunStore.open(run) as store:
             assert store.plan["engine"] == ("local/unrounded/float32/cpu" if first.unrounded else "local/float32/cpu")
-        with pytest.raises(MullError, match="engine: local/.*float32/cpu → local/.*float32/cpu"):
+        with pytest.raises(MullError, match=r"engine: local/.*float32/cpu → local/.*float32/cpu"):
             session.sweep(replace(plan, k=2), run, second)
 
 

@@ -2,8 +2,9 @@
 
     python perf/mixed.py [--batches 1 8 64] [--rounds 5] [--large]
 
-On the built-in pair, with --large also on a random pair of about 100 M parameters. In one process and one thread, the
-contenders take turns step by step, so that other load affects all. Reported is the least time of a decode step over
+On the built-in pair, with --large instead on a random pair of about 100 M parameters. In one process and one thread,
+the contenders take turns of a few steps, so that other load affects all and each finds its weights in the processor's
+cache as it left them. Reported is the least time of a decode step over
 the rounds as a ratio to the plain model's, and the number of forward passes of a step, which is counted:
 
 - rows: one forward pass in which every row has its λ;
@@ -30,7 +31,8 @@ from mull.merging.coefficients import Coefficients
 from mull.tiny import checkpoint_folder
 
 LAMS = (0.0, 0.3, 0.45, 0.5, 0.55, 0.7, 0.85, 1.0)
-STEPS = 24
+TURN = 8
+"""Steps of one contender before it is the next one's turn."""
 PROMPT = 40
 
 
@@ -38,12 +40,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--large", action="store_true", help="also a random pair of about 100 M parameters")
+    parser.add_argument("--large", action="store_true", help="a random pair of about 100 M parameters")
     arguments = parser.parse_args()
-    measure("built-in pair", checkpoint_folder("instruct"), checkpoint_folder("thinking"), arguments)
-    if arguments.large:
-        with tempfile.TemporaryDirectory() as folder:
-            measure("random pair", *random_pair(Path(folder)), arguments)
+    if not arguments.large:
+        ends = checkpoint_folder("instruct"), checkpoint_folder("thinking")
+        measure("built-in pair", *ends, arguments, steps=3 * TURN, turn=TURN)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure("random pair", *random_pair(Path(folder)), arguments, steps=2, turn=1)
 
 
 def random_pair(folder: Path) -> tuple[Path, Path]:
@@ -75,7 +79,9 @@ class Counted:
 class Contender:
     """Rows divided among loops; `before` runs before the step of each."""
 
-    def __init__(self, engine: LocalEngine, groups: list[list[float | None]], set_before_step: bool = False) -> None:
+    def __init__(
+        self, engine: LocalEngine, groups: list[list[float | None]], steps: int, set_before_step: bool = False
+    ) -> None:
         self.engine, self.set_before_step = engine, set_before_step
         self.model = Counted(engine.model)
         self.groups = [group for group in groups if group]
@@ -83,7 +89,7 @@ class Contender:
         for group in self.groups:
             loop = engine.row_loop(free=4 << 30)
             loop.model = self.model
-            sampling = Sampling(temperature=0, max_tokens=4 * STEPS)
+            sampling = Sampling(temperature=0, max_tokens=4 * steps)
             generator = np.random.default_rng(0)
             requests = [
                 Request(
@@ -122,7 +128,7 @@ def advance(loop: RowLoop) -> None:
     loop._step()
 
 
-def measure(name: str, instruct: Path, thinking: Path, arguments: argparse.Namespace) -> None:
+def measure(name: str, instruct: Path, thinking: Path, arguments: argparse.Namespace, *, steps: int, turn: int) -> None:
     options = {"processes": 1, "threads": 1}
     plain = LocalEngine(instruct, thinking, **options)
     rows = LocalEngine(instruct, thinking, by_row=True, **options)
@@ -134,15 +140,16 @@ def measure(name: str, instruct: Path, thinking: Path, arguments: argparse.Names
         passes: dict[str, float] = {}
         for _ in range(arguments.rounds):
             contenders = {
-                "plain": Contender(plain, [[None] * batch]),
-                "rows": Contender(rows, [list(lams)]),
-                "groups": Contender(plain, shares),
-                "switch": Contender(plain, shares, set_before_step=True),
+                "plain": Contender(plain, [[None] * batch], steps),
+                "rows": Contender(rows, [list(lams)], steps),
+                "groups": Contender(plain, shares, steps),
+                "switch": Contender(plain, shares, steps, set_before_step=True),
             }
-            for _ in range(STEPS):
+            for _ in range(steps // turn):
                 for key, contender in contenders.items():
-                    least[key] = min(least.get(key, 1e9), contender.step())
-            passes = {key: contender.model.passes / STEPS for key, contender in contenders.items()}
+                    took = min(contender.step() for _ in range(turn))
+                    least[key] = min(least.get(key, 1e9), took)
+            passes = {key: contender.model.passes / steps for key, contender in contenders.items()}
         shown = "; ".join(
             f"{key} {least[key] / least['plain']:.2f}x ({passes[key]:g} passes)" for key in least if key != "plain"
         )

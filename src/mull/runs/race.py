@@ -13,7 +13,7 @@ from mull.analysis.choosing.options import Goal
 from mull.analysis.choosing.race import Ask, Outcome, Race, Step, race
 from mull.analysis.records import Sample
 from mull.runs.plan import SweepPlan
-from mull.runs.run import Ready, responses
+from mull.runs.run import Ready, Wanted, responses, together
 from mull.runs.store import RunStore
 
 
@@ -71,8 +71,9 @@ def run_race(
 
 
 def _sample(plan: SweepPlan, ready: Ready, asks: Sequence[Ask]) -> Iterator[Sample]:
-    """The samples that `asks` names: setting after setting, within each in the order in which they finish."""
-    for setting in plan.settings:
-        wanted = [(ask.question, ask.number) for ask in asks if ask.setting == setting.label]
+    """The samples that `asks` names: group after group of settings, within each in the order in which they finish."""
+    for settings in together(plan):
+        own = {setting.label: setting for setting in settings}
+        wanted = [Wanted(own[ask.setting], ask.question, ask.number) for ask in asks if ask.setting in own]
         if wanted:
-            yield from responses(plan, ready.engine, setting, wanted, ready.prompts)
+            yield from responses(plan, ready.engine, wanted, ready.prompts)

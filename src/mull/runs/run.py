@@ -13,6 +13,7 @@ from mull.analysis.records import Sample
 from mull.benchmarks import Benchmark, Question
 from mull.benchmarks.dataset import DataBenchmark
 from mull.engines.base import Completion, Engine, Request
+from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.recipe import Recipe
 from mull.runs.grading import grade_response
 from mull.runs.plan import SweepPlan
@@ -69,12 +70,12 @@ def run_sweep(
     kill: recorded samples stay, and another call samples the rest.
     """
     prompts = prompts or render_prompts(plan, engine)
-    for setting in plan.settings:
-        wanted = missing(plan, store, setting)
+    for settings in together(plan):
+        wanted = [Wanted(setting, *key) for setting in settings for key in missing(plan, store, setting)]
         if not wanted:
             continue
         store.note_race(None)
-        for sample in responses(plan, engine, setting, wanted, prompts):
+        for sample in responses(plan, engine, wanted, prompts):
             store.add(sample)
             if on_sample:
                 on_sample(sample)
@@ -94,22 +95,51 @@ def planned(plan: SweepPlan, samples: Iterable[Sample]) -> list[Sample]:
     return [s for s in samples if s.setting in settings and s.question in keys and s.index < plan.k]
 
 
-def responses(
-    plan: SweepPlan, engine: SwitchingEngine, setting: Setting, wanted: Sequence[tuple[str, int]], prompts: Prompts
-) -> Iterator[Sample]:
-    """Switch the weights to `setting`, then yield a graded sample per (question, index), in the order they finish."""
+class Wanted(NamedTuple):
+    """A sample to be drawn."""
+
+    setting: Setting
+    question: str
+    number: int
+    """The index of the sample among those of its question."""
+
+
+def together(plan: SweepPlan) -> list[list[Setting]]:
+    """The settings in groups that are sampled at the same time: all of them if the engine has a λ per row."""
+    if is_unrounded(plan.engine):
+        return [list(plan.settings)]
+    return [[setting] for setting in plan.settings]
+
+
+def responses(plan: SweepPlan, engine: SwitchingEngine, wanted: Sequence[Wanted], prompts: Prompts) -> Iterator[Sample]:
+    """A graded sample for each of `wanted`, in the order in which they finish.
+
+    Their settings are a group of `together`: each request has its λ, or the weights are switched to the one setting.
+    """
     questions = {question.id: question for question in plan.benchmark.questions()}
-    engine.set_weights(setting.recipe)
-    sampling = setting.sampling or plan.sampling
+    by_row = is_unrounded(plan.engine)
+    if not by_row:
+        engine.set_weights(wanted[0].setting.recipe)
     # Long prompts first: their answers tend to be long, and a long answer that starts last runs alone in its batch.
+    asked = {
+        f"{each.question}\n{each.number}\n{each.setting.label}": each
+        for each in sorted(wanted, key=lambda each: -len(prompts[each.question]))
+    }
     requests = (
-        Request(id=f"{key}\n{i}", prompt_ids=prompts[key], seed=plan.sample_seed(key, i), sampling=sampling)
-        for key, i in sorted(wanted, key=lambda item: -len(prompts[item[0]]))
+        Request(
+            id=name,
+            prompt_ids=prompts[each.question],
+            seed=plan.sample_seed(each.question, each.number),
+            sampling=each.setting.sampling or plan.sampling,
+            lam=each.setting.recipe.coefficients.default if by_row else None,
+        )
+        for name, each in asked.items()
     )
     for completion in engine.generate(requests):
-        key, index = completion.id.rsplit("\n", 1)
-        seed = plan.sample_seed(key, int(index))
-        yield grade(plan.benchmark, questions[key], completion, setting, int(index), seed, plan.tags)
+        setting, key, number = asked[completion.id]
+        yield grade(
+            plan.benchmark, questions[key], completion, setting, number, plan.sample_seed(key, number), plan.tags
+        )
 
 
 def grade(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import random
 import threading
+from dataclasses import replace
 
 import pytest
 
 from mull.engines.base import Request, Sampling
+from mull.engines.local.decoding.slots import Slots
 from mull.engines.local.engine import LocalEngine
 from mull.engines.local.streams import Ended, Streams, Token
 from mull.errors import MullError
@@ -53,6 +55,24 @@ def read(events):
 def test_rows_of_many_lambdas_are_what_they_are_alone(engine, alone):
     batch = {c.id: (c.token_ids, c.logprobs) for c in engine.generate(requests(20))}
     assert batch == alone
+
+
+def test_rows_that_move_to_other_slots_take_their_lambda_along(engine, monkeypatch):
+    """Most of 24 rows end early, so that the others move to lower slots."""
+    orders = []
+    permute = Slots.permute
+    monkeypatch.setattr(Slots, "permute", lambda self, order: (orders.append(order), permute(self, order))[1])
+    monkeypatch.setattr(engine, "_batch_size", 24)
+    asked = [
+        replace(request, sampling=replace(request.sampling, max_tokens=24 if i % 3 == 2 else 4))
+        for i, request in enumerate(requests(24))
+    ]
+    together = {c.id: (c.token_ids, c.logprobs) for c in engine.generate(asked)}
+    moved = {int(slot) for order in orders for place, slot in enumerate(order) if slot != place}
+    assert len({asked[slot].lam for slot in moved}) > 2, "rows of several λ have moved"
+    for request in asked[2::3]:
+        (completion,) = engine.generate([request])
+        assert together[request.id] == (completion.token_ids, completion.logprobs)
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.4, 1.0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -84,13 +85,19 @@ def mixture(instruct, thinking, lam: float, dtype=torch.float32):
 
 def by_row(instruct, thinking):
     """The thinking model with a λ per row, and what sets them."""
+    model, parameters = loaded(instruct, thinking)
+    return model, mix_by_row(model, parameters)
+
+
+def loaded(instruct, thinking):
+    """A live model and its parameters with copies of their ends."""
     model = copy.deepcopy(thinking)
     ends = dict(instruct.named_parameters())
     parameters = [
         LiveParameter(name, live.detach(), {"instruct": ends[name], "thinking": live.detach().clone()}, live.dtype)
         for name, live in model.named_parameters()
     ]
-    return model, mix_by_row(model, parameters)
+    return model, parameters
 
 
 def ids() -> Tensor:
@@ -128,6 +135,65 @@ def test_a_forward_pass_holds_no_more_than_the_ends():
     size = sum(parameter.numel() for parameter in thinking.parameters())
     vectors = len(rows._instruct) + len(rows._change)
     assert sum(mixed.ends.numel() for mixed in held.values()) + vectors == 2 * size
+
+
+@torch.inference_mode()
+def test_after_loading_the_ends_are_held_once():
+    """Every storage that is left: those of the ends side by side, and less than a tenth of it for all else."""
+    config = AutoConfig.for_model("qwen3", **{**COMMON, "hidden_size": 128, "intermediate_size": 256})
+    gc.collect()
+    before = {id(each) for each in gc.get_objects() if issubclass(type(each), Tensor)}
+    instruct, thinking = random_model(config, 1), random_model(config, 2)
+    size = sum(parameter.nbytes for parameter in thinking.parameters())
+    model, parameters = loaded(instruct, thinking)
+    rows = mix_by_row(model, parameters)
+    del instruct, thinking
+    rows.set(LAMS)
+    model(input_ids=ids(), use_cache=False)
+    gc.collect()
+    left = [each for each in gc.get_objects() if issubclass(type(each), Tensor) and id(each) not in before]
+    storages = {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in left}
+    for module in model.modules():  # tensors of which nothing but other objects' fields know are not listed
+        for weight in vars(module).values():
+            if isinstance(weight, Mixed):
+                storage = weight.ends.untyped_storage()
+                storages[storage.data_ptr()] = storage.nbytes()
+    assert 2 * size <= sum(storages.values()) < 2.2 * size, len(parameters)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@torch.inference_mode()
+def test_layers_that_share_an_input_share_one_product_and_others_do_not(bias, monkeypatch):
+    """Here keys are made of another input: names alone do not make one product."""
+
+    class Layer(torch.nn.Module):
+        config = type("", (), {})()
+        device = torch.device("cpu")
+
+        def __init__(self):
+            super().__init__()
+            for name, size in (("q_proj", 6), ("k_proj", 4), ("v_proj", 4), ("gate_proj", 5), ("up_proj", 5)):
+                setattr(self, name, torch.nn.Linear(8, size, bias=bias))
+
+        def forward(self, x, other):
+            parts = [self.q_proj(x), self.k_proj(other), self.v_proj(x), self.gate_proj(x), self.up_proj(x)]
+            return torch.cat([*parts, self.k_proj(x)], -1)
+
+    torch.manual_seed(0)
+    instruct, thinking = Layer().requires_grad_(False), Layer().requires_grad_(False)
+    x, other = torch.randn(2, len(LAMS), 3, 8)
+    expected = torch.cat(
+        [mixture(instruct, thinking, lam.item())(a[None], b[None]) for lam, a, b in zip(LAMS, x, other, strict=True)]
+    )
+    model, rows = by_row(instruct, thinking)
+    rows.set(LAMS)
+    assert torch.allclose(model(x, other), expected, atol=1e-5)
+    products = []
+    linear = torch.nn.functional.linear
+    monkeypatch.setattr(torch.nn.functional, "linear", lambda *args: (products.append(args), linear(*args))[1])
+    for layer in (model.gate_proj, model.up_proj, model.q_proj, model.k_proj, model.v_proj):
+        layer(x)
+    assert [len(weight) for _, weight in products] == [5 + 5, 6 + 4 + 4]
 
 
 @torch.inference_mode()

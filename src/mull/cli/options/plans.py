@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -20,7 +21,7 @@ from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.runs.plan import StudyKind, SweepPlan
-from mull.runs.sessions.loading import Loader, LocalLoader
+from mull.runs.sessions.loading import Loader, LocalLoader, check_one_lambda_each
 from mull.runs.settings import Setting
 from mull.thinking import ThinkTags
 
@@ -138,6 +139,13 @@ class SamplingOptions:
             raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
 
 
+class Arithmetic(StrEnum):
+    """Whether the weights of Θ(λ) are rounded as those of a merged checkpoint."""
+
+    rounded = "rounded"
+    unrounded = "unrounded"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputingOptions:
     """Where and how the model runs."""
@@ -148,6 +156,13 @@ class ComputingOptions:
     batch_size: Annotated[
         int | None, typer.Option(help="Responses generated at once (default: as many as fit into memory).", min=1)
     ] = None
+    arithmetic: Annotated[
+        Arithmetic,
+        typer.Option(
+            help="rounded: the weights of the checkpoint that `mull merge` would write. unrounded: Θ(λ) itself; all λ "
+            "in one batch."
+        ),
+    ] = Arithmetic.rounded
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
     ] = False
@@ -196,10 +211,14 @@ class PlanOptions:
             think_tags=self.sampling.tags(),
         )
         computing = self.computing
+        unrounded = computing.arithmetic == Arithmetic.unrounded
+        if unrounded:
+            check_one_lambda_each(plan.settings)
         loader = LocalLoader(
             device=computing.device,
             batch_size=computing.batch_size,
             trust_remote_code=computing.trust_remote_code,
+            unrounded=unrounded,
             strict=self.sampling.max_tokens is not None,
         )
         return plan, loader
@@ -267,5 +286,6 @@ _SERVER_OPTIONS = (
     "key_variable", "concurrency", "per_minute", "retries", "timeout", "stream", "max_completion_tokens", "omit",
 )  # fmt: skip
 _CHECKPOINT_OPTIONS = (
-    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "trust_remote_code",
+    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "arithmetic",
+    "trust_remote_code",
 )  # fmt: skip

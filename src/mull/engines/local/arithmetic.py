@@ -7,18 +7,27 @@ from pathlib import Path
 
 from mull.errors import MullError
 
+_UNROUNDED = "local/unrounded/"
 
-def arithmetic(folder: Path, kind: str) -> str:
+
+def arithmetic(folder: Path, kind: str, *, unrounded: bool = False) -> str:
     """The arithmetic of an engine with the donor `folder` on a device of `kind` (cpu, cuda): "local/<dtype>/<kind>".
 
+    `unrounded`: the weights of Θ(λ) are not rounded as a merged checkpoint's are; "local/unrounded/<dtype>/<kind>".
     Two runs with different arithmetic do not give the same text. Raises `MullError` for a folder without a readable
     config.json.
     """
+    prefix = _UNROUNDED if unrounded else "local/"
     if kind == "cpu":
-        return "local/float32/cpu"
+        return f"{prefix}float32/cpu"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MullError(f"{folder / 'config.json'} cannot be read: {error}", "Give a checkpoint's folder") from error
     name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    return f"local/{name.removeprefix('torch.')}/{kind}"
+    return f"{prefix}{name.removeprefix('torch.')}/{kind}"
+
+
+def is_unrounded(name: str) -> bool:
+    """Whether the engine of this name has a λ per row, with weights that are not rounded."""
+    return name.startswith(_UNROUNDED)

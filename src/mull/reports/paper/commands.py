@@ -13,6 +13,7 @@ from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.benchmarks.catalog import MATH_LIMIT, SPECS
 from mull.engines.base import Sampling
+from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.rules import shortest
 from mull.reports.paper.runs import OWN_INSTRUCT, Run
 from mull.reports.slugs import slugs
@@ -125,6 +126,8 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     place, _, device = str(like.plan["engine"]).rpartition("/")
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
+    if is_unrounded(str(like.plan["engine"])) and kind in (StudyKind.sweep, StudyKind.decoding):
+        yield from ("--arithmetic", "unrounded")
     k = like.plan["k"] if like.benchmark == benchmark else _SAMPLES.get(benchmark, 8)
     yield from ("-k", str(k))
 

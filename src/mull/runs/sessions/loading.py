@@ -3,6 +3,7 @@ not fit before weights are loaded, and import torch only if there is something t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -11,6 +12,7 @@ from mull.errors import MullError
 from mull.runs.plan import SweepPlan
 from mull.runs.run import Ready, SwitchingEngine, render_prompts
 from mull.runs.sessions.observer import Observer
+from mull.runs.settings import Setting
 
 if TYPE_CHECKING:
     from mull.engines.remote.engine import RemoteEngine
@@ -40,23 +42,29 @@ class LocalLoader:
     batch_size: int | None = None
     """Responses generated at once; None: as many as fit into memory."""
     trust_remote_code: bool = False
+    unrounded: bool = False
+    """Θ(λ) without the rounding of a merged checkpoint: a λ per row, so that responses of all λ share batches."""
     strict: bool = False
     """Refuse a token limit that does not fit the context, instead of lowering it with a notice."""
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         kind = engine.rpartition("/")[2]
         same_device = self.device == "auto" or self.device.partition(":")[0] == kind
-        return plan.pair is not None and same_device and engine == arithmetic(plan.pair.donor.folder, kind)
+        if plan.pair is None or not same_device:
+            return False
+        return engine == arithmetic(plan.pair.donor.folder, kind, unrounded=self.unrounded)
 
     def name(self, plan: SweepPlan, observer: Observer) -> str:
         assert plan.pair is not None
+        if self.unrounded:
+            check_one_lambda_each(plan.settings)
         kind = self.device
         if kind != "cpu":
             with observer.busy("starting torch"):
                 from mull.engines.local.engine import device_of
 
                 kind = device_of(kind).type
-        return arithmetic(plan.pair.donor.folder, kind)
+        return arithmetic(plan.pair.donor.folder, kind, unrounded=self.unrounded)
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
@@ -82,6 +90,7 @@ class LocalLoader:
                 trust_remote_code=self.trust_remote_code,
                 others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
                 prompts=prompts,
+                by_row=self.unrounded,
             )
         return Ready(engine, rendered, engine.kernels)
 
@@ -121,6 +130,16 @@ class GivenLoader:
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         return Ready(self.engine, render_prompts(plan, self.engine))
+
+
+def check_one_lambda_each(settings: Sequence[Setting]) -> None:
+    """Raises `MullError` for a setting that a λ per row cannot express."""
+    for setting in settings:
+        if not (setting.recipe.is_interpolation and setting.recipe.coefficients.is_scalar):
+            raise MullError(
+                f"--arithmetic unrounded computes one λ for the whole model, and {setting.label!r} is more than that",
+                "leave it out",
+            )
 
 
 def limit_notice(limit: int, context: int, longest: int, *, strict: bool) -> str:

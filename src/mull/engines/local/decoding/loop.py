@@ -84,6 +84,9 @@ class RowLoop:
         self._given_cache = {cache_name(model): self._cache}
         self._sampler = RowSampler(slots, device)
         self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
+        self._lams: tuple[np.ndarray, torch.Tensor] | None = None
+        """Those of the latest forward pass. The same rows give the same tensor, from which the model has derived
+        others."""
         self._steps = 0
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
@@ -375,7 +378,10 @@ class RowLoop:
     def _give_lams(self, slots: np.ndarray) -> None:
         """Tells the model the λ of the rows of the next forward pass."""
         if self._set_lams is not None:
-            self._set_lams(self._tensor(self._slots.lams[slots]))
+            lams = self._slots.lams[slots]
+            if self._lams is None or not np.array_equal(lams, self._lams[0]):
+                self._lams = lams, self._tensor(lams)
+            self._set_lams(self._lams[1])
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device, because the loop changes `array` afterwards."""

@@ -212,6 +212,8 @@ class LocalEngine:
         vocabulary = self._vocabulary
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocabulary:
             raise MullError(f"request {request.id!r} holds token ids outside the vocabulary of {vocabulary}")
+        if request.sampling.budget_message:
+            self.prompts.budget(request)  # whether the message can be used
         return request
 
 

@@ -78,7 +78,22 @@ class Prompts:
         opened = self.opened(request)
         tags = opened or self._tags[0]
         open_ids, close_ids = (tuple(self.tokenizer.encode(part, add_special_tokens=False)) for part in tags)
-        return ThoughtBudget(tokens=tokens, open_ids=open_ids, close_ids=close_ids, opened=opened is not None)
+        return ThoughtBudget(
+            tokens=tokens,
+            open_ids=open_ids,
+            close_ids=close_ids,
+            message_ids=self._message_ids(request.sampling.budget_message),
+            opened=opened is not None,
+        )
+
+    def _message_ids(self, message: str | None) -> tuple[int, ...]:
+        """The tokens of a sentence that ends a thought. Raises `MullError` if it holds a delimiter or special token."""
+        ids = tuple(self.tokenizer.encode(message, add_special_tokens=False)) if message else ()
+        named = next((tag for tags in self._tags for tag in tags if message and tag in message), None)
+        named = named or next((self.tokenizer.decode([i]) for i in ids if i in self._kept | self._dropped), None)
+        if named is not None:
+            raise MullError(f"the budget message holds {named!r}", "Leave it out: the closing delimiter is added")
+        return ids
 
     def opened(self, request: Request) -> ThinkTags | None:
         """The delimiters of the thought in which the prompt ends; None if it ends in none."""

@@ -68,6 +68,15 @@ def test_a_report_shows_the_budgets(run):
     assert by_name["Thinking, budget 10"]["think_ratio"]["value"] == 0, "what was forced is no Think #R"
 
 
+def test_a_choice_speaks_of_budgets_apart_from_lambda(run):
+    """They are no neighbours of a λ, and stand in their own order."""
+    done = mull("choose", run, "--budget", 10**6)
+    assert done.returncode == 0 and "hang together" not in done.stdout
+    assert done.stdout.index("budget 10 ") < done.stdout.index("budget 90 ")
+    found = json.loads(mull("choose", run, "--budget", 10**6, "--json").stdout)
+    assert found["feasible"] == [["0", "1"], ["Thinking, budget 10"], ["Thinking, budget 90"]]
+
+
 def test_one_budget_for_all(run, tmp_path):
     done = mull("sweep", *ENDS, *SIZE, "--thinking-budget", 10, "--run", tmp_path / "all")
     assert done.returncode == 0, done.stderr

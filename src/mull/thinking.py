@@ -28,7 +28,7 @@ class ThinkTags(NamedTuple):
 
 
 PLAIN = (ThinkTags(OPEN, CLOSE),)
-_WORDED = (
+WORDED = (
     ThinkTags("analysis", "assistantfinal"),  # gpt-oss, from a server that drops special tokens
     *(
         ThinkTags(f"{begin} my thought process:", f"{end} my response:")  # Granite 3.2
@@ -58,7 +58,7 @@ KNOWN = (
     ThinkTags("<reasoning>", "</reasoning>"),  # Reka Flash 3
     ThinkTags("<thinking>", "</thinking>"),  # Reflection
     ThinkTags("<Thought>", "</Thought>"),  # Marco-o1
-    *_WORDED,
+    *WORDED,
 )
 """Of all families."""
 
@@ -66,7 +66,7 @@ KNOWN = (
 _OTHER_TAG = re.compile(
     r"^[^\S\n]*</?(tool_call|tool_response|answer|final_answer|response|output|solution)>[^\S\n]*$", re.MULTILINE
 )
-_ANSWER_TAGS = (
+ANSWER_TAGS = (
     ThinkTags("<answer>", "</answer>"),  # Hunyuan
     ThinkTags("<response>", "</response>"),  # ERNIE, Granite 3.3
     ThinkTags("<Output>", "</Output>"),  # Marco-o1
@@ -76,7 +76,7 @@ _ANSWER_TAGS = (
     ThinkTags("<|open|>response<|sep|>", "<|close|>response<|sep|>"),  # Kimi K3
 )
 """Between these some families write their answer after a thought."""
-_TURN_ENDS = ("<|end|>", "<|return|>", "<|start|>assistant", "<|close|>message<|sep|>")
+TURN_ENDS = ("<|end|>", "<|return|>", "<|start|>assistant", "<|close|>message<|sep|>")
 # Patterns are written so that texts of 100,000 empty or equal lines take no longer than others.
 _INLINE_CODE = re.compile(r"(?<![\w`])(`+)(?=\S)[^`\n]{1,200}?(?<=\S)\1(?!`)")
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)([^\n]*)$", re.MULTILINE)
@@ -108,21 +108,19 @@ def split_thinking(text: str, *, finished: bool, tags: Sequence[ThinkTags] = KNO
     unless it ended by itself and opened the thought after an answer. *forced*, closed by a thinking budget, is never
     found here: the text does not show it, so the engine tells it.
     """
-    own, opened = _family(text, tags)
-    marks = _marks(text, own)
+    own, opened = family_of(text, tags)
+    marks = marks_in(text, own)
     body = marks[0].end if opened else 0
     if any(mark.closes for mark in marks):
         return _closed(text, body, marks, inside=opened or marks[0].closes)
     tag = _OTHER_TAG.search(text, body)
     if tag and text[body : tag.start()].strip():
-        tail = next(
-            (mark.start for mark in marks if mark.start >= tag.end() and not _is_mention(text, mark)), len(text)
-        )
+        tail = next((mark.start for mark in marks if mark.start >= tag.end() and not is_mention(text, mark)), len(text))
         thought, answer = text[body : tag.start()].strip(), text[tag.end() : tail].strip()
         return Split("pseudo-closed", thought, answer, tag.end(), tail)
     if opened or not finished:
         return Split("unclosed", text[body:].strip(), "", len(text), len(text))
-    late = next((mark for mark in marks if not _is_mention(text, mark)), None)
+    late = next((mark for mark in marks if not is_mention(text, mark)), None)
     if late is not None:
         return Split("unclosed", text[late.end :].strip(), _bare(text[: late.start]), 0, late.start)
     return Split("none", "", _bare(text), 0, len(text))
@@ -138,14 +136,24 @@ def named_tags(templates: Iterable[str], tokens: Collection[str]) -> tuple[Think
         return whole or (bool(pieces) and all(piece in tokens for piece in pieces))
 
     def are_named(tags: ThinkTags) -> bool:
-        if tags in _WORDED:
+        if tags in WORDED:
             return any(tags.open in template and tags.close in template for template in written)
         return is_named(tags.open) or is_named(tags.close)
 
     return tuple(tags for tags in KNOWN if are_named(tags))
 
 
-class _Mark(NamedTuple):
+def without_closing(thought: str, tags: Sequence[ThinkTags]) -> str:
+    """`thought` without the closing delimiter, or the tag in its place, with which it ends."""
+    bare = thought.rstrip()
+    closing = max((each.close for each in tags if bare.endswith(each.close)), key=len, default="")
+    if closing:
+        return bare.removesuffix(closing)
+    other = next((found for found in _OTHER_TAG.finditer(bare) if found.end() == len(bare)), None)
+    return thought[: other.start()] if other else thought
+
+
+class Mark(NamedTuple):
     """A delimiter in a text."""
 
     start: int
@@ -153,21 +161,21 @@ class _Mark(NamedTuple):
     closes: bool
 
 
-def _family(text: str, tags: Sequence[ThinkTags]) -> tuple[list[ThinkTags], bool]:
+def family_of(text: str, tags: Sequence[ThinkTags]) -> tuple[list[ThinkTags], bool]:
     """The delimiters of the family that wrote this response, and whether it begins with an opening one.
 
     Where it does not, the template may have opened the thought: the family is that of the first closing delimiter,
     preferably one without its opening one before it.
     """
     begins = text.lstrip()
-    only_worded = all(each in _WORDED for each in tags)
-    opening = [t for t in tags if begins.startswith(t.open) and (t not in _WORDED or t.close in text or only_worded)]
+    only_worded = all(each in WORDED for each in tags)
+    opening = [t for t in tags if begins.startswith(t.open) and (t not in WORDED or t.close in text or only_worded)]
     if opening:
         longest = max(len(each.open) for each in opening)
         return [each for each in opening if len(each.open) == longest], True
     places: list[tuple[bool, bool, int, ThinkTags]] = []
     for each in tags:
-        marks = _marks(text, [each]) if each not in _WORDED and (each.open in text or each.close in text) else []
+        marks = marks_in(text, [each]) if each not in WORDED and (each.open in text or each.close in text) else []
         if marks:
             closing = next((mark for mark in marks if mark.closes), None)
             places.append((closing is None, not marks[0].closes, (closing or marks[0]).start, each))
@@ -177,7 +185,7 @@ def _family(text: str, tags: Sequence[ThinkTags]) -> tuple[list[ThinkTags], bool
     return [each for each in tags if first.open == each.open or first.close == each.close], False
 
 
-def _marks(text: str, tags: Sequence[ThinkTags]) -> list[_Mark]:
+def marks_in(text: str, tags: Sequence[ThinkTags]) -> list[Mark]:
     """All delimiters in `text` that are not quoted."""
     if not tags:
         return []
@@ -185,7 +193,7 @@ def _marks(text: str, tags: Sequence[ThinkTags]) -> list[_Mark]:
     longest_first = sorted(closing | {each.open for each in tags}, key=len, reverse=True)
     code = [found.span() for found in _INLINE_CODE.finditer(text)] if "`" in text else []
     return [
-        _Mark(found.start(), found.end(), found.group() in closing)
+        Mark(found.start(), found.end(), found.group() in closing)
         for found in re.finditer("|".join(map(re.escape, longest_first)), text)
         if not _is_quoted(text, found) and not _is_inside(code, found.start())
     ]
@@ -203,13 +211,13 @@ def _is_inside(spans: list[tuple[int, int]], place: int) -> bool:
     return before > 0 and place < spans[before - 1][1]
 
 
-def _is_mention(text: str, mark: _Mark) -> bool:
+def is_mention(text: str, mark: Mark) -> bool:
     """Whether an opening delimiter stands in a sentence as a word does."""
     line = text[text.rfind("\n", 0, mark.start) + 1 : mark.start]
     return bool(line.strip()) and line[-1].isspace() and text[mark.end : mark.end + 1] in tuple(" ,.;:!?)")
 
 
-def _closed(text: str, body: int, marks: list[_Mark], *, inside: bool) -> Split:
+def _closed(text: str, body: int, marks: list[Mark], *, inside: bool) -> Split:
     """`inside`: the text begins inside a thought, at `body`."""
     first = next(mark for mark in marks if mark.closes)
     if first is marks[0] and not _without_turn_end(text[: first.start]) and text[: first.end].endswith("<|message|>"):
@@ -245,19 +253,29 @@ def _closed(text: str, body: int, marks: list[_Mark], *, inside: bool) -> Split:
 def _fenced(text: str, begin: int) -> list[tuple[int, int]]:
     """Where the blocks of code are from `begin` on that have an end."""
     blocks: list[tuple[int, int]] = []
-    opening: re.Match[str] | None = None
+    fence, start = "", 0
     for line in _FENCE.finditer(text, begin):
-        if opening is None:
-            opening = line
-        elif line[1].startswith(opening[1]) and not line[2].strip():
-            blocks.append((opening.start(), line.end()))
-            opening = None
+        before, fence = fence, fence_after(fence, line[0])
+        if not before:
+            start = line.start()
+        elif not fence:
+            blocks.append((start, line.end()))
     return blocks
+
+
+def fence_after(fence: str, line: str) -> str:
+    """The fence of the block of code in which the text is after `line`, "" outside; before it, it was `fence`."""
+    found = _FENCE.match(line)
+    if found is None:
+        return fence
+    if not fence:
+        return found[1]
+    return "" if found[1].startswith(fence) and not found[2].strip() else fence
 
 
 def _without_turn_end(text: str) -> str:
     text = text.strip()
-    while (end := next((each for each in _TURN_ENDS if text.endswith(each)), None)) is not None:
+    while (end := next((each for each in TURN_ENDS if text.endswith(each)), None)) is not None:
         text = text.removesuffix(end).rstrip()
     return text
 
@@ -265,7 +283,7 @@ def _without_turn_end(text: str) -> str:
 def _bare(answer: str, *, closed: bool = False) -> str:
     """The answer without the tags that a family writes round it. After a `closed` thought the second may be missing."""
     answer = _without_turn_end(answer)
-    for tags in _ANSWER_TAGS:
+    for tags in ANSWER_TAGS:
         if answer.startswith(tags.open) and (closed or answer.endswith(tags.close)):
             answer = answer.removeprefix(tags.open).removesuffix(tags.close).strip()
     return answer

@@ -68,6 +68,15 @@ def test_a_report_shows_the_budgets(run):
     assert by_name["Thinking, budget 10"]["think_ratio"]["value"] == 0, "what was forced is no Think #R"
 
 
+def test_a_choice_speaks_of_budgets_apart_from_lambda(run):
+    """They are no neighbours of a λ, and stand in their own order."""
+    done = mull("choose", run, "--budget", 10**6)
+    assert done.returncode == 0 and "hang together" not in done.stdout
+    assert done.stdout.index("budget 10 ") < done.stdout.index("budget 90 ")
+    found = json.loads(mull("choose", run, "--budget", 10**6, "--json").stdout)
+    assert found["feasible"] == [["0", "1"], ["Thinking, budget 10"], ["Thinking, budget 90"]]
+
+
 def test_one_budget_for_all(run, tmp_path):
     done = mull("sweep", *ENDS, *SIZE, "--thinking-budget", 10, "--run", tmp_path / "all")
     assert done.returncode == 0, done.stderr
@@ -82,3 +91,24 @@ def test_budgets_that_are_none(given, tmp_path):
     done = mull("sweep", *ENDS, *SIZE, f"--budgeted-thinking={given}", "--run", tmp_path / "r")
     assert done.returncode == 2 and "--budgeted-thinking" in done.stderr
     assert not (tmp_path / "r").exists()
+
+
+def test_a_message_is_part_of_the_plan(run, tmp_path):
+    """Runs that differ in it are different; it goes with each kind of budget, and with none it is refused."""
+    said = ("--budget-message", r"\n= 4\n")
+    done = mull("sweep", *ENDS, *SIZE, "--budgeted-thinking", "10,90", *said, "--run", run)
+    assert done.returncode == 2 and "Thinking, budget 90). Go on with the old settings" in done.stderr
+    folder = tmp_path / "said"
+    few = ("--questions", 2, "-k", 1, "--lambdas", "1", "--max-tokens", 60)
+    done = mull("sweep", *ENDS, *few, "--budgeted-thinking", "10", *said, "--run", folder)
+    assert done.returncode == 0, done.stderr
+    with RunStore.open(folder) as store:
+        assert store.plan["settings"]["Thinking, budget 10"]["sampling"]["budget_message"] == "\n= 4\n"
+        assert "budget_message" not in store.plan["sampling"]
+    forced = [sample for sample in samples(folder) if sample.thinking == "forced"]
+    assert forced and all("\n= 4\n</think>" in sample.text for sample in forced)
+    done = mull("sweep", *ENDS, *few, *said, "--run", tmp_path / "none")
+    assert done.returncode == 2 and "--thinking-budget" in done.stderr
+    server = ("--endpoint", "http://localhost:1/v1", "--model-map", "m@{lambda}", "--thinking-budget", 10)
+    done = mull("sweep", *server, *few, *said, "--run", tmp_path / "server")
+    assert done.returncode == 2 and "--budget-message cannot be had from servers" in done.stderr

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mull.analysis.metrics import Estimate, clustered_mean
+from mull.analysis.metrics import Estimate, by_numbers, clustered_mean
 from mull.analysis.records import Sample
 
 
@@ -95,7 +95,7 @@ def further_scores(samples: Sequence[Sample]) -> dict[str, Estimate]:
 def scores_by_setting(samples: Iterable[Sample]) -> dict[str, dict[str, Estimate]]:
     """`further_scores` of each setting, by rising λ; empty if no sample has further scores."""
     groups: dict[str, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: (s.lam is None, s.lam or 0.0, s.setting)):
+    for sample in sorted(samples, key=lambda s: (s.lam is None, s.lam or 0.0, by_numbers(s.setting))):
         groups.setdefault(sample.setting, []).append(sample)
     if not any(sample.scores for own in groups.values() for sample in own):
         return {}

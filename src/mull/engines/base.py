@@ -20,6 +20,8 @@ class Sampling:
     """Generated tokens per response, end-of-text token included; the engine lowers it to what the context holds."""
     thinking_budget: int | None = None
     """Tokens after which a thought is closed by force, its delimiters not counted; None = no limit."""
+    budget_message: str | None = None
+    """What is written between such a thought and its closing delimiter; its tokens do not count for the budget."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf"):
@@ -32,6 +34,8 @@ class Sampling:
             raise ValueError(f"max_tokens must be positive, got {self.max_tokens}")
         if self.thinking_budget is not None and self.thinking_budget < 0:
             raise ValueError(f"thinking_budget must be 0 or positive, got {self.thinking_budget}")
+        if self.budget_message is not None and self.thinking_budget is None:
+            raise ValueError("budget_message needs a thinking_budget")
 
     def record(self) -> dict[str, Any]:
         """The parameters as JSON, without those that are not used."""

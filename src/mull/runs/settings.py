@@ -28,9 +28,10 @@ class Setting:
         return cls(label or recipe.coefficients.label, recipe)
 
     @classmethod
-    def budgeted(cls, tokens: int, sampling: Sampling) -> Setting:
-        """The Thinking end whose thoughts are closed after so many tokens: what users have without λ."""
-        own = replace(sampling, thinking_budget=tokens)
+    def budgeted(cls, tokens: int, sampling: Sampling, message: str | None = None) -> Setting:
+        """The Thinking end whose thoughts are closed after so many tokens, with a `message` if one is given: what users
+        have without λ."""
+        own = replace(sampling, thinking_budget=tokens, budget_message=message)
         return cls(f"Thinking, budget {tokens}", Recipe(Coefficients.scalar(1.0)), own)
 
     @property

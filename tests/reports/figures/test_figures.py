@@ -127,6 +127,17 @@ def test_one_lambda_draws(found, questions):
     assert render.svg(charts.frontier_figure(one, non_dominated(points_of(one)))).startswith("<svg")
 
 
+def test_thinking_budgets_have_a_line_of_their_own(found):
+    """In the order of the budgets, apart from that of λ, and labelled where the frontier's labels do not say it."""
+    plain = [m for m in found.metrics if m.lam is not None]
+    one, two, three = (replace(plain[0], lam=None, setting=f"Thinking, budget {n}") for n in (120, 20, 60))
+    chart = charts.frontier_figure([*plain, one, two, three], found.frontier)
+    lines = [[row["setting"] for row in rows] for _, rows in layers(chart, "line")]
+    assert [f"Thinking, budget {n}" for n in (20, 60, 120)] in lines
+    texts = [row["label"] for _, rows in layers(chart, "text") for row in rows]
+    assert [text for text in texts if "budget" in text] == ["budget 20", "budget 60", "budget 120"]
+
+
 def test_frontier_joins_the_non_dominated_and_labels_them_alone(found):
     chart = charts.frontier_figure(found.metrics, found.frontier)
     points = {row["setting"]: row for row in layers(chart, "point")[0][1]}

@@ -69,13 +69,14 @@ class Choice:
 
     @property
     def feasible_runs(self) -> list[list[str]]:
-        """The feasible settings, grouped into runs of neighbours along λ."""
+        """The feasible settings, grouped into runs of neighbours along λ. Those without λ have no neighbours."""
         runs: list[list[str]] = []
         before = False
         for option in self.options:
             if option.feasible:
-                runs = [*runs[:-1], [*runs[-1], option.setting]] if before else [*runs, [option.setting]]
-            before = option.feasible
+                joins = before and option.lam is not None
+                runs = [*runs[:-1], [*runs[-1], option.setting]] if joins else [*runs, [option.setting]]
+            before = option.feasible and option.lam is not None
         return runs
 
 

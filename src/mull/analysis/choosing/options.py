@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtr
 
-from mull.analysis.metrics import Estimate, clustered_mean, clustered_quantile
+from mull.analysis.metrics import Estimate, by_numbers, clustered_mean, clustered_quantile
 from mull.analysis.records import Sample
 from mull.errors import MullError
 
@@ -116,7 +116,7 @@ def measure(samples: Sequence[Sample], goal: Goal) -> list[Option]:
     for sample in samples:
         groups.setdefault(sample.setting, []).append(sample)
     found = [option_of(rows, goal) for rows in groups.values()]
-    return sorted(found, key=lambda o: (o.lam is None, o.lam or 0.0, o.setting))
+    return sorted(found, key=lambda o: (o.lam is None, o.lam or 0.0, by_numbers(o.setting)))
 
 
 def option_of(rows: Sequence[Sample], goal: Goal) -> Option:

@@ -110,6 +110,13 @@ class SamplingOptions:
             help="Close a thought after this many tokens; the answer goes on from there (default: no limit).", min=0
         ),
     ] = None
+    budget_message: Annotated[
+        str | None,
+        typer.Option(
+            help="What to write before the closing tag where a budget ends a thought; not counted. \\n is a new line.",
+            metavar="TEXT",
+        ),
+    ] = None
     think_tags: Annotated[
         list[str] | None,
         typer.Option(
@@ -123,6 +130,11 @@ class SamplingOptions:
         """The delimiters that are given. Raises `MullError` for what is no pair of two."""
         return [_tags(text) for text in self.think_tags] if self.think_tags else None
 
+    @property
+    def message(self) -> str | None:
+        """The budget message, with its line breaks."""
+        return self.budget_message.replace("\\n", "\n") if self.budget_message else None
+
     def sampling(self, benchmark: Benchmark) -> Sampling:
         """The sampling parameters. Raises `MullError` for values outside their range."""
         limit = self.max_tokens or benchmark.max_tokens
@@ -133,6 +145,7 @@ class SamplingOptions:
                 top_k=self.top_k,
                 max_tokens=limit,
                 thinking_budget=self.thinking_budget,
+                budget_message=None if self.thinking_budget is None else self.message,
             )
         except ValueError as error:
             said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
@@ -193,6 +206,12 @@ class PlanOptions:
         benchmark = self.questions.load()
         sampling = self.sampling.sampling(benchmark)
         pair = self.pair.open(remedy)
+        settings = settings_of(pair, sampling)
+        limited = [
+            each for each in (sampling, *(s.sampling for s in settings)) if each and each.thinking_budget is not None
+        ]
+        if self.sampling.message and not limited:
+            raise MullError("--budget-message is said where a thinking budget ends", "Give --thinking-budget, too")
         for role in others or {}:
             if role in ("instruct", "thinking"):
                 raise MullError(f"a further checkpoint cannot be called {role!r}", "give it another name")
@@ -201,7 +220,7 @@ class PlanOptions:
             Pair(checkpoint, pair.thinking).check(("config", "tokens", "rope", "vocabulary"))
         plan = SweepPlan(
             pair,
-            settings_of(pair, sampling),
+            settings,
             benchmark,
             self.sampling.k,
             sampling,
@@ -253,7 +272,8 @@ class PlanOptions:
             remedy = "give both checkpoints, or --endpoint and --model-map"
 
             def settings_of(_: Pair, sampling: Sampling) -> list[Setting]:
-                return [Setting.of(each) for each in weights] + [Setting.budgeted(n, sampling) for n in budgets]
+                limited = [Setting.budgeted(n, sampling, self.sampling.message) for n in budgets]
+                return [*(Setting.of(each) for each in weights), *limited]
 
             return self.local(settings_of, study=StudyKind.sweep if budgets else None, remedy=remedy)
         named = [given[name] for name in _CHECKPOINT_OPTIONS if name in given]
@@ -264,6 +284,11 @@ class PlanOptions:
         if budgets:
             raise MullError(
                 "--budgeted-thinking needs checkpoints here", "give servers --thinking-budget, in a run of its own"
+            )
+        if self.sampling.budget_message:
+            raise MullError(
+                "--budget-message cannot be had from servers, which are sent thinking_token_budget only",
+                "Leave it out, or sample from checkpoints",
             )
         endpoints = servers.endpoints(lambdas, grid=grid, extrapolate=extrapolate)
         benchmark = self.questions.load()

@@ -69,7 +69,8 @@ def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
             f"  on questions not used to choose (each fifth by the choice of the others): {percent(accuracy)} % right, "
             f"{count(mean)} tokens"
         )
-    runs = choice.feasible_runs
+    along = {option.setting for option in choice.options if option.lam is not None}
+    runs = [run for run in choice.feasible_runs if run[0] in along]
     if len(runs) > 1:
         shown = "; ".join(run[0] if len(run) == 1 else f"{run[0]} to {run[-1]}" for run in runs)
         lines.append(f"  the λ that meet it do not hang together: {shown}")

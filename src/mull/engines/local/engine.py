@@ -16,7 +16,7 @@ import torch
 
 from mull.engines.base import Completion, Request
 from mull.engines.local.decoding.attention import ATTENTION
-from mull.engines.local.decoding.loop import RowLoop
+from mull.engines.local.decoding.loop import OnToken, RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
 from mull.engines.local.same_bits import STEPS, kernels, row_step
@@ -164,24 +164,34 @@ class LocalEngine:
         for row in _with_memory_errors(rows, self.device):
             if self._version != version:
                 raise MullError("the weights were changed while responses were generated", "Finish or drop them first")
-            token_ids = tuple(row.tokens.tolist())
-            text = self.prompts.text(token_ids)
-            yield Completion(
-                id=row.request.id,
-                token_ids=token_ids,
-                logprobs=tuple(row.logprobs.tolist()),
-                text=text,
-                finish="stop" if row.stopped else "length",
-                seconds=row.seconds,
-                prompt_tokens=len(row.request.prompt_ids),
-                forced=row.forced,
-                thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
-            )
+            yield self.completion(row)
+
+    def completion(self, row: Finished, text: str | None = None) -> Completion:
+        """The response of a finished row; `text`: what is left of its text, where a stop string cuts it."""
+        token_ids = tuple(row.tokens.tolist())
+        text = self.prompts.text(token_ids) if text is None else text
+        return Completion(
+            id=row.request.id,
+            token_ids=token_ids,
+            logprobs=tuple(row.logprobs.tolist()),
+            text=text,
+            finish="stop" if row.stopped else "length",
+            seconds=row.seconds,
+            prompt_tokens=len(row.request.prompt_ids),
+            forced=row.forced,
+            thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
+        )
 
     def row_loop(
-        self, free: int | None = None, on_token: Callable[[Request, int, int, float], None] | None = None
+        self,
+        free: int | None = None,
+        on_token: OnToken | None = None,
+        alternatives_of: Callable[[Request], int] | None = None,
     ) -> RowLoop:
-        """A loop over the present weights, whose cache takes at most half of `free` bytes (default: free memory)."""
+        """A loop over the present weights, whose cache takes at most half of `free` bytes (default: free memory).
+
+        `on_token` and `alternatives_of`: see `RowLoop`.
+        """
         return RowLoop(
             self.model,
             batch=self._batch_size,
@@ -195,6 +205,7 @@ class LocalEngine:
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
             budget_of=self.prompts.budget,
+            alternatives_of=alternatives_of,
         )
 
     def check(self, request: Request) -> Request:
@@ -214,6 +225,8 @@ class LocalEngine:
         vocabulary = self._vocabulary
         if min(request.prompt_ids) < 0 or max(request.prompt_ids) >= vocabulary:
             raise MullError(f"request {request.id!r} holds token ids outside the vocabulary of {vocabulary}")
+        if request.sampling.budget_message:
+            self.prompts.budget(request)  # whether the message can be used
         return request
 
 

@@ -11,9 +11,11 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 from mull.engines.base import Request
 from mull.engines.local import templates
 from mull.engines.local.decoding.budget import ThoughtBudget
+from mull.engines.local.streaming.reader import ResponseReader
+from mull.engines.local.streaming.text import TextStream
 from mull.engines.weights.interpolated import loading
 from mull.errors import MullError
-from mull.thinking import KNOWN, ThinkTags, split_thinking
+from mull.thinking import KNOWN, Split, ThinkTags, split_thinking, without_closing
 
 _TAIL = 32
 """Tokens at the end of a prompt among which it may open a thought."""
@@ -53,6 +55,11 @@ class Prompts:
         with loading("tokenizer", folder, trust_remote_code):
             encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self._tags]
         self._close_ids = frozenset(ids[0] for ids in encoded if len(ids) == 1)
+        bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+        found = zip(self.tokenizer.convert_tokens_to_ids(bytes_), bytes_, strict=True)
+        known = {i: name for i, name in found if i is not None}
+        self._byte_ids = frozenset(i for i, name in known.items() if self.tokenizer.convert_ids_to_tokens(i) == name)
+        """Tokens of one byte each, where the tokenizer falls back to bytes."""
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """Token ids of a conversation under the chat template, ready for an assistant's turn."""
@@ -68,11 +75,43 @@ class Prompts:
         tokens = request.sampling.thinking_budget
         if tokens is None:
             return None
-        tail = self.tokenizer.decode(request.prompt_ids[-_TAIL:], skip_special_tokens=False).rstrip()
-        opened = next((tags for tags in self._tags if tail.endswith(tags.open.rstrip())), None)
+        opened = self.opened(request)
         tags = opened or self._tags[0]
         open_ids, close_ids = (tuple(self.tokenizer.encode(part, add_special_tokens=False)) for part in tags)
-        return ThoughtBudget(tokens=tokens, open_ids=open_ids, close_ids=close_ids, opened=opened is not None)
+        return ThoughtBudget(
+            tokens=tokens,
+            open_ids=open_ids,
+            close_ids=close_ids,
+            message_ids=self._message_ids(request.sampling.budget_message),
+            opened=opened is not None,
+        )
+
+    def _message_ids(self, message: str | None) -> tuple[int, ...]:
+        """The tokens of a sentence that ends a thought. Raises `MullError` if it holds a delimiter or special token."""
+        ids = tuple(self.tokenizer.encode(message, add_special_tokens=False)) if message else ()
+        named = next((tag for tags in self._tags for tag in tags if message and tag in message), None)
+        named = named or next((self.tokenizer.decode([i]) for i in ids if i in self._kept | self._dropped), None)
+        if named is not None:
+            raise MullError(f"the budget message holds {named!r}", "Leave it out: the closing delimiter is added")
+        return ids
+
+    def opened(self, request: Request) -> ThinkTags | None:
+        """The delimiters of the thought in which the prompt ends; None if it ends in none."""
+        tail = self.tokenizer.decode(request.prompt_ids[-_TAIL:], skip_special_tokens=False).rstrip()
+        return next((tags for tags in self._tags if tail.endswith(tags.open.rstrip())), None)
+
+    def reader(self, request: Request, stop: Sequence[str] = (), *, hold: bool = False) -> ResponseReader:
+        """Reads a response to `request` token by token, as `text` and `mull.thinking.split_thinking` read the whole.
+
+        `stop`: strings before which the text ends. `hold`: see `ThoughtStream`."""
+        cleans = _cleans(self.tokenizer)
+
+        def decode(token_ids: Sequence[int]) -> str:
+            return self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+        stream = TextStream(decode, byte_ids=self._byte_ids, clean=clean_spaces if cleans else None)
+        opened = self.opened(request) is not None
+        return ResponseReader(stream, self._dropped, self._tags, stop, opened=opened, hold=hold)
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The decoded text without special tokens, except those that delimit thoughts."""
@@ -93,6 +132,24 @@ class Prompts:
         after = len(token_ids) - self._count(token_ids, split.tail) if split.tail < len(text) else 0
         return self._count(token_ids, split.end) + after
 
+    def reasoning_tokens(self, token_ids: Sequence[int], text: str, split: Split) -> int:
+        """How many of `token_ids`, whose text is `text`, belong to thoughts, delimiters not included.
+
+        A token that holds the end of a thought and the beginning of its delimiter counts.
+        """
+        spans = [(0, split.end), (split.tail, len(text))]
+        total = 0
+        for begin, end in spans if split.kind != "none" else ():
+            part = text[begin:end]
+            bare = part.lstrip()
+            opening = max((len(tags.open) for tags in self._tags if bare.startswith(tags.open)), default=0)
+            if opening:
+                begin += len(part) - len(bare) + opening
+            end -= len(part) - len(without_closing(part, self._tags))
+            if begin < end:
+                total += self._count(token_ids, end) - self._count(token_ids, begin)
+        return total
+
     def _count(self, token_ids: Sequence[int], characters: int) -> int:
         """The smallest number of tokens whose text has so many characters."""
 
@@ -104,6 +161,22 @@ class Prompts:
         if last is not None and reach(last + 1) and not reach(last):
             return last + 1  # mostly so, and found without a search
         return bisect_left(range(len(token_ids)), True, key=reach)
+
+
+def clean_spaces(text: str) -> str:
+    """Without the spaces before punctuation that some tokenizers write and transformers removes."""
+    for found in (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're"):
+        text = text.replace(found, found.strip())
+    return text
+
+
+def _cleans(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether `decode` removes spaces before punctuation: transformers does not for BPE, unless it is told to."""
+    if not tokenizer.clean_up_tokenization_spaces:
+        return False
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    forced = getattr(tokenizer, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+    return backend is None or type(backend.model).__name__ != "BPE" or bool(forced)
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,8 @@ def frontier_figure(
     """Mean generated tokens (x) against Mean@k (y) with 95 % intervals.
 
     Filled and joined: settings that no other one beats on both. A thin line joins the λ in their order; settings
-    without λ are diamonds. Labelled: the frontier, by λ or name.
+    without λ are diamonds. Thinking budgets have a line of their own, as a rival of λ. Labelled: the frontier, by λ or
+    name, and the budgets.
     """
     theme = THEMES[variant]
     width, height = size
@@ -38,6 +40,7 @@ def frontier_figure(
     x, y, logarithmic = _domains(rows)
     order = {point.setting: i for i, point in enumerate(frontier.points)}
     path = [row for row in rows if row["lam"] is not None]
+    budgets = sorted((row for row in rows if row["budget"] is not None), key=lambda row: row["budget"])
     joined = sorted((row for row in rows if row["best"]), key=lambda row: order[row["setting"]])
 
     x_scale = alt.Scale(domain=list(x), nice=False, zero=False, type="log" if logarithmic else "linear")
@@ -62,6 +65,12 @@ def frontier_figure(
             chart(path)
             .mark_line(color=theme.muted, strokeWidth=1, opacity=0.45, strokeDash=[2, 3])
             .encode(x=x_of("tokens"), y=y_of("accuracy"), order="lam:Q")
+        )
+    if len(budgets) > 1:
+        layers.append(
+            chart(budgets)
+            .mark_line(color=theme.muted, strokeWidth=1.4, opacity=0.8, strokeDash=[6, 3])
+            .encode(x=x_of("tokens"), y=y_of("accuracy"), order="budget:Q")
         )
     if len(joined) > 1:
         layers.append(
@@ -97,6 +106,11 @@ def frontier_figure(
         place: dict[str, Any] = {"x": x_of("tokens"), "y": y_of("accuracy"), "text": "label:N"}
         halo = chart([row]).mark_text(stroke=theme.background, color=theme.background, strokeWidth=3.5, **text)
         layers += [halo.encode(**place), chart([row]).mark_text(**text).encode(**place, color=color)]
+    beside: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 8, "dy": 10, "fontSize": 11}
+    lesser = [{**row, "label": f"budget {row['budget']}"} for row in budgets if not row["best"]]
+    if lesser:
+        place = {"x": x_of("tokens"), "y": y_of("accuracy"), "text": "label:N"}
+        layers.append(chart(lesser).mark_text(color=theme.muted, **beside).encode(**place))
     title = alt.TitleParams(
         f"Accuracy ({at('Mean', per_question(known))}, %) over tokens",
         subtitle="labels: λ · filled and joined: no other setting is better on both · bars: ±1.96 standard errors"
@@ -113,6 +127,7 @@ def _row(m: SettingMetrics, best: bool, color: str) -> dict:
         "setting": m.setting,
         "lam": m.lam,
         "label": f"{m.lam:g}" if m.lam is not None else m.setting,
+        "budget": int(limit[1]) if (limit := re.fullmatch(r"Thinking, budget (\d+)", m.setting)) else None,
         "best": best,
         "color": color,
         "shape": "circle" if m.lam is not None else "diamond",

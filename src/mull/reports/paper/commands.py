@@ -119,6 +119,8 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
             yield from (f"--{name.replace('_', '-')}", f"{own[name]:g}")
     if own.get("thinking_budget") is not None:
         yield from ("--thinking-budget", str(own["thinking_budget"]))
+    if own.get("budget_message") is not None:
+        yield from ("--budget-message", own["budget_message"].replace("\n", "\\n"))
     if own["max_tokens"] != _limit(like.benchmark):
         yield from ("--max-tokens", str(own["max_tokens"]))
     if like.plan["seed"]:

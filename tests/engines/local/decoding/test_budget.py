@@ -8,7 +8,9 @@ from mull.engines.base import Request, Sampling
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.engine import LocalEngine
 from mull.engines.local.prompts import Prompts
-from mull.thinking import ThinkTags
+from mull.errors import MullError
+from mull.thinking import ThinkTags, split_thinking
+from mull.tiny import checkpoint_folder
 
 OPEN, CLOSE = (90, 91), (80, 81, 82)
 
@@ -56,6 +58,15 @@ def test_a_thought_that_the_model_opens():
     )
 
 
+def test_a_sentence_before_the_tag():
+    """Its tokens come after the whole budget; a tag that the model has begun is completed without it."""
+    budget = ThoughtBudget(tokens=3, close_ids=CLOSE, message_ids=(70, 71), opened=True)
+    assert run(budget, list(range(1, 10))) == ([1, 2, 3, 70, 71, 80, 81, 82, 9], True)
+    assert run(budget, [1, 2, 80, 5, 6, 7]) == ([1, 2, 80, 81, 82, 7], True)
+    budget = ThoughtBudget(tokens=5, close_ids=CLOSE, message_ids=(70, 71), opened=True)
+    assert run(budget, [1, 80, 81, 82, 3, 4, 5, 6]) == ([1, 80, 81, 82, 3, 4, 5, 6], False)
+
+
 def test_bad_budgets():
     with pytest.raises(ValueError, match="0 or positive"):
         ThoughtBudget(tokens=-1, close_ids=CLOSE)
@@ -95,3 +106,28 @@ def test_in_the_engine(pairs, temperature):
             length = after.token_ids.index(30) + 1 if 30 in after.token_ids else 3
             assert after.token_ids[:length] == found.token_ids[7 : 7 + length]
     assert {c.token_ids for c in ask(10**6).values()} == {c.token_ids for c in free.values()}
+
+
+def test_a_sentence_in_the_engine():
+    engine = LocalEngine(checkpoint_folder("instruct"), checkpoint_folder("thinking"), processes=1)
+    prompt = engine.render([{"role": "user", "content": "12 + 30 = ?"}])
+    encode = engine.prompts.tokenizer.encode
+
+    def ask(message, budget=8):
+        sampling = Sampling(temperature=0, max_tokens=60, thinking_budget=budget, budget_message=message)
+        (found,) = engine.generate([Request(id="x", prompt_ids=prompt, seed=0, sampling=sampling)])
+        return found
+
+    plain, told = ask(None), ask("\n= 4\n")
+    assert plain.forced and told.forced
+    close, sentence = (tuple(encode(part, add_special_tokens=False)) for part in ("</think>", "\n= 4\n"))
+    place = plain.token_ids.index(close[0])
+    assert told.token_ids[:place] == plain.token_ids[:place]
+    assert told.token_ids[place : place + len(sentence) + len(close)] == sentence + close
+    assert told.thought_tokens == plain.thought_tokens + len(sentence)
+    assert split_thinking(told.text, finished=True).thought.endswith("= 4")
+    for wrong in ("so </think> now", engine.prompts.tokenizer.eos_token):
+        with pytest.raises(MullError, match="budget message holds"):
+            ask(wrong)
+    with pytest.raises(ValueError, match="needs a thinking_budget"):
+        ask("so", None)

@@ -14,6 +14,8 @@ class ThoughtBudget:
     """Tokens of thought, tags not counted."""
     close_ids: tuple[int, ...]
     """Token ids of the closing tag."""
+    message_ids: tuple[int, ...] = ()
+    """Token ids of a sentence that is put before it. They are part of the thought, but not counted."""
     open_ids: tuple[int, ...] = ()
     """Token ids of the opening tag, where the model writes it."""
     opened: bool = False
@@ -70,7 +72,7 @@ class RowBudget:
         close = self._budget.close_ids
         # If the model has begun the tag by itself, it is only completed: two beginnings would be text.
         begun = next((n for n in range(len(close) - 1, 0, -1) if self._ends_with(close[:n])), 0)
-        self._pending = deque(close[begun:])
+        self._pending = deque(close[begun:] if begun else self._budget.message_ids + close)
         self._count -= begun
         self.used = True
 

@@ -22,7 +22,7 @@ from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.decoding.cache import PromptRows, RowCache
 from mull.engines.local.decoding.layout import WIDTH_STEP, Layout
 from mull.engines.local.decoding.rows import Finished, LiveRow, Lookahead
-from mull.engines.local.decoding.sampler import RowSampler
+from mull.engines.local.decoding.sampler import Alternatives, RowSampler
 from mull.engines.local.decoding.slots import Slots
 from mull.errors import MullError
 
@@ -64,13 +64,15 @@ class RowLoop:
         free: int,
         row_step: int = 1,
         set_lams: Callable[[torch.Tensor], None] | None = None,
-        on_token: Callable[[Request, int, int, float], None] | None = None,
+        on_token: OnToken | None = None,
         budget_of: Callable[[Request], ThoughtBudget | None] | None = None,
+        alternatives_of: Callable[[Request], int] | None = None,
     ) -> None:
         """A decode step has a multiple of `row_step` rows, so that kernels sum in the same order (`same_bits`).
         `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
         `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
-        many came before it, its id and its logprob."""
+        many came before it, its id, its logprob, and the likeliest tokens in its place, as many as `alternatives_of`
+        the request."""
         self.model, self.context, self.device, self.dtype = model, context, device, dtype
         self.batch = batch
         self._layout = layout
@@ -83,7 +85,8 @@ class RowLoop:
         self._cache = RowCache(layout)
         self._given_cache = {cache_name(model): self._cache}
         self._sampler = RowSampler(slots, device)
-        self._set_lams, self._on_token, self._budget_of = set_lams, on_token, budget_of
+        self._set_lams, self._on_token = set_lams, on_token
+        self._budget_of, self._alternatives_of = budget_of, alternatives_of
         self._lams: tuple[np.ndarray, torch.Tensor] | None = None
         """Those of the latest forward pass. The same rows give the same tensor, from which the model has derived
         others."""
@@ -113,13 +116,15 @@ class RowLoop:
         self._make_room(waiting, 0, self._slots.longest, self._slots.need)
         return self._step()
 
-    def cancel(self, request: Request) -> bool:
-        """Frees the slot of `request`; False if no slot holds it."""
+    @property
+    def capacity(self) -> int:
+        """Positions that there is memory for in a row, however many rows wait."""
+        return self._layout.width_within(self._free // self._slot_step) // WIDTH_STEP * WIDTH_STEP
+
+    def cancel(self, request: Request) -> Finished | None:
+        """Ends `request` and frees its slot. Returns the response so far; None if no slot holds it."""
         slot = next((slot for slot, row in enumerate(self._slots.rows) if row and row.request is request), None)
-        if slot is None:
-            return False
-        self._clear(slot)
-        return True
+        return None if slot is None else self._finish(slot, stopped=True)
 
     @torch.inference_mode()
     def _admit(self, waiting: Lookahead, live: int) -> None:
@@ -149,7 +154,10 @@ class RowLoop:
         new_slots = self._slots.free(len(chosen))
         for slot, (request, limit) in zip(new_slots, chosen, strict=True):
             budget = self._budget_of(request) if self._budget_of else None
-            self._slots.fill(slot, LiveRow(request, started, RowBudget(budget) if budget else None), limit)
+            alternatives = self._alternatives_of(request) if self._alternatives_of else 0
+            self._slots.fill(
+                slot, LiveRow(request, started, RowBudget(budget) if budget else None, alternatives), limit
+            )
             self._sampler.set(slot, request.sampling, request.seed)
         self._prefill(new_slots, slot_of_prompt)
 
@@ -289,12 +297,16 @@ class RowLoop:
             **self._given_cache,
         ).logits[:, -1]
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
+        wanted = {slot: row.alternatives for slot, row in enumerate(self._slots.rows) if row and row.alternatives}
+        likeliest = self._sampler.likeliest(logits, wanted) if wanted else {}
         # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
         tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
         self._steps += 1
-        return self._record(count, tokens.astype(np.int64), logprobs)
+        return self._record(count, tokens.astype(np.int64), logprobs, likeliest)
 
-    def _record(self, count: int, tokens: np.ndarray, logprobs: np.ndarray) -> list[Finished]:
+    def _record(
+        self, count: int, tokens: np.ndarray, logprobs: np.ndarray, likeliest: dict[int, Alternatives]
+    ) -> list[Finished]:
         """Stores the step's tokens; removes and returns finished rows."""
         slots = self._slots
         live = slots.live[:count]
@@ -302,23 +314,23 @@ class RowLoop:
             raise MullError("the model's logits are not numbers", "look for NaN in the weights with `mull inspect`")
         if self._on_token is not None:
             for slot in np.flatnonzero(live).tolist():
-                before = int(slots.counts[slot])
-                self._on_token(slots.row(slot).request, before, int(tokens[slot]), float(logprobs[slot]))
+                found = (int(slots.counts[slot]), int(tokens[slot]), float(logprobs[slot]), likeliest.get(slot, ()))
+                self._on_token(slots.row(slot).request, *found)
         for slot, row in enumerate(slots.rows[:count]):
             if row is not None and row.budget is not None:
                 row.budget.push(int(tokens[slot]))
         slots.push(tokens, logprobs)
         stopped = np.isin(tokens, self._stop_ids)
         done = np.flatnonzero(live & (stopped | (slots.counts[:count] >= slots.limits[:count])))
-        now = time.perf_counter()
-        finished = []
-        for slot in done.tolist():
-            row = slots.row(slot)
-            forced = row.budget is not None and row.budget.used
-            response = slots.response(slot)
-            finished.append(Finished(row.request, *response, bool(stopped[slot]), now - row.started, forced))
-            self._clear(slot)
-        return finished
+        return [self._finish(slot, stopped=bool(stopped[slot])) for slot in done.tolist()]
+
+    def _finish(self, slot: int, *, stopped: bool) -> Finished:
+        """Takes the row out of `slot`."""
+        row = self._slots.row(slot)
+        forced = row.budget is not None and row.budget.used
+        tokens, logprobs = self._slots.response(slot)
+        self._clear(slot)
+        return Finished(row.request, tokens, logprobs, stopped, time.perf_counter() - row.started, forced)
 
     def _forced(self, count: int) -> dict[int, int]:
         """Slot → the token that its thinking budget puts in place of the drawn one."""
@@ -386,6 +398,9 @@ class RowLoop:
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         """A copy on the device, because the loop changes `array` afterwards."""
         return torch.tensor(array, device=self.device)
+
+
+OnToken = Callable[[Request, int, int, float, Alternatives], None]
 
 
 def _shared(request: Request) -> Hashable:

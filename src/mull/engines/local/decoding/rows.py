@@ -34,6 +34,8 @@ class LiveRow:
     request: Request
     started: float
     budget: RowBudget | None = None
+    alternatives: int = 0
+    """How many of the likeliest tokens are told at each step."""
 
 
 class Lookahead:

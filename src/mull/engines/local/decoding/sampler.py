@@ -81,6 +81,16 @@ class RowSampler:
         logprobs = logits.gather(-1, chosen[:, None]).squeeze(-1) - logits.logsumexp(-1)
         return chosen, logprobs
 
+    def likeliest(self, logits: torch.Tensor, rows: Mapping[int, int]) -> dict[int, Alternatives]:
+        """The likeliest tokens of `rows` (row → how many) and their logprobs, likeliest first."""
+        chosen = logits[torch.tensor(list(rows), device=self._device)].float()
+        values, ids = chosen.topk(min(max(rows.values()), chosen.shape[1]), -1)
+        logprobs = (values - chosen.logsumexp(-1, keepdim=True)).tolist()
+        return {
+            row: tuple(zip(own_ids[:count], own[:count], strict=True))
+            for (row, count), own_ids, own in zip(rows.items(), ids.tolist(), logprobs, strict=True)
+        }
+
     def _parameters(self, count: int, vocabulary: int) -> tuple[int, bool, torch.Tensor]:
         """Largest top-k, whether all rows are greedy, and float64 `[4, n]`: temperature, top-k, top-p, greedy."""
         if self._cached is None or self._cached[0] != count:
@@ -92,6 +102,10 @@ class RowSampler:
             parameters = torch.from_numpy(rows).to(self._device)
             self._cached = (count, limit, bool(greedy.all()), parameters)
         return self._cached[1:]
+
+
+Alternatives = tuple[tuple[int, float], ...]
+"""Token ids and their logprobs, likeliest first."""
 
 
 def uniforms(seeds: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -231,7 +231,7 @@ def test_small_memory_only_slows(
 
     monkeypatch.setattr(RowLoop, "_send_back", watched)
     monkeypatch.setattr("mull.engines.local.decoding.loop.SLOT_STEP", slot_step)
-    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 2 * budget * per_position)
+    monkeypatch.setattr("mull.engines.local.engine.free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))
     assert max(slots * width for slots, width in caches[-1]) <= max(budget, slot_step * 256)
     if (slot_step, share) == (8, 0.13):  # too little to go beyond the fewest rows that a step can have
@@ -298,9 +298,9 @@ def test_a_row_beyond_all_memory_is_named(pairs: Pairs, monkeypatch: pytest.Monk
     local.prompts.stop_ids = frozenset()
     wanted = [Request(id="a", prompt_ids=(7,) * 10, seed=0, sampling=Sampling(max_tokens=200))]
     per_position = bytes_per_position(local.model)
-    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position)
+    monkeypatch.setattr("mull.engines.local.engine.free_memory", lambda device: 8 * 256 * per_position)
     assert len(list(local.generate(wanted))) == 1
-    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * 256 * per_position - 1)
+    monkeypatch.setattr("mull.engines.local.engine.free_memory", lambda device: 8 * 256 * per_position - 1)
     with pytest.raises(MullError, match="request 'a' has reached 193 tokens") as caught:
         list(local.generate(wanted))
     assert "--max-tokens" in caught.value.remedy
@@ -324,7 +324,7 @@ def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MullError, match="out of memory on cpu while generating") as caught:
         list(local.generate(requests(1, GREEDY)))
     assert "--batch-size" in caught.value.remedy
-    monkeypatch.setattr(torch.nn.Module, "to", fail)
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", fail)
     with pytest.raises(MullError, match=r"out of memory while loading .*instruct") as caught:
         engine(pairs)
     assert "memory" in caught.value.remedy

@@ -21,9 +21,10 @@ from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
 from mull.engines.local.support import bytes_per_position, check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
-from mull.engines.memory import MEMORY_REMEDY, memory_errors
+from mull.engines.memory import MEMORY_REMEDY, free_memory, memory_errors
 from mull.engines.weights.by_row import RowLambdas, mix_by_row
 from mull.engines.weights.interpolated import InterpolatedModel
+from mull.engines.weights.placement import Placement
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
@@ -65,6 +66,7 @@ class LocalEngine:
         others: Mapping[str, Path] | None = None,
         prompts: Prompts | None = None,
         by_row: bool = False,
+        ends: Placement | None = None,
     ) -> None:
         """Loads both checkpoints; the weights are the donor's until `set_weights`. `others`: further checkpoints by
         role. `prompts`: the donor's, if the caller has read them already.
@@ -76,7 +78,8 @@ class LocalEngine:
         each on one thread; by default one per core for a small model on CPU if `threads` is not given, else 1.
         `by_row`: every request names its λ, and one batch may hold any number of them. The weights are then those of
         Θ(λ) without the rounding of a merged checkpoint, and cost the memory and the work of two models;
-        `set_weights` is not available.
+        `set_weights` is not available. `ends`: where the checkpoints' weights are kept, by default `chosen_placement`;
+        `by_row` reads them once, from their files.
 
         Raises `MullError` for folders that are no pair, and for models with other state than plain attention.
         """
@@ -97,6 +100,7 @@ class LocalEngine:
                 trust_remote_code=trust_remote_code,
                 attention=ATTENTION,
                 others=others,
+                ends=Placement.files if by_row else ends,
             )
             self.model = self._weights.model
             check_supported(self.model)
@@ -139,7 +143,7 @@ class LocalEngine:
 
         waiting = Lookahead(self.check(request) for request in requests)
         processes = self._processes if waiting.at_least(ROWS_PER_PROCESS * self._processes) else 1
-        free = _free_memory(self.device) // processes
+        free = free_memory(self.device) // processes
 
         def make_loop() -> RowLoop:
             return self.row_loop(free)
@@ -178,7 +182,7 @@ class LocalEngine:
             device=self.device,
             dtype=self._dtype,
             bytes_per_position=self._bytes_per_position,
-            free=_free_memory(self.device) if free is None else free,
+            free=free_memory(self.device) if free is None else free,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
             budget_of=self.prompts.budget,
@@ -235,15 +239,3 @@ def _with_memory_errors(rows: Iterable[Finished], device: torch.device) -> Itera
     """`rows`; raises `MullError` if memory runs out meanwhile."""
     with memory_errors(f"on {device} while generating", "Lower --batch-size or --max-tokens, or free memory"):
         yield from rows
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated; 8 GiB if the system does not say."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reserved by torch, but free
-        return torch.cuda.mem_get_info(device)[0] + unused
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        return 8 << 30

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mull.engines.local.engine import LocalEngine
+from mull.engines.local.needs import memory_needs
 from mull.engines.weights import by_row
 from mull.engines.weights.combining import LiveParameter
 from mull.engines.weights.interpolated import InterpolatedModel
@@ -18,6 +19,8 @@ from mull.engines.weights.placement import Placement, chosen_placement, weight_b
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 from mull.merging.methods import METHODS
+
+from ..conftest import CONFIGS
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
@@ -92,9 +95,24 @@ def test_a_gpu_holds_the_ends_if_a_third_is_left(pairs, monkeypatch: pytest.Monk
         == 2 * sum(parameter.live.nbytes for parameter in load(pairs("qwen3"), None, "meta").parameters)
     )
     assert weight_bytes(folders, "thinking", torch.float32) == (ends, 2 * mixed)
-    monkeypatch.setattr("mull.engines.weights.placement.free_memory", lambda device: copies * mixed)
-    assert chosen_placement(folders, "thinking", torch.device("cuda"), None) == expected
-    assert chosen_placement(folders, "thinking", torch.device("cpu"), None) == Placement.files
+    monkeypatch.setattr("mull.engines.weights.placement.known_free_memory", lambda device: copies * mixed)
+    assert chosen_placement(weight_bytes(folders, "thinking", None), torch.device("cuda")) == expected
+    assert chosen_placement(weight_bytes(folders, "thinking", None), torch.device("cpu")) == Placement.files
+
+
+@pytest.mark.parametrize("kind", list(CONFIGS))
+def test_needs_are_those_of_the_loaded_model(pairs, kind: str) -> None:
+    folders = dict(zip(("instruct", "thinking"), pairs(kind), strict=True))
+    engine = LocalEngine(*pairs(kind), device="cpu")
+    options = {"tokens": 100, "batch_size": 5}
+    needs = memory_needs(folders, "thinking", torch.device("cpu"), **options, ends=Placement.files)
+    assert needs.per_token == engine._bytes_per_position
+    held = [parameter for parameter in engine._weights.parameters if ".experts." in parameter.name]
+    assert needs.stacked == sum(end.nbytes for parameter in held for end in parameter.ends.values())
+    assert needs.mixed == pytest.approx(
+        sum(parameter.live.nbytes for parameter in engine._weights.parameters), rel=0.01
+    )
+    assert needs.peak == needs.mixed + needs.stacked + needs.cache
 
 
 def test_a_lambda_per_row_frees_each_parameter_before_the_next(pairs, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,14 @@ from mull.benchmarks import Benchmark, load_benchmark
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options.computing import ComputingOptions
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.rendering.warnings import print_warnings
 from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.runs.plan import StudyKind, SweepPlan
-from mull.runs.sessions.loading import Loader, LocalLoader
+from mull.runs.sessions.loading import Loader
 from mull.runs.settings import Setting
 from mull.thinking import ThinkTags
 
@@ -139,21 +140,6 @@ class SamplingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputingOptions:
-    """Where and how the model runs."""
-
-    PANEL: ClassVar[str] = "Computing"
-
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto"
-    batch_size: Annotated[
-        int | None, typer.Option(help="Responses generated at once (default: as many as fit into memory).", min=1)
-    ] = None
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
-    ] = False
-
-
-@dataclass(frozen=True, kw_only=True)
 class PlanOptions:
     """All options of a plan except its settings."""
 
@@ -195,13 +181,7 @@ class PlanOptions:
             study=study,
             think_tags=self.sampling.tags(),
         )
-        computing = self.computing
-        loader = LocalLoader(
-            device=computing.device,
-            batch_size=computing.batch_size,
-            trust_remote_code=computing.trust_remote_code,
-            strict=self.sampling.max_tokens is not None,
-        )
+        loader = self.computing.loader(strict=self.sampling.max_tokens is not None)
         return plan, loader
 
     def along_lambda(
@@ -267,5 +247,6 @@ _SERVER_OPTIONS = (
     "key_variable", "concurrency", "per_minute", "retries", "timeout", "stream", "max_completion_tokens", "omit",
 )  # fmt: skip
 _CHECKPOINT_OPTIONS = (
-    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "trust_remote_code",
+    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "dtype", "ends", "batch_size",
+    "trust_remote_code",
 )  # fmt: skip

@@ -106,10 +106,10 @@ class LocalEngine:
             check_supported(self.model)
             self._bytes_per_position, self._dtype = bytes_per_position(self.model), self.model.dtype
         self._batch_size = batch_size or BATCH_SIZE
-        small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
+        small = is_small(self.device, _weight_bytes(self.model))
         if threads or small:
             torch.set_num_threads(threads or 1)
-        self._processes = processes or (len(os.sched_getaffinity(0)) if small and not threads and AVAILABLE else 1)
+        self._processes = processes or (default_processes(small) if not threads else 1)
         self._vocabulary = len(next(self.model.get_input_embeddings().parameters()))
         self._version = 0
         self._lams: RowLambdas | None = None
@@ -208,6 +208,16 @@ class LocalEngine:
         return request
 
 
+def is_small(device: torch.device, weight_bytes: int) -> bool:
+    """Whether one thread is fastest for a model of so many bytes."""
+    return device.type == "cpu" and weight_bytes <= SMALL_MODEL
+
+
+def default_processes(small: bool) -> int:
+    """How many processes decode at the same time."""
+    return len(os.sched_getaffinity(0)) if small and AVAILABLE else 1
+
+
 def _weight_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
@@ -220,7 +230,9 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise MullError(f"unknown device {name!r}", _DEVICES) from error
-    if device.type not in ("cpu", "cuda"):
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise MullError(f"device {name!r} is not available: torch {torch.__version__} sees none", "Give --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
         raise MullError(f"the local engine does not run on device {name!r}", _DEVICES)
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -232,7 +244,7 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-_DEVICES = "Give auto, cpu, cuda or cuda:N"
+_DEVICES = "Give auto, cpu, cuda, cuda:N or mps"
 
 
 def _with_memory_errors(rows: Iterable[Finished], device: torch.device) -> Iterator[Finished]:

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mull.engines.memory import WITHOUT_FLOAT64
 from mull.errors import MullError, nearest
 from mull.merging.arithmetic.source import InMemory, Source
 from mull.merging.coefficients.recipe import Recipe
-
-WITHOUT_FLOAT64 = ("mps",)
-"""Types of devices that cannot compute in float64."""
 
 
 class LiveParameter(NamedTuple):

@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.combining import LiveParameter, combine, computing_device
-from mull.engines.weights.placement import Placement, chosen_placement, place
+from mull.engines.weights.placement import Placement, chosen_placement, place, weight_bytes
 from mull.errors import MullError, is_panic
 from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
@@ -75,7 +75,7 @@ class InterpolatedModel:
                 raise MullError(f"{folder} is quantised", "Interpolation needs the unquantised checkpoint")
         if dtype is None and device.type == "cpu":
             dtype = torch.float32
-        placement = ends or chosen_placement(folders, donor, device, dtype)
+        placement = chosen_placement(weight_bytes(folders, donor, dtype), device, ends)
         models = {
             side: place(_load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
         }

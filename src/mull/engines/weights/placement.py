@@ -16,7 +16,9 @@ import torch
 from transformers import PreTrainedModel
 
 from mull.checkpoints.checkpoint import Checkpoint
-from mull.engines.memory import free_memory
+from mull.engines.memory import known_free_memory
+from mull.errors import MullError
+from mull.words import format_bytes
 
 
 class Placement(StrEnum):
@@ -47,14 +49,27 @@ def weight_bytes(folders: Mapping[str, Path], donor: str, dtype: torch.dtype | N
     return WeightBytes(sum(checkpoint.nbytes for checkpoint in checkpoints.values()), mixed)
 
 
-def chosen_placement(
-    folders: Mapping[str, Path], donor: str, device: torch.device, dtype: torch.dtype | None
-) -> Placement:
-    """On a GPU if a third of its free memory is left beside all weights, for cache and activations; else files."""
-    if device.type != "cuda":
-        return Placement.files
-    free, needed = free_memory(device), weight_bytes(folders, donor, dtype)
-    return Placement.device if free - sum(needed) >= free // 3 else Placement.files
+def chosen_placement(needed: WeightBytes, device: torch.device, given: Placement | None = None) -> Placement:
+    """`given`, or else: on a GPU if a third of its free memory is left beside all weights, for cache and activations;
+    if not, and on other devices, files.
+
+    Raises `MullError` if the weights cannot fit then.
+    """
+    free, memory = known_free_memory(device), known_free_memory(torch.device("cpu"))
+    if given is None:
+        roomy = device.type == "cuda" and free is not None and free - sum(needed) >= free // 3
+        given = Placement.device if roomy else Placement.files
+    beside = given == Placement.device or (given == Placement.memory and device.type != "cuda")
+    if free is not None and needed.mixed + beside * needed.ends > free:
+        parts = f"{format_bytes(needed.mixed)} mixed" + (f", {format_bytes(needed.ends)} of the ends" if beside else "")
+        raise MullError(
+            f"the weights ({parts}) do not fit {device}, which has {format_bytes(free)} free",
+            "Give --ends files" if beside else "Give --dtype bfloat16 if it is float32, or take a smaller pair",
+        )
+    if given == Placement.memory and memory is not None and needed.ends > memory:
+        what = f"the ends take {format_bytes(needed.ends)}, and {format_bytes(memory)} of CPU memory is free"
+        raise MullError(what, "Give --ends files")
+    return given
 
 
 def place(model: PreTrainedModel, placement: Placement, device: torch.device) -> PreTrainedModel:

@@ -7,7 +7,7 @@ with the built-in pair's tokenizer, on CPU, one thread. Each way is a process of
 decodes. A thread reads RssAnon and RssFile of /proc/self/status every 2 ms. RssAnon is memory of the process's own;
 RssFile are pages of mapped files, which the system drops when memory is short. Both are counted from the beginning of
 that process and shown as multiples of one checkpoint's bytes: the peak of the whole way, and what is held at its end.
-"says" is what the dry run gives for weights and cache, without activations. CPU seconds per step are the least of three.
+"says" is what the dry run gives for weights and cache, without activations. CPU seconds a step: the least of three.
 """
 
 from __future__ import annotations
@@ -43,7 +43,10 @@ def main() -> None:
     fork = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="mull-perf-") as temporary:
         for seed, side in enumerate(("instruct", "thinking")):
-            write_side(Path(temporary) / side, arguments.scale, seed)
+            # In another process: memory that this one has freed would be taken again without being counted.
+            writer = fork.Process(target=write_side, args=(Path(temporary) / side, arguments.scale, seed))
+            writer.start()
+            writer.join()
             for file in checkpoint_folder("thinking").glob("tokenizer*"):
                 (Path(temporary) / side / file.name).write_bytes(file.read_bytes())
         folders = {side: Path(temporary) / side for side in ("instruct", "thinking")}

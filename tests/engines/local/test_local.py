@@ -330,6 +330,15 @@ def test_out_of_memory_is_explained(pairs: Pairs, monkeypatch: pytest.MonkeyPatc
     assert "memory" in caught.value.remedy
 
 
+def test_the_heads_inputs_are_contiguous(pairs: Pairs) -> None:
+    """In 16 bits on CPU torch copies the head once for each row of a batch whose rows do not follow one another."""
+    local = engine(pairs, dtype=torch.bfloat16)
+    seen: list[bool] = []
+    local.model.get_output_embeddings().register_forward_pre_hook(lambda _, args: seen.append(args[0].is_contiguous()))
+    list(local.generate(requests(9, GREEDY)))
+    assert seen and all(seen)
+
+
 @pytest.mark.parametrize("device", ["cuda", "cuda:1", "mps", "meta", "toaster"])
 def test_a_device_that_is_not_there(pairs: Pairs, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -95,7 +95,8 @@ def _cached_logits(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor
     cache = RowCache()
     cache.resize(_PROBE_ROWS, 64)
     cache.begin_prefill(torch.arange(_PROBE_ROWS, device=model.device))
-    shared: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    first = torch.zeros(1, dtype=torch.int64, device=model.device)  # see `RowLoop._prefill`
+    shared: dict[str, Any] = {"past_key_values": cache, "use_cache": True, "logits_to_keep": first}
     rows = tokens[:, :last].expand(_PROBE_ROWS, last)
     model(input_ids=rows, position_ids=torch.arange(last, device=model.device).expand(_PROBE_ROWS, last), **shared)
     positions = last - torch.arange(_PROBE_ROWS, device=model.device)

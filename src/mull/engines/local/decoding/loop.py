@@ -223,7 +223,9 @@ class RowLoop:
                 position_ids=torch.arange(width, device=self.device).expand(len(group), width),
                 past_key_values=self._cache,
                 use_cache=True,
-                logits_to_keep=1,
+                # Of one token, which nobody reads. A slice of the last would not be contiguous: in 16 bits torch
+                # copies the head once for each row of such a product on CPU.
+                logits_to_keep=self._tensor(np.zeros(1, np.int64)),
             )
         if copies:
             source, target = np.array(copies).T

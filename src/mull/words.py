@@ -1,4 +1,4 @@
-"""Counts, lists and durations as words of a sentence."""
+"""Counts, lists, sizes and durations as words of a sentence."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_bytes(nbytes: int) -> str:
+    """Bytes as text: 3.44 GB, 12.3 MB."""
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mull.analysis.records import Sample
 from mull.cli.options.common import consoles
@@ -13,7 +14,10 @@ from mull.runs.plan import SweepPlan
 from mull.runs.sessions import session
 from mull.runs.sessions.loading import Loader
 from mull.runs.sessions.pace import Expected
-from mull.words import clock, counted
+from mull.words import clock, counted, format_bytes
+
+if TYPE_CHECKING:
+    from mull.engines.local.needs import Needs
 
 
 def sample_and_show(
@@ -29,7 +33,8 @@ def sample_and_show(
     stdout, stderr = consoles()
     observer = Terminal(stderr)
     if dry_run:
-        _show_expected(session.expect(plan, run, loader, observer), json=json)
+        expected = session.expect(plan, run, loader, observer)
+        _show_expected(expected, loader.needs(plan, observer) if expected.missing else None, json=json)
         return
     samples: list[Sample] = session.sweep(plan, run, loader, observer)
     if json:
@@ -39,9 +44,9 @@ def sample_and_show(
     stdout.print(f"\nrun: {run}\nnext: mull report {run}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _show_expected(expected: Expected, *, json: bool) -> None:
+def _show_expected(expected: Expected, needs: Needs | None, *, json: bool) -> None:
     if json:
-        print_json(expected)
+        print_json({**expected._asdict(), **({"memory": needs} if needs else {})})
         return
     on_record = expected.responses - expected.missing
     lines = [
@@ -55,5 +60,25 @@ def _show_expected(expected: Expected, *, json: bool) -> None:
             lines.append(f"time: {clock(expected.seconds)} at the speed of the run so far")
         else:
             lines.append("time: unknown until some responses are on record; -k 1 --questions 4 gives an idea")
+    if needs:
+        lines += _memory_lines(needs)
     stdout, _ = consoles()
-    stdout.print("\n".join(lines), highlight=False, markup=False)
+    stdout.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _memory_lines(needs: Needs) -> list[str]:
+    """The arithmetic of memory, in sentences."""
+    where = {"device": f"on {needs.device}", "memory": "in CPU memory", "files": "in their mapped files"}
+    stacked = f", {format_bytes(needs.stacked)} of them (stacked experts) in CPU memory"
+    kept = where[needs.ends_at] + (stacked if needs.ends_at == "files" and needs.stacked else "")
+    per_row = (
+        f"; {needs.per_token / 1000:,.1f} kB a token, {format_bytes(needs.per_row)} a response of "
+        f"{needs.tokens:,} tokens, of which {counted(needs.rows, 'fits', 'fit')} at once"
+    )
+    return [
+        f"memory on {needs.device}: at most {format_bytes(needs.peak)} beside activations and Python; "
+        f"{format_bytes(needs.free)} are free",
+        f"  the ends: {format_bytes(needs.ends)}, {kept}",
+        f"  mixed weights: {format_bytes(needs.mixed)}",
+        f"  keys and values: at most {format_bytes(needs.cache)}" + (per_row if needs.per_token else ""),
+    ]

@@ -1,15 +1,35 @@
-"""What a failed allocation is, on CPU or GPU, in words."""
+"""What devices can hold and compute, and a failed allocation in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from mull.errors import MullError
 
-MEMORY_REMEDY = "Both ends and their mixture are held at once: take a smaller pair or a device with more memory"
+WITHOUT_FLOAT64 = ("mps",)
+"""Types of devices that cannot compute in float64."""
+MEMORY_REMEDY = "Give --ends files, or take a smaller pair or a device with more memory"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated; 8 GiB if the system does not say."""
+    return known_free_memory(device) or 8 << 30
+
+
+def known_free_memory(device: torch.device) -> int | None:
+    """Bytes that can be allocated; None if the system does not say. Pages of files that can be dropped are free."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reserved by torch, but free
+        return torch.cuda.mem_get_info(device)[0] + unused
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
 
 
 @contextmanager

@@ -75,6 +75,7 @@ def test_a_dry_run_of_a_new_run_makes_no_folder(tmp_path):
     done = mull("sweep", *PAIR, *SMALL, "--run", tmp_path / "new", "--dry-run", "--json")
     assert done.exit_code == 0 and not (tmp_path / "new").exists()
     found = json.loads(done.stdout)
+    assert found.pop("memory")["device"]
     assert found == {"responses": 16, "missing": 16, "most_tokens": 1024, "tokens": None, "seconds": None}
 
 

@@ -433,7 +433,7 @@ def test_the_first_to_come_is_the_first_to_be_answered(engine):
 
 
 def test_what_memory_does_not_hold(engine, monkeypatch):
-    monkeypatch.setattr("mull.engines.local.engine._free_memory", lambda device: 8 * engine._layout.row_bytes(64))
+    monkeypatch.setattr("mull.engines.local.engine.free_memory", lambda device: 8 * engine._layout.row_bytes(64))
     request = requests(1)[0]
     with Streams(engine) as streams:
         with pytest.raises(MullError, match="100 tokens, and there is memory for 64"):

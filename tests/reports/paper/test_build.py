@@ -181,6 +181,8 @@ def test_a_command_carries_the_options_of_the_run(run, answers, tmp_path):
     )
     assert f"--top-k 0 {common} -k 8 --run decoding" in commands["decoding on IFEval"]
     assert "--temperature" not in commands["decoding on IFEval"] and "--top-p" not in commands["decoding on IFEval"]
+    opened.runs[0].plan["engine"] = "local/bfloat16/cpu"
+    assert "--device cpu --dtype bfloat16" in command(opened.runs, StudyKind.compare, "gpqa", set())
     own = "--benchmark gpqa --data 'my data/gpqa.csv' --grader letter-robust --questions 3"
     assert own in command(opened.runs, StudyKind.compare, "gpqa", set())
     assert "--lambdas 0,0.3,1 " in command(opened.runs, StudyKind.compare, "gpqa", set())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -15,13 +14,14 @@ from mull.benchmarks import Benchmark, load_benchmark
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options.computing import Arithmetic, ComputingOptions
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.rendering.warnings import print_warnings
 from mull.engines.base import Sampling
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.runs.plan import StudyKind, SweepPlan
-from mull.runs.sessions.loading import Loader, LocalLoader, check_one_lambda_each
+from mull.runs.sessions.loading import Loader, check_one_lambda_each
 from mull.runs.settings import Setting
 from mull.thinking import ThinkTags
 
@@ -152,35 +152,6 @@ class SamplingOptions:
             raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
 
 
-class Arithmetic(StrEnum):
-    """Whether the weights of Θ(λ) are rounded as those of a merged checkpoint."""
-
-    rounded = "rounded"
-    unrounded = "unrounded"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComputingOptions:
-    """Where and how the model runs."""
-
-    PANEL: ClassVar[str] = "Computing"
-
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto"
-    batch_size: Annotated[
-        int | None, typer.Option(help="Responses generated at once (default: as many as fit into memory).", min=1)
-    ] = None
-    arithmetic: Annotated[
-        Arithmetic,
-        typer.Option(
-            help="rounded: the weights of the checkpoint that `mull merge` would write. unrounded: Θ(λ) itself; all λ "
-            "in one batch."
-        ),
-    ] = Arithmetic.rounded
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
-    ] = False
-
-
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions:
     """All options of a plan except its settings."""
@@ -229,17 +200,9 @@ class PlanOptions:
             study=study,
             think_tags=self.sampling.tags(),
         )
-        computing = self.computing
-        unrounded = computing.arithmetic == Arithmetic.unrounded
-        if unrounded:
+        if self.computing.arithmetic == Arithmetic.unrounded:
             check_one_lambda_each(plan.settings)
-        loader = LocalLoader(
-            device=computing.device,
-            batch_size=computing.batch_size,
-            trust_remote_code=computing.trust_remote_code,
-            unrounded=unrounded,
-            strict=self.sampling.max_tokens is not None,
-        )
+        loader = self.computing.loader(strict=self.sampling.max_tokens is not None)
         return plan, loader
 
     def along_lambda(
@@ -311,6 +274,7 @@ _SERVER_OPTIONS = (
     "key_variable", "concurrency", "per_minute", "retries", "timeout", "stream", "max_completion_tokens", "omit",
 )  # fmt: skip
 _CHECKPOINT_OPTIONS = (
-    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "batch_size", "arithmetic",
+    "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "dtype", "ends", "batch_size",
+    "arithmetic",
     "trust_remote_code",
 )  # fmt: skip

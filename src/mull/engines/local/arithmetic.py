@@ -10,16 +10,16 @@ from mull.errors import MullError
 _UNROUNDED = "local/unrounded/"
 
 
-def arithmetic(folder: Path, kind: str, *, unrounded: bool = False) -> str:
+def arithmetic(folder: Path, kind: str, dtype: str | None = None, *, unrounded: bool = False) -> str:
     """The arithmetic of an engine with the donor `folder` on a device of `kind` (cpu, cuda): "local/<dtype>/<kind>".
 
-    `unrounded`: the weights of Θ(λ) are not rounded as a merged checkpoint's are; "local/unrounded/<dtype>/<kind>".
-    Two runs with different arithmetic do not give the same text. Raises `MullError` for a folder without a readable
-    config.json.
+    `dtype` None: float32 on CPU, else that of the checkpoint. `unrounded`: the weights of Θ(λ) are not rounded as a
+    merged checkpoint's are; "local/unrounded/<dtype>/<kind>". Two runs with different arithmetic do not give the same
+    text. Raises `MullError` for a folder without a readable config.json.
     """
     prefix = _UNROUNDED if unrounded else "local/"
-    if kind == "cpu":
-        return f"{prefix}float32/cpu"
+    if dtype is not None or kind == "cpu":
+        return f"{prefix}{dtype or 'float32'}/{kind}"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

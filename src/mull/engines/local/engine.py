@@ -22,9 +22,10 @@ from mull.engines.local.prompts import Prompts
 from mull.engines.local.same_bits import STEPS, kernels, row_step
 from mull.engines.local.support import check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
-from mull.engines.memory import MEMORY_REMEDY, memory_errors
+from mull.engines.memory import MEMORY_REMEDY, free_memory, memory_errors
 from mull.engines.weights.by_row import RowLambdas, mix_by_row
 from mull.engines.weights.interpolated import InterpolatedModel
+from mull.engines.weights.placement import Placement
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
@@ -71,6 +72,7 @@ class LocalEngine:
         others: Mapping[str, Path] | None = None,
         prompts: Prompts | None = None,
         by_row: bool = False,
+        ends: Placement | None = None,
     ) -> None:
         """Loads both checkpoints; the weights are the donor's until `set_weights`. `others`: further checkpoints by
         role. `prompts`: the donor's, if the caller has read them already.
@@ -82,7 +84,8 @@ class LocalEngine:
         each on one thread; by default one per core for a small model on CPU if `threads` is not given, else 1.
         `by_row`: every request names its λ, and one batch may hold any number of them. The weights are then those of
         Θ(λ) without the rounding of a merged checkpoint, and cost the memory and the work of two models;
-        `set_weights` is not available.
+        `set_weights` is not available. `ends`: where the checkpoints' weights are kept, by default `chosen_placement`;
+        `by_row` reads them once, from their files.
 
         Raises `MullError` for folders that are no pair, and for models whose logits the batching loop does not reach.
         """
@@ -103,14 +106,15 @@ class LocalEngine:
                 trust_remote_code=trust_remote_code,
                 attention=ATTENTION,
                 others=others,
+                ends=Placement.files if by_row else ends,
             )
             self.model = self._weights.model
             self._layout, self._dtype = check_supported(self.model), self.model.dtype
         self._batch_size = batch_size or BATCH_SIZE
-        small = self.device.type == "cpu" and _weight_bytes(self.model) <= SMALL_MODEL
+        small = is_small(self.device, _weight_bytes(self.model))
         if threads or small:
             torch.set_num_threads(threads or 1)
-        self._processes = processes or (len(os.sched_getaffinity(0)) if small and not threads and AVAILABLE else 1)
+        self._processes = processes or (default_processes(small) if not threads else 1)
         on_cpu = self.device.type == "cpu"
         self.row_step = row_step(self.model) if on_cpu else None
         """Rows of a decode step are a multiple of this on CPU; None: a response's last bits may depend on its batch."""
@@ -151,7 +155,7 @@ class LocalEngine:
 
         waiting = Lookahead(self.check(request) for request in requests)
         processes = self._processes if waiting.at_least(ROWS_PER_PROCESS * self._processes) else 1
-        free = _free_memory(self.device) // processes
+        free = free_memory(self.device) // processes
 
         def make_loop() -> RowLoop:
             return self.row_loop(free)
@@ -200,7 +204,7 @@ class LocalEngine:
             device=self.device,
             dtype=self._dtype,
             layout=self._layout,
-            free=_free_memory(self.device) if free is None else free,
+            free=free_memory(self.device) if free is None else free,
             row_step=self._fewest_rows,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
@@ -230,6 +234,16 @@ class LocalEngine:
         return request
 
 
+def is_small(device: torch.device, weight_bytes: int) -> bool:
+    """Whether one thread is fastest for a model of so many bytes."""
+    return device.type == "cpu" and weight_bytes <= SMALL_MODEL
+
+
+def default_processes(small: bool) -> int:
+    """How many processes decode at the same time."""
+    return len(os.sched_getaffinity(0)) if small and AVAILABLE else 1
+
+
 def _weight_bytes(model: torch.nn.Module) -> int:
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
 
@@ -242,7 +256,9 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise MullError(f"unknown device {name!r}", _DEVICES) from error
-    if device.type not in ("cpu", "cuda"):
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise MullError(f"device {name!r} is not available: torch {torch.__version__} sees none", "Give --device cpu")
+    if device.type not in ("cpu", "cuda", "mps"):
         raise MullError(f"the local engine does not run on device {name!r}", _DEVICES)
     if device.type == "cuda":
         if not torch.cuda.is_available():
@@ -254,22 +270,10 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-_DEVICES = "Give auto, cpu, cuda or cuda:N"
+_DEVICES = "Give auto, cpu, cuda, cuda:N or mps"
 
 
 def _with_memory_errors(rows: Iterable[Finished], device: torch.device) -> Iterator[Finished]:
     """`rows`; raises `MullError` if memory runs out meanwhile."""
     with memory_errors(f"on {device} while generating", "Lower --batch-size or --max-tokens, or free memory"):
         yield from rows
-
-
-def _free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated; 8 GiB if the system does not say."""
-    if device.type == "cuda":
-        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # reserved by torch, but free
-        return torch.cuda.mem_get_info(device)[0] + unused
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        return 8 << 30

@@ -54,8 +54,8 @@ ALL_EXPERTS_FUNCTIONS.register(EXPERTS, row_experts)
 def mix_by_row(model: PreTrainedModel, parameters: list[LiveParameter]) -> RowLambdas:
     """Replaces every weight of `model` by its ends, and returns what gives the rows their λ before a forward pass.
 
-    `parameters` are the model's, with their ends. The list is emptied, so that each tensor is freed once its copy
-    beside the other end is made.
+    `parameters` are the model's, with their ends. The list is emptied, so that the memory of each parameter and its
+    ends is free before the next one is built, unless the caller holds them.
     """
     rows = RowLambdas()
     mixed: dict[int, RowWeight] = {}
@@ -125,10 +125,17 @@ def _scaled_rms(x: Tensor, weight: MixedVector, eps: Tensor) -> Tensor:
 
 
 def _mixed(parameter: Tensor, ends: LiveParameter, rows: RowLambdas) -> RowWeight:
-    instruct, thinking = (_whole(end.to(parameter.dtype), parameter) for end in (ends.instruct, ends.thinking))
+    pair = (ends.instruct, ends.thinking)
     if parameter.dim() == 1:
+        instruct, thinking = (_whole(end.to(parameter), parameter) for end in pair)
         return MixedVector(rows, rows.add_vector(instruct, thinking), len(parameter), parameter.dtype)
-    return Mixed(torch.cat([instruct, thinking], -1), rows)
+    size = parameter.shape[-1]
+    both = parameter.new_empty(*parameter.shape[:-1], 2 * size)
+    for first, end in zip((0, size), pair, strict=True):  # copy_ casts without a tensor in between
+        half = both.narrow(-1, first, size)
+        half[: len(end)].copy_(end)
+        half[len(end) :].copy_(parameter[len(end) :])  # vocabulary rows that only the donor has
+    return Mixed(both, rows)
 
 
 def _whole(end: Tensor, live: Tensor) -> Tensor:

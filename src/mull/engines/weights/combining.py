@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from mull.engines.memory import WITHOUT_FLOAT64
 from mull.errors import MullError, nearest
 from mull.merging.arithmetic.source import InMemory, Source
 from mull.merging.coefficients.recipe import Recipe
@@ -36,8 +37,10 @@ class LiveParameter(NamedTuple):
 def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> None:
     """Write what `recipe` makes of the checkpoints into the live parameters, on `workers` threads.
 
+    It is computed where the live parameters are, or on CPU where that device has no float64 (`computing_device`).
     Raises `MullError` where a role is not held, or a coefficient names no parameter.
     """
+    device = computing_device(parameters[0].live.device)
     for role in (*recipe.models, *([recipe.base] if recipe.base else [])):
         if role not in parameters[0].ends:
             raise MullError(f"no checkpoint is called {role!r}", nearest(role, parameters[0].ends))
@@ -55,17 +58,29 @@ def combine(parameters: list[LiveParameter], recipe: Recipe, workers: int) -> No
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
 
             def each(function: Callable[[Source], Any], some: Iterable[Source]) -> list[Any]:
-                return list(pool.map(function, some))
+                return list(pool.map(lambda source: function(_moved(source, device)), some))
 
             mixed = [s for s in sources if recipe.method.copied_model(coefficients[s.name]) is None]
             survey = recipe.method.survey(list(mixed), each) if mixed else None
 
             def make(parameter: LiveParameter, source: InMemory) -> None:
-                _make(parameter, source, recipe, coefficients[parameter.name], survey)
+                _make(parameter, _moved(source, device), recipe, coefficients[parameter.name], survey)
 
             list(pool.map(make, parameters, sources))
     finally:
         torch.set_num_threads(threads)
+
+
+def computing_device(device: torch.device) -> torch.device:
+    """Where weights for `device` are mixed: there, or on CPU if it lacks float64."""
+    return torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+
+
+def _moved(source: Source, device: torch.device) -> InMemory:
+    """`source` with its tensors on `device`; without a copy if they are there."""
+    assert isinstance(source, InMemory)
+    base = None if source.base is None else source.base.to(device)
+    return InMemory(source.name, [model.to(device) for model in source.models], base)
 
 
 @torch.no_grad()
@@ -75,8 +90,9 @@ def _make(parameter: LiveParameter, source: InMemory, recipe: Recipe, coefficien
         parameter.live.copy_(source.models[copied].to(parameter.rounded))
         return
     operation = recipe.method.operation(source, coefficient, recipe.method.measure(source, survey))
-    direct = parameter.live.dtype == parameter.rounded
-    out = parameter.live if direct else torch.empty(source.shape, dtype=parameter.rounded, device=parameter.live.device)
+    device = source.models[0].device
+    direct = parameter.live.dtype == parameter.rounded and parameter.live.device == device
+    out = parameter.live if direct else torch.empty(source.shape, dtype=parameter.rounded, device=device)
     base = None if source.base is None else source.base.view(-1)
     operation.apply([model.view(-1) for model in source.models], base, out.view(-1), 0)
     if not direct:

@@ -20,7 +20,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
-from mull.engines.weights.combining import LiveParameter, combine
+from mull.engines.weights.combining import LiveParameter, combine, computing_device
+from mull.engines.weights.placement import Placement, chosen_placement, place, weight_bytes
 from mull.errors import MullError, is_panic
 from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
@@ -57,8 +58,12 @@ class InterpolatedModel:
         trust_remote_code: bool,
         attention: str | None = None,
         others: Mapping[str, Path] | None = None,
+        ends: Placement | None = None,
     ) -> None:
-        """`attention`: the name of a transformers attention implementation, its own choice by default."""
+        """`attention`: the name of a transformers attention implementation, its own choice by default.
+
+        `ends`: where the checkpoints' weights are kept, by default `chosen_placement`. The mixed weights are the same.
+        """
         folders = {"instruct": instruct, "thinking": thinking, **(others or {})}
         options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
         for folder in folders.values():
@@ -70,22 +75,29 @@ class InterpolatedModel:
                 raise MullError(f"{folder} is quantised", "Interpolation needs the unquantised checkpoint")
         if dtype is None and device.type == "cpu":
             dtype = torch.float32
-        models = {side: _load(folder, device, dtype="auto", **options) for side, folder in folders.items()}
-        ends = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
+        placement = chosen_placement(weight_bytes(folders, donor, dtype), device, ends)
+        models = {
+            side: place(_load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
+        }
+        weights = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
         tied = all(_is_tied(model) for model in models.values())
         config = copy.deepcopy(models[donor].config)
         for level in (config, config.get_text_config()):
             level.tie_word_embeddings = tied
         self.model = _load(
-            folders[donor], device, config=config, dtype=dtype or "auto", attn_implementation=attention, **options
+            folders[donor], config=config, dtype=dtype or "auto", attn_implementation=attention, **options
         )
+        torch.nn.Module.to(self.model, device)
         if not tied:  # a tied donor's file has no head for an untied model
             head = _head(self.model)
             name = next(name for name, parameter in self.model.named_parameters() if parameter is head)
-            head.data.copy_(ends[donor][name])
-        self.parameters = _live_parameters(self.model, ends, donor, folders)
+            head.data.copy_(weights[donor][name])
+        self.parameters = _live_parameters(self.model, weights, donor, folders)
         """The live parameters with their ends; tied parameters appear once."""
-        on_cpu = device.type == "cpu"
+        live_device = self.parameters[0].live.device
+        self._computing = computing_device(live_device)
+        self._in_place = self._computing == live_device
+        on_cpu = self._computing.type == "cpu"
         self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
         elements = sum(parameter.live.numel() for parameter in self.parameters)
         self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and elements > WORTH_WORKERS else 1
@@ -103,7 +115,7 @@ class InterpolatedModel:
             for first in range(0, parameter.live.numel(), self._piece)
         )
         threads = torch.get_num_threads()
-        if self.parameters[0].live.device.type != "cpu":
+        if self._computing.type != "cpu":
             self._mix(pieces, lams)
             return
         try:  # pieces are the parallelism: torch's own threads would split blocks at places that can show in the bits
@@ -133,8 +145,12 @@ class InterpolatedModel:
     def _mix(self, pieces: Iterator[tuple[LiveParameter, int]], lams: Mapping[str, float]) -> None:
         for parameter, first in pieces:
             piece = slice(first, first + self._piece)
-            i, t, live = (tensor.view(-1)[piece] for tensor in (parameter.instruct, parameter.thinking, parameter.live))
-            interpolate(i, t, lams[parameter.name], live, rounded=parameter.rounded, block=self._block)
+            live = parameter.live.view(-1)[piece]
+            out = live if self._in_place else torch.empty_like(live, device=self._computing)
+            i, t = (end.view(-1)[piece].to(self._computing) for end in (parameter.instruct, parameter.thinking))
+            interpolate(i, t, lams[parameter.name], out, rounded=parameter.rounded, block=self._block)
+            if not self._in_place:
+                live.copy_(out)
 
 
 def _shared(pieces: Iterator[tuple[LiveParameter, int]], taking: threading.Lock) -> Iterator[tuple[LiveParameter, int]]:
@@ -170,14 +186,13 @@ def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
         ) from error
 
 
-def _load(folder: Path, device: torch.device, **options: Any) -> PreTrainedModel:
+def _load(folder: Path, **options: Any) -> PreTrainedModel:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
         with loading("weights", folder, options["trust_remote_code"]):
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
             model, report = loaded
-            torch.nn.Module.to(model, device)
     finally:
         if bars:
             logging.enable_progress_bar()

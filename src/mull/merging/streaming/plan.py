@@ -24,6 +24,7 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.methods import Method
 from mull.merging.methods.mi import Mi
+from mull.words import format_bytes
 
 DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
@@ -204,11 +205,6 @@ def plan_merge(
     plan = MergePlan(group, method, coefficients, target, shards, allow_non_finite)
     _ = plan.described  # records the present state of the inputs, so that `check_unchanged` notices later changes
     return plan
-
-
-def format_bytes(nbytes: int) -> str:
-    """Bytes as text: 3.44 GB, 12.3 MB."""
-    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.1f} MB"
 
 
 def _as_donor(outputs: list[tuple[AlignedTensor, str]]) -> list[list[tuple[AlignedTensor, str]]]:

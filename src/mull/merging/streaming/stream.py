@@ -25,9 +25,10 @@ from mull.merging.arithmetic.source import NotFinite
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
 from mull.merging.streaming.manifest import check_hashes, content_hashes, shared_manifest
-from mull.merging.streaming.plan import MergePlan, OutputShard, format_bytes
+from mull.merging.streaming.plan import MergePlan, OutputShard
 from mull.merging.streaming.shards import write_shard
 from mull.merging.streaming.verify import verify
+from mull.words import format_bytes
 
 
 def merge(plan: MergePlan, out: Path, *, extra_files: dict[str, str] | None = None, **options: Any) -> Path:

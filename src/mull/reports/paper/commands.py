@@ -111,7 +111,7 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
 
 
 def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
-    """k, the seed, what differs from the usual sampling, and the device."""
+    """k, the seed, what differs from the usual sampling, the device and its dtype."""
     usual, own = Sampling(), like.plan["sampling"]
     varied = ("temperature", "top_p") if kind == StudyKind.decoding else ()
     for name in ("temperature", "top_p", "top_k"):
@@ -128,6 +128,9 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     place, _, device = str(like.plan["engine"]).rpartition("/")
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
+        dtype = place.removeprefix("local/").removeprefix("unrounded/")
+        if dtype != ("float32" if device == "cpu" else "bfloat16"):
+            yield from ("--dtype", dtype)
     if is_unrounded(str(like.plan["engine"])) and kind in (StudyKind.sweep, StudyKind.decoding):
         yield from ("--arithmetic", "unrounded")
     k = like.plan["k"] if like.benchmark == benchmark else _SAMPLES.get(benchmark, 8)

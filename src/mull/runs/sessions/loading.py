@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError
@@ -15,11 +16,19 @@ from mull.runs.sessions.observer import Observer
 from mull.runs.settings import Setting
 
 if TYPE_CHECKING:
+    from mull.engines.local.needs import Needs
     from mull.engines.remote.engine import RemoteEngine
 
 
 class Loader(Protocol):
     """Makes the engine of a plan."""
+
+    def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
+        """The memory that `load` will need, without loading weights; None if this process holds none.
+
+        Raises `MullError` if the weights cannot fit.
+        """
+        ...
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         """Whether `engine`, a name that another session recorded, may be this engine's; answers without torch."""
@@ -39,6 +48,10 @@ class LocalLoader:
     """Loads a plan's checkpoints into an engine of this process."""
 
     device: str = "auto"
+    dtype: str | None = None
+    """Of the arithmetic, as torch calls it; None: float32 on CPU, else that of the checkpoint."""
+    ends: str | None = None
+    """Where the checkpoints' weights are kept, a `mull.engines.weights.placement.Placement`; None: as they fit."""
     batch_size: int | None = None
     """Responses generated at once; None: as many as fit into memory."""
     trust_remote_code: bool = False
@@ -47,12 +60,29 @@ class LocalLoader:
     strict: bool = False
     """Refuse a token limit that does not fit the context, instead of lowering it with a notice."""
 
+    def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
+        assert plan.pair is not None
+        with observer.busy("reading the configs"):
+            from mull.engines.local.engine import BATCH_SIZE, device_of
+            from mull.engines.local.needs import memory_needs
+
+            return memory_needs(
+                self._folders(plan),
+                plan.pair.donor_side,
+                device_of(self.device),
+                tokens=max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings),
+                batch_size=self.batch_size or BATCH_SIZE,
+                trust_remote_code=self.trust_remote_code,
+                by_row=self.unrounded,
+                **self._kept(),
+            )
+
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         kind = engine.rpartition("/")[2]
         same_device = self.device == "auto" or self.device.partition(":")[0] == kind
         if plan.pair is None or not same_device:
             return False
-        return engine == arithmetic(plan.pair.donor.folder, kind, unrounded=self.unrounded)
+        return engine == arithmetic(plan.pair.donor.folder, kind, self.dtype, unrounded=self.unrounded)
 
     def name(self, plan: SweepPlan, observer: Observer) -> str:
         assert plan.pair is not None
@@ -64,7 +94,7 @@ class LocalLoader:
                 from mull.engines.local.engine import device_of
 
                 kind = device_of(kind).type
-        return arithmetic(plan.pair.donor.folder, kind, unrounded=self.unrounded)
+        return arithmetic(plan.pair.donor.folder, kind, self.dtype, unrounded=self.unrounded)
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
@@ -91,8 +121,25 @@ class LocalLoader:
                 others={role: checkpoint.folder for role, checkpoint in plan.others.items()},
                 prompts=prompts,
                 by_row=self.unrounded,
+                **self._kept(),
             )
         return Ready(engine, rendered, engine.kernels)
+
+    def _kept(self) -> dict[str, Any]:
+        import torch
+
+        from mull.engines.weights.placement import Placement
+
+        return {
+            "dtype": getattr(torch, self.dtype) if self.dtype else None,
+            "ends": Placement(self.ends) if self.ends else None,
+        }
+
+    @staticmethod
+    def _folders(plan: SweepPlan) -> dict[str, Path]:
+        assert plan.pair is not None
+        checkpoints = {"instruct": plan.pair.instruct, "thinking": plan.pair.thinking, **plan.others}
+        return {role: checkpoint.folder for role, checkpoint in checkpoints.items()}
 
 
 @dataclass(frozen=True)
@@ -100,6 +147,9 @@ class RemoteLoader:
     """Checks that the servers can answer, and renders the prompts as they will be sent."""
 
     engine: RemoteEngine
+
+    def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
+        return None
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         return engine == "remote"
@@ -121,6 +171,9 @@ class GivenLoader:
     engine: SwitchingEngine
     called: str
     """Its name in the plan."""
+
+    def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
+        return None
 
     def could_be(self, plan: SweepPlan, engine: str) -> bool:
         return engine == self.called

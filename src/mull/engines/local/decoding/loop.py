@@ -272,7 +272,9 @@ class RowLoop:
             input_ids=self._tensor(ids),
             position_ids=self._tensor(positions.clip(0)),
             use_cache=True,
-            logits_to_keep=1,
+            # Of one token, which nobody reads. A slice of the last would not be contiguous: in 16 bits torch copies the
+            # head once for each row of such a product on CPU.
+            logits_to_keep=self._tensor(np.zeros(1, np.int64)),
             **self._given_cache,
             **padding,
         )
@@ -299,8 +301,8 @@ class RowLoop:
         drawn, logprobs = self._sampler.draw(logits, self._slots.counts[:count], self._forced(count))
         wanted = {slot: row.alternatives for slot, row in enumerate(self._slots.rows) if row and row.alternatives}
         likeliest = self._sampler.likeliest(logits, wanted) if wanted else {}
-        # One copy from the device for both: float64 holds ids and float32 logprobs exactly.
-        tokens, logprobs = torch.stack([drawn.double(), logprobs.double()]).cpu().numpy()
+        # One copy from the device for both: float32 holds ids below 2^24 exactly.
+        tokens, logprobs = torch.stack([drawn.float(), logprobs]).cpu().numpy()
         self._steps += 1
         return self._record(count, tokens.astype(np.int64), logprobs, likeliest)
 

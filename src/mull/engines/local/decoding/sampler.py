@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from mull.engines.base import Sampling
+from mull.engines.memory import WITHOUT_FLOAT64
 
 
 class RowSampler:
@@ -19,6 +20,8 @@ class RowSampler:
 
     def __init__(self, slots: int, device: torch.device) -> None:
         self._device = device
+        self._exact = torch.device("cpu") if device.type in WITHOUT_FLOAT64 else device
+        """Where float64 is computed."""
         self._seeds = np.zeros(slots, np.uint64)
         self._temperature = np.zeros(slots)
         self._top_k = np.zeros(slots, np.int64)
@@ -61,11 +64,11 @@ class RowSampler:
         if all_greedy:
             chosen = logits.argmax(-1)
         else:
-            uniform = torch.from_numpy(uniforms(self._seeds[:count], steps)).to(self._device)
+            uniform = torch.from_numpy(uniforms(self._seeds[:count], steps)).to(self._exact)
             temperature, top_k, top_p, greedy = parameters
-            values, candidates = logits.topk(limit, -1)
+            values, candidates = (part.to(self._exact) for part in logits.topk(limit, -1))
             weights = values.double().sub_(values[:, :1]).div_(temperature[:, None]).exp_()
-            weights.masked_fill_(torch.arange(limit, device=self._device) >= top_k[:, None], 0.0)
+            weights.masked_fill_(torch.arange(limit, device=self._exact) >= top_k[:, None], 0.0)
             below = weights.cumsum(-1)
             # A token is kept if the likelier ones have less than top_p of the probability; the first one always is.
             kept = (below - weights) < top_p[:, None] * below[:, -1:]
@@ -74,7 +77,8 @@ class RowSampler:
             rank = (below <= uniform[:, None] * total).sum(-1, keepdim=True)
             # By rounding, the rank could be that of the token after the last kept one.
             rank = torch.minimum(rank, (kept & (weights > 0)).sum(-1, keepdim=True) - 1).clamp_(min=0)
-            chosen = torch.where(greedy > 0, logits.argmax(-1), candidates.gather(-1, rank).squeeze(-1))
+            likeliest = logits.argmax(-1).to(self._exact)
+            chosen = torch.where(greedy > 0, likeliest, candidates.gather(-1, rank).squeeze(-1)).to(self._device)
         if forced:
             rows, ids = (torch.tensor(list(part), device=self._device) for part in (forced.keys(), forced.values()))
             chosen = chosen.index_copy(0, rows, ids)
@@ -99,7 +103,7 @@ class RowSampler:
             top_k = np.where((top_k == 0) | (top_k > vocabulary), vocabulary, top_k)
             limit = int(np.where(greedy, 1, top_k).max(initial=1))
             rows = np.stack([np.where(greedy, 1.0, temperature), np.where(greedy, 1, top_k), top_p, greedy])
-            parameters = torch.from_numpy(rows).to(self._device)
+            parameters = torch.from_numpy(rows).to(self._exact)
             self._cached = (count, limit, bool(greedy.all()), parameters)
         return self._cached[1:]
 

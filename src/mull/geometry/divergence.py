@@ -18,11 +18,11 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from mull.engines.forward import cache_name
-from mull.engines.local.engine import SMALL_MODEL
 from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.interpolated import InterpolatedModel, loading
 from mull.errors import MullError
+from mull.geometry.mixtures import one_thread_if_small
 from mull.geometry.prompts import Messages
 from mull.merging.adapter.writing import PREFIX, WEIGHTS
 from mull.merging.coefficients import Coefficients
@@ -75,7 +75,7 @@ def divergences(
         limit = int(weights.model.config.get_text_config().max_position_embeddings) - positions
         rendered = [_render(tokenizer, prompt, limit).to(device) for prompt in prompts]
         factors = _Adapter(weights.model, adapter)
-        with _threads(weights.model):
+        with one_thread_if_small(weights.model):
             stop_id = tokenizer.eos_token_id
             return _divergences(weights, factors, rendered, lams, positions, stop_id, progress or (lambda _: None))
 
@@ -121,18 +121,6 @@ def _divergences(
             adapted = distributions()
         results.append(Divergence(lam, _mean(merged, base), _mean(merged, adapted)))
     return results
-
-
-@contextmanager
-def _threads(model: PreTrainedModel) -> Iterator[None]:
-    """One thread for a small model, whose matrix products are slower on several threads."""
-    before = torch.get_num_threads()
-    if sum(parameter.nbytes for parameter in model.parameters()) <= SMALL_MODEL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Adapter:

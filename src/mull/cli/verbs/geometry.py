@@ -89,7 +89,7 @@ def geometry(
     stdout, stderr = consoles()
     with ExitStack() as stack:
         store = stack.enter_context(RunStore.open(run)) if run else None
-        refuse_unwritable("--out", folder)
+        refuse_unwritable("--out", folder / "geometry.html")
         asked = _asked(prompts, questions) if prompts or store is None else None
         pair = _pair(instruct, thinking, store, donor)
         print_warnings([each for each in pair.check(allow or ()) if each.code != "generation-config"], stderr)

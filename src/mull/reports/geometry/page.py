@@ -191,7 +191,7 @@ def _frontier(pilot: Pilot) -> Section:
     violations = violations_table(pilot.frontier)
     parts: list[Part] = [figure, Paragraph(sentences(pilot)[-1])]
     if violations.rows:
-        parts += [Tabular(violations), Paragraph(violations.legend, note=True)]
+        parts += [Tabular(violations), Paragraph(f"{violations.legend}.", note=True)]
     parts.append(Details("Tokens and accuracy at every λ", [Tabular(curve_table(pilot.frontier))]))
     links = [Link("frontier.csv", "CSV"), Link("violations.csv", "violations")]
     return Section("frontier", "Shape of the frontier", [*parts, Paragraph("All values:", note=True, links=links)])
@@ -200,7 +200,7 @@ def _frontier(pilot: Pilot) -> Section:
 def _measures(study: Study) -> Section:
     table: Table = summary_table(study)
     links = [Link("summary.csv", "CSV")]
-    return Section("measures", "All measures", [Tabular(table), Paragraph(table.legend, note=True, links=links)])
+    return Section("measures", "All measures", [Tabular(table), Paragraph(f"{table.legend}.", note=True, links=links)])
 
 
 def _made(pilot: Pilot) -> Section:

@@ -46,8 +46,8 @@ def sentences(pilot: Pilot) -> list[str]:
         f"Hidden states of neighbouring λ have a CKA of at least {_with(pair.lowest_cka, 4)} in every layer, on "
         f"average {fixed(pair.mean_cka.value, 4)}; in the control, whose Thinking end has shuffled weights, it falls "
         f"to {fixed(control.lowest_cka.value, 2)}, on average {fixed(control.mean_cka.value, 2)}.",
-        f"They lie off the straight line between the ends’ by at most {_with(pair.largest_linearity, 2)} of the "
-        f"distance between the ends (control: {fixed(control.largest_linearity.value, 2)}).",
+        f"Hidden states lie off the straight line between the ends’ by at most {_with(pair.largest_linearity, 2)} of "
+        f"the distance between the ends (control: {fixed(control.largest_linearity.value, 2)}).",
         f"Loss barrier: {_barrier(pair.barriers)} Control: {_with(control.barriers['both'].height, 2)} nats per token "
         f"at λ = {control.barriers['both'].at:g}.",
     ]

@@ -75,6 +75,17 @@ def test_both_ways_find_the_same_and_a_run_adds_its_frontier(pair, run):
     assert "tokenised again" in of_run.setup["responses"] and "generated greedily" in own.setup["responses"]
 
 
+def test_a_run_of_the_ends_alone_has_no_frontier(pair, run, monkeypatch):
+    said = []
+    monkeypatch.setattr(Observer, "say", lambda _, text: said.append(text))
+    with RunStore.open(run) as store:
+        ends = [sample for sample in store.samples() if sample.lam != 0.5]
+        monkeypatch.setattr(store, "samples", lambda **_: ends)
+        found = pilot(pair, LAMS, run=store, questions=2, computing=Computing(max_tokens=20))
+    assert found.frontier is None and found.study.questions == 2
+    assert len(said) == 1 and "a curve needs three" in said[0]
+
+
 def test_another_pair_than_the_run_s_is_refused(run):
     swapped = Pair.open(str(checkpoint_folder("thinking")), str(checkpoint_folder("thinking")))
     with RunStore.open(run) as store, pytest.raises(MullError, match="another Instruct checkpoint"):

@@ -70,7 +70,7 @@ def pilot(
     """Study a checked pair on the first `questions` of `asked` (name → conversation), or of the run.
 
     Responses to `asked` are generated greedily by both ends; those of a run are its first samples at λ = 0 and λ = 1.
-    The frontier's shape is that of the run.
+    The frontier's shape is that of the run, if it has three λ.
 
     Raises:
         MullError: neither or too few questions, a run of another pair or without responses of both ends, λ that do not
@@ -81,7 +81,10 @@ def pilot(
     if run is not None:
         _check_pair(run, pair)
         samples = [sample for sample in run.samples(texts=False) if sample.lam is not None]
-        shape, of_run = frontier_shape(samples, computing.seed), metrics(samples)
+        try:
+            shape, of_run = frontier_shape(samples, computing.seed), metrics(samples)
+        except MullError as error:  # the rest of the study needs the ends' responses only
+            observer.say(f"no shape of the frontier: {error}")
     device = device_of(computing.device)
     with observer.busy("reading the tokenizer"):
         prompts = _prompts(pair, run, computing)

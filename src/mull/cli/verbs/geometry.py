@@ -138,7 +138,7 @@ def _pair(instruct: str | None, thinking: str | None, run: RunStore | None, dono
 
 
 def _show(found: Pilot, stdout: Console) -> None:
-    from mull.reports.geometry.tables import layers_table, summary_table
+    from mull.reports.geometry.tables import layers_table, summary_table, violations_table
     from mull.reports.geometry.words import sentences, verdict
     from mull.reports.renderers import terminal
 
@@ -147,6 +147,8 @@ def _show(found: Pilot, stdout: Console) -> None:
     stdout.print(
         terminal(layers_table(found.study).select("pair_cka", "pair_linearity", "control_cka")), highlight=False
     )
+    if found.frontier and found.frontier.violations:
+        stdout.print(terminal(violations_table(found.frontier)), highlight=False)
     stdout.print(f"\nσ of all weights: {found.weights.overall:.4f}", highlight=False)
     for sentence in sentences(found):
         stdout.print(sentence, highlight=False, markup=False)

@@ -197,7 +197,7 @@ def curve_table(shape: FrontierShape) -> Table:
 
 def violations_table(shape: FrontierShape) -> Table:
     """One violation of the frontier's shape a row."""
-    rows = []
+    n, rows = len(shape.points), []
     for violation in shape.violations:
         tokens = violation.kind == "tokens fall"
         factor = 1 if tokens else 100
@@ -209,7 +209,8 @@ def violations_table(shape: FrontierShape) -> Table:
     return Table(
         name="violations",
         title="Where the frontier is not monotone or not concave",
-        caption=f"Each is judged by itself: supported where the interval excludes 0. {_INTERVALS}",
+        caption=f"Of {2 * (n - 1) + n - 2} places looked at, each is judged by itself: supported where its interval "
+        f"excludes 0. {_INTERVALS}",
         head="violation",
         columns=[
             Column(key="lambdas", head="λ", decimals=None),

@@ -80,8 +80,8 @@ def _frontier(pilot: Pilot) -> str:
         f"accuracy over tokens is not concave {_times(shape.counts['not concave'])}",
     ]
     found, sure = len(shape.violations), len(shape.supported)
-    of = f" Of {counted(found, 'violation')}, {sure} {'is' if sure == 1 else 'are'} supported by its interval, "
-    which = f"{of}{found - sure} within noise." if found else ""
+    of = f" Of {counted(found, 'violation')}, {sure} {'has an interval' if sure == 1 else 'have intervals'} without 0, "
+    which = f"{of}{found - sure} {'is' if found - sure == 1 else 'are'} within noise." if found else ""
     return f"Along the run’s {len(shape.points)} λ, {', '.join(parts)} (95 % intervals over questions).{which}"
 
 

@@ -64,6 +64,7 @@ def test_streaming_equals_the_whole():
     [
         (lambda lam: 1 + 0.5 * lam, 0.0, None),  # linear: no barrier
         (lambda lam: 1 + lam**2, 0.0, None),  # below the line
+        (lambda lam: 1 + lam + 3e-7 * (0 < lam < 1), 0.0, None),  # rounding
         (lambda lam: 1 + 4 * lam * (1 - lam), 1.0, 0.5),
     ],
 )

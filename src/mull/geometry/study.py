@@ -30,6 +30,8 @@ from mull.geometry.texts import STYLES, Style, Text
 
 RESAMPLES = 1000
 """Of the questions, for the intervals."""
+ROUNDING = 1e-6
+"""Nats per token: a smaller barrier may be the rounding of float32."""
 
 
 class Banded(NamedTuple):
@@ -80,6 +82,11 @@ class Barrier:
     at: float
     """λ of the largest excess between the ends."""
 
+    @property
+    def stands(self) -> bool:
+        """Whether there is a barrier, beyond its interval."""
+        return self.height.low > ROUNDING
+
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
@@ -125,7 +132,7 @@ class Study:
     @property
     def connected(self) -> bool:
         """Whether no text shows a loss barrier: every interval of a barrier's height begins at 0."""
-        return all(barrier.height.low <= 0 for barrier in self.pair.barriers.values())
+        return not any(barrier.stands for barrier in self.pair.barriers.values())
 
     @property
     def control_breaks(self) -> bool:

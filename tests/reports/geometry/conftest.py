@@ -54,8 +54,13 @@ def samples(hostile: str = "toy") -> list[Sample]:
     ]  # fmt: skip
 
 
-def make_pilot(*, states: int = 37, hump: float = 0.0, noise: float = 1e-3, run: bool = True, **setup: str) -> Pilot:
+def make_pilot(
+    *, states: int = 37, hump: float = 0.0, noise: float = 1e-3, run: bool = True, same: bool = False, **setup: str
+) -> Pilot:
+    """`same`: the ends have equal hidden states."""
     pair, control = sums(noise, hump, states), sums(0.5, 3.0, states)
+    if same:
+        pair = pair._replace(change=0 * pair.change, distance=0 * pair.distance)
     cells = {
         (layer, kind): 0.02 + 0.001 * layer for layer in range(states - 1) for kind in ("attention", "ffn", "norm")
     }

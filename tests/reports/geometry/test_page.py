@@ -71,6 +71,13 @@ def test_the_verdict_names_each_case(make, options, words):
         assert "Loss barrier: none." in barrier
 
 
+def test_equal_ends_have_no_line_between_them(make):
+    pilot = make(states=3, run=False, same=True)
+    words = Page(page(pilot)).words
+    assert "The ends have the same hidden states (control:" in words and "Largest linearity error –" in words
+    assert not any(" nan " in text for text in (words, *sentences(pilot)))
+
+
 def test_files(make, tmp_path):
     paths = write_geometry(make(states=4), tmp_path / "new" / "out")
     names = [path.name for path in paths]

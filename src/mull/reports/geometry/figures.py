@@ -32,7 +32,7 @@ def cosine_grids(study: Study, variant: Variant) -> list[alt.LayerChart]:
 def linearity_grids(study: Study, variant: Variant) -> list[alt.LayerChart]:
     """The linearity error at every λ between the ends, pair and control."""
     found = [side.linearity.value[:, 1:-1] for side in (study.pair, study.control)]
-    top = max(float(np.nanmax(values)) for values in found) if not all(np.isnan(v).all() for v in found) else 1.0
+    top = max(float(np.nan_to_num(values).max()) for values in found)
     return [
         _grid(title, values, study.lams[1:-1], (0.0, top or 1.0), False, "λ", "linearity error", variant)
         for title, values in zip(("The pair", "The control"), found, strict=True)

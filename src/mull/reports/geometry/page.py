@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from mull import __version__
@@ -11,7 +12,7 @@ from mull.reports.figures.frontier import frontier_figure
 from mull.reports.figures.heatmap import heatmap
 from mull.reports.figures.render import Figure
 from mull.reports.figures.theme import Variant
-from mull.reports.format import fixed
+from mull.reports.format import NONE, fixed
 from mull.reports.geometry import figures
 from mull.reports.geometry.tables import (
     curve_table,
@@ -69,17 +70,17 @@ def page(pilot: Pilot) -> str:
 
 def _facts(study: Study) -> list[Fact]:
     pair, control = study.pair, study.control
-    barrier = max((each.height for each in pair.barriers.values()), key=lambda height: height.value)
+    barrier = max(pair.barriers.values(), key=lambda each: each.height.value)
     return [
         Fact("Lowest CKA of neighbouring λ", fixed(pair.lowest_cka.value, 4), f"control {_short(control.lowest_cka)}"),
         Fact(
             "Loss barrier",
-            fixed(barrier.value, 2) if barrier.value else "none",
+            fixed(barrier.height.value, 2) if barrier.stands else "none",
             f"nats per token; control {_short(control.barriers['both'].height)}",
         ),
         Fact(
             "Largest linearity error",
-            fixed(pair.largest_linearity.value, 2),
+            NONE if math.isnan(pair.largest_linearity.value) else fixed(pair.largest_linearity.value, 2),
             f"of the ends’ distance; control {_short(control.largest_linearity)}",
         ),
     ]
@@ -126,7 +127,7 @@ def _continuity(study: Study) -> Section:
 
 def _linearity(study: Study) -> Section:
     labels = [
-        f"Heat map of layers over λ, {name}: largest linearity error {fixed(side.largest_linearity.value, 2)}"
+        f"Heat map of layers over λ, {name}: largest linearity error {_short(side.largest_linearity)}"
         for name, side in (("pair", study.pair), ("control", study.control))
     ]
     caption = "‖h_λ − ((1−λ)·h_0 + λ·h_1)‖ / ‖h_1 − h_0‖: 0 on the straight line. Blank where the ends are equal."

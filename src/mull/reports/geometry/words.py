@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from mull.analysis.choosing.headroom import Interval
 from mull.geometry.study import Barrier, Study
 from mull.reports.format import fixed
@@ -42,12 +44,17 @@ def sentences(pilot: Pilot) -> list[str]:
     """The measures behind the verdict."""
     study = pilot.study
     pair, control = study.pair, study.control
+    line = "The ends have the same hidden states"
+    if not math.isnan(pair.largest_linearity.value):
+        line = (
+            f"Hidden states lie off the straight line between the ends’ by at most {_with(pair.largest_linearity, 2)} "
+            "of the distance between the ends"
+        )
     found = [
         f"Hidden states of neighbouring λ have a CKA of at least {_with(pair.lowest_cka, 4)} in every layer, on "
         f"average {fixed(pair.mean_cka.value, 4)}; in the control, whose Thinking end has shuffled weights, it falls "
         f"to {fixed(control.lowest_cka.value, 2)}, on average {fixed(control.mean_cka.value, 2)}.",
-        f"Hidden states lie off the straight line between the ends’ by at most {_with(pair.largest_linearity, 2)} of "
-        f"the distance between the ends (control: {fixed(control.largest_linearity.value, 2)}).",
+        f"{line} (control: {fixed(control.largest_linearity.value, 2)}).",
         f"Loss barrier: {_barrier(pair.barriers)} Control: {_with(control.barriers['both'].height, 2)} nats per token "
         f"at λ = {control.barriers['both'].at:g}.",
     ]
@@ -56,7 +63,7 @@ def sentences(pilot: Pilot) -> list[str]:
 
 def _barrier(barriers: dict[str, Barrier]) -> str:
     both = barriers["both"]
-    high = {name: barrier for name, barrier in barriers.items() if barrier.height.low > 0}
+    high = {name: barrier for name, barrier in barriers.items() if barrier.stands}
     if high:
         parts = [
             f"{_with(barrier.height, 3)} nats per token at λ = {barrier.at:g} on {STYLES[name]}"

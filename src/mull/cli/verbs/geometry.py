@@ -49,14 +49,18 @@ def geometry(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the page and tables (default: geometry, in that of --run if any).", metavar="DIR"),
+        typer.Option(
+            help="Folder of the page and tables (default: geometry in the folder of --run, else here).", metavar="DIR"
+        ),
     ] = None,
     lambdas: Annotated[
         str, typer.Option(help="start:stop:step, or a list as in 0,0.5,1; 0 and 1 are added.", metavar="GRID")
     ] = "0:1:0.1",
     questions: Annotated[int, typer.Option(help="Use at most this many of the questions.", min=2)] = 100,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of each response.", min=4)] = 512,
-    seed: Annotated[int, typer.Option(help="Seed of the control's shuffling and of the resampling.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the control's shuffling and of the resampling.", min=0, max=2**63 - 1)
+    ] = 0,
     donor: Annotated[
         Donor | None,
         typer.Option(help="Side of template and tokenizer (default: that of --run, else thinking)."),

@@ -17,7 +17,7 @@ from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.engines.local.engine import device_of
 from mull.engines.local.prompts import Prompts
-from mull.errors import MullError
+from mull.errors import MullError, naming
 from mull.geometry.frontier_shape import FrontierShape, frontier_shape
 from mull.geometry.mixtures import Mixtures
 from mull.geometry.prompts import Messages
@@ -120,7 +120,7 @@ def pilot(
                 trust_remote_code=computing.trust_remote_code,
                 shuffle=shuffle,
             )
-        with observer.counting(f"reading texts, {name}", len(kept)) as advance:
+        with observer.counting(f"reading texts, {name}", len(kept)) as advance, naming(f"the {name}"):
             return measured(mixtures, kept, advance), mixtures.rounded
 
     real, rounded = read(None)

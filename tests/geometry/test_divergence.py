@@ -1,6 +1,5 @@
 """KL of an adapter's logits against a computation by transformers and numpy alone."""
 
-import json
 import shutil
 
 import numpy as np
@@ -12,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mull.checkpoints.pair import Pair
 from mull.errors import MullError
-from mull.geometry.divergence import divergences, passes, read_prompts
+from mull.geometry.divergence import divergences, passes
 from mull.merging.adapter.lowrank import plan_low_rank
 from mull.merging.adapter.writing import WEIGHTS, extract
 from mull.tiny import checkpoint_folder
@@ -109,26 +108,6 @@ def test_an_adapter_of_another_model_is_refused(adapter, tmp_path):
     save_file({name.replace("layers.5", "layers.9"): tensor for name, tensor in tensors.items()}, tmp_path / WEIGHTS)
     with pytest.raises(MullError, match=r"has no weight model\.layers\.9"):
         divergences(INSTRUCT, THINKING, tmp_path, PROMPTS)
-
-
-def test_prompt_files(tmp_path):
-    plain, lines = tmp_path / "a.txt", tmp_path / "a.jsonl"
-    plain.write_text("one\n\ntwo\n")
-    assert [prompt[0]["content"] for prompt in read_prompts(plain)] == ["one", "two"]
-    messages = [{"role": "user", "content": "c"}]
-    entries = ({"prompt": "a"}, {"question": "b"}, {"messages": messages})
-    lines.write_text("\n".join(map(json.dumps, entries)))
-    assert read_prompts(lines) == [[{"role": "user", "content": "a"}], [{"role": "user", "content": "b"}], messages]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("", "holds no prompt"), ("{", r"line 1 of .* is no JSON"), ('{"text": 3}', "names no prompt")],
-)
-def test_wrong_prompt_files_are_refused(tmp_path, content, message):
-    (tmp_path / "p.jsonl").write_text(content)
-    with pytest.raises(MullError, match=message):
-        read_prompts(tmp_path / "p.jsonl")
 
 
 def test_a_prompt_beyond_the_context_is_refused(adapter):

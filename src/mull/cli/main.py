@@ -25,7 +25,7 @@ from mull.errors import MullError, is_panic, nearest
 from mull.escaping import visible
 
 VERBS = {
-    "Models": ("inspect", "merge", "methods", "extract-delta"),
+    "Models": ("inspect", "geometry", "merge", "methods", "extract-delta"),
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
     "Results": ("report", "export", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
@@ -43,6 +43,7 @@ _OTHERS_SAY = {
     **dict.fromkeys(("lora", "extract", "delta", "adapter"), "extract-delta"),
     **dict.fromkeys(("tables", "csv", "dump"), "export"),
     **dict.fromkeys(("example", "quickstart", "try"), "demo"),
+    **dict.fromkeys(("cka", "barrier", "connectivity", "pilot", "continuity"), "geometry"),
     **dict.fromkeys(("datasets", "graders", "tasks"), "benchmarks"),
 }
 """Verbs of other tools, for hints."""

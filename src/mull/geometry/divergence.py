@@ -6,7 +6,6 @@ adapter's files and changes the weights itself; knows no adapter library and not
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,17 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from mull.encodings import decoded
 from mull.engines.forward import cache_name
-from mull.engines.local.engine import SMALL_MODEL
 from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.interpolated import InterpolatedModel, loading
 from mull.errors import MullError
+from mull.geometry.mixtures import one_thread_if_small
+from mull.geometry.prompts import Messages
 from mull.merging.adapter.writing import PREFIX, WEIGHTS
 from mull.merging.coefficients import Coefficients
-
-Messages = list[dict[str, str]]
 
 
 class Mean(NamedTuple):
@@ -46,24 +43,6 @@ class Divergence(NamedTuple):
     """KL(Θ(λ) ‖ Instruct): the divergence without an adapter."""
     adapter: Mean
     """KL(Θ(λ) ‖ Instruct + λ·adapter)."""
-
-
-def read_prompts(path: Path) -> list[Messages]:
-    """Conversations from a file: JSONL with `messages`, `prompt` or `question` per line; else one user message a line.
-
-    Raises:
-        MullError: the file cannot be read or is empty, or a line of a .jsonl file has none of these keys.
-    """
-    try:
-        lines = [line for line in decoded(path, path.read_bytes()).splitlines() if line.strip()]
-    except OSError as error:
-        what = f"cannot read the prompts {path}: {error.strerror}"
-        raise MullError(what, "give a text file, one prompt per line") from None
-    if not lines:
-        raise MullError(f"{path} holds no prompt", "write one per line")
-    if path.suffix != ".jsonl":
-        return [[{"role": "user", "content": line}] for line in lines]
-    return [_conversation(line, f"line {i + 1} of {path}") for i, line in enumerate(lines)]
 
 
 def divergences(
@@ -96,7 +75,7 @@ def divergences(
         limit = int(weights.model.config.get_text_config().max_position_embeddings) - positions
         rendered = [_render(tokenizer, prompt, limit).to(device) for prompt in prompts]
         factors = _Adapter(weights.model, adapter)
-        with _threads(weights.model):
+        with one_thread_if_small(weights.model):
             stop_id = tokenizer.eos_token_id
             return _divergences(weights, factors, rendered, lams, positions, stop_id, progress or (lambda _: None))
 
@@ -142,18 +121,6 @@ def _divergences(
             adapted = distributions()
         results.append(Divergence(lam, _mean(merged, base), _mean(merged, adapted)))
     return results
-
-
-@contextmanager
-def _threads(model: PreTrainedModel) -> Iterator[None]:
-    """One thread for a small model, whose matrix products are slower on several threads."""
-    before = torch.get_num_threads()
-    if sum(parameter.nbytes for parameter in model.parameters()) <= SMALL_MODEL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Adapter:
@@ -209,20 +176,6 @@ def _weight(live: Mapping[str, Tensor], name: str, shape: torch.Size) -> Tensor:
             "leave out --prompts, or the modules that transformers keeps in another form (--modules)",
         )
     return found
-
-
-def _conversation(line: str, where: str) -> Messages:
-    try:
-        entry: Any = json.loads(line)
-    except ValueError as error:
-        raise MullError(f"{where} is no JSON: {error}", "write one object per line") from None
-    if isinstance(entry, dict):
-        if isinstance(entry.get("messages"), list):
-            return entry["messages"]
-        text = entry.get("prompt", entry.get("question"))
-        if isinstance(text, str):
-            return [{"role": "user", "content": text}]
-    raise MullError(f"{where} names no prompt", 'give it a key "prompt", "question" or "messages"')
 
 
 def _render(tokenizer: Any, messages: Messages, limit: int) -> Tensor:

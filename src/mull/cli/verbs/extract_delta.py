@@ -20,7 +20,8 @@ from mull.merging.coefficients import parse_lambdas, parse_layers
 from mull.merging.streaming.output import check_target
 
 if TYPE_CHECKING:
-    from mull.geometry.divergence import Mean, Messages
+    from mull.geometry.divergence import Mean
+    from mull.geometry.prompts import Messages
     from mull.merging.adapter.lowrank import Fidelity, Loss, LowRankPlan
 
 
@@ -122,7 +123,7 @@ def extract_delta(
 
 
 def _read_prompts(path: Path) -> list[Messages]:
-    from mull.geometry.divergence import read_prompts
+    from mull.geometry.prompts import read_prompts
 
     return read_prompts(path)
 

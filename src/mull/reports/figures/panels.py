@@ -162,7 +162,7 @@ def _x_domain(panel: Panel) -> tuple[float, float]:
 
 def _y_axis(panel: Panel, domain: tuple[float, float]) -> alt.Axis:
     ticks = 5 if panel.height > 150 else 4
-    return alt.Axis(title=panel.y_title or None, tickCount=ticks, format=",d" if domain[1] >= 20 else "")
+    return alt.Axis(title=panel.y_title or None, tickCount=ticks, format=",d" if domain[1] >= 20 else "~g")
 
 
 def _x_axis(panel: Panel, domain: tuple[float, float]) -> alt.Axis:

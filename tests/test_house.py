@@ -6,6 +6,7 @@ from pathlib import Path
 FLOORS = [
     "cli",
     "reports",
+    "dynamic",
     "runs",
     "geometry",
     "engines",
@@ -26,6 +27,7 @@ FLOORS = [
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
     "engines": ["local", "remote", "weights", "memory", "base"],
+    "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "cli": ["main", "verbs", "running", "options", "rendering", "interrupt"],
 }
 """Rooms of a floor, and files among them, from the top: imports run down here, too."""

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mull.benchmarks.arithmetic import Arithmetic
-from mull.benchmarks.base import Benchmark, Grade, Grader, Question
+from mull.benchmarks.base import (
+    BOXED_ANSWER,
+    FREE_ANSWER,
+    LETTER_ANSWER,
+    AnswerForm,
+    Benchmark,
+    Grade,
+    Grader,
+    Question,
+)
 from mull.benchmarks.catalog import SPECS
 from mull.benchmarks.dataset import named, own
 from mull.benchmarks.graders import GRADERS, make_grader
 from mull.benchmarks.rows import SUFFIXES, check_suffix
 from mull.errors import MullError, nearest
+from mull.tiny.problems import Stratum
 from mull.words import listed
 
-BENCHMARKS = ("tiny", *SPECS)
+TINY: Mapping[str, Stratum | None] = {"tiny": None, "tiny-easy": "easy", "tiny-medium": "medium", "tiny-hard": "hard"}
+"""The built-in pair's benchmark, and its difficulties as benchmarks of their own."""
+BENCHMARKS = (*TINY, *SPECS)
 _OTHERS_SAY = {
     **dict.fromkeys(("gsm", "gradeschoolmath"), "gsm8k"),
     **dict.fromkeys(("math", "hendrycksmath", "minervamath"), "math500"),
@@ -27,7 +41,35 @@ _OTHERS_SAY = {
 }
 """What other tools call them, for hints."""
 
-__all__ = ["BENCHMARKS", "GRADERS", "Benchmark", "Grade", "Grader", "Question", "load_benchmark", "make_grader"]
+__all__ = [
+    "BENCHMARKS",
+    "BOXED_ANSWER",
+    "FREE_ANSWER",
+    "GRADERS",
+    "LETTER_ANSWER",
+    "AnswerForm",
+    "Benchmark",
+    "Grade",
+    "Grader",
+    "Question",
+    "answer_form",
+    "load_benchmark",
+    "make_grader",
+]
+
+
+def answer_form(record: Mapping[str, Any]) -> AnswerForm:
+    """How answers to the benchmark of this record (`Benchmark.describe`) begin and end."""
+    if record.get("name") in TINY:
+        return Arithmetic.answer_form
+    grader = record.get("grader") or {}
+    return _ANSWER_FORMS.get(str(grader.get("name")), FREE_ANSWER)
+
+
+_ANSWER_FORMS = {
+    **dict.fromkeys(("math", "integer", "exact"), BOXED_ANSWER),
+    **dict.fromkeys(("letter", "letter-robust"), LETTER_ANSWER),
+}
 
 
 def load_benchmark(
@@ -48,10 +90,12 @@ def load_benchmark(
     """
     if name in SPECS:
         return named(name, data=data, grader=grader, questions=questions)
-    if name == "tiny":
+    if name in TINY:
         if data is not None or grader is not None:
-            raise MullError("the benchmark 'tiny' makes its questions and grades them", "leave --data and --grader out")
-        return Arithmetic(seed=seed) if questions is None else Arithmetic(questions, seed=seed)
+            raise MullError(
+                f"the benchmark {name!r} makes its questions and grades them", "leave --data and --grader out"
+            )
+        return Arithmetic(*([] if questions is None else [questions]), seed=seed, stratum=TINY[name])
     if Path(name).is_file():
         check_suffix(Path(name))
     elif Path(name).suffix.lower() not in SUFFIXES:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from mull.benchmarks.base import NO_SCORES, Grade, Question
+from mull.benchmarks.base import NO_SCORES, AnswerForm, Grade, Question
 from mull.errors import MullError
-from mull.tiny.problems import STEPS, STRATA, Split, stream
+from mull.tiny.problems import STEPS, STRATA, Split, Stratum, stream
 
 MOST = 20_000
 """Most questions. Every split has enough different problems for this many with any seed; for more, `stream` might
@@ -27,17 +27,24 @@ class Arithmetic:
 
     name = "tiny"
     max_tokens = 768
+    answer_form = AnswerForm("boxed", "The answer is \\boxed{")
 
-    def __init__(self, count: int = 120, *, split: Split = "report", seed: int = 0) -> None:
+    def __init__(
+        self, count: int = 120, *, split: Split = "report", seed: int = 0, stratum: Stratum | None = None
+    ) -> None:
+        """`stratum`: problems of one difficulty alone, as a benchmark of its own."""
+        self.name = self.name if stratum is None else f"{self.name}-{stratum}"
+        self.stratum = stratum
         if count < 1:
             raise MullError(
                 f"a benchmark needs at least one question, got {count}",
                 f"ask for a multiple of {len(STRATA) * len(STEPS)}",
             )
-        if count > MOST:
+        most = MOST if stratum is None else MOST // len(STRATA)
+        if count > most:
             raise MullError(
-                f"the benchmark {self.name!r} has {MOST:,} different questions, not {count:,}",
-                f"ask for {MOST} or fewer",
+                f"the benchmark {self.name!r} has {most:,} different questions, not {count:,}",
+                f"ask for {most:,} or fewer",
             )
         self.count = count
         self.split: Split = split
@@ -66,7 +73,8 @@ class Arithmetic:
 
     @cached_property
     def _questions(self) -> list[Question]:
-        problems = itertools.islice(stream(self.split, self.seed), self.count)
+        every = stream(self.split, self.seed)
+        problems = itertools.islice((p for p in every if self.stratum in (None, p.stratum)), self.count)
         return [
             Question(
                 id=f"{self.split}-{self.seed}-{i:04d}", text=problem.text, gold=problem.answer, stratum=problem.stratum

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 NO_SCORES: Mapping[str, float] = MappingProxyType({})
 
@@ -21,6 +21,19 @@ class Question:
     """The right answer, or other data that the grader needs to check an answer."""
     stratum: str = ""
     """Difficulty class, or empty."""
+
+
+class AnswerForm(NamedTuple):
+    """How answers to a benchmark begin and end, for estimators that make a model answer at once."""
+
+    type: Literal["boxed", "letter", "free"]
+    opening: str
+    """What stands before the answer itself."""
+
+
+BOXED_ANSWER = AnswerForm("boxed", "**Final Answer**\n\\boxed{")
+LETTER_ANSWER = AnswerForm("letter", "ANSWER:")
+FREE_ANSWER = AnswerForm("free", "")
 
 
 class Grade(NamedTuple):

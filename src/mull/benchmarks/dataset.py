@@ -11,7 +11,7 @@ from typing import Any
 
 from mull.benchmarks import rows
 from mull.benchmarks.base import Grade, Grader, Question, RefusesGold
-from mull.benchmarks.catalog import LETTERS, MATH_LIMIT, PROMPTS, SPECS, ReadRow, Spec, own_row
+from mull.benchmarks.catalog import LETTERS, MATH_LIMIT, PLAIN, PROMPTS, SPECS, ReadRow, Spec, own_row
 from mull.benchmarks.cells import BadRow
 from mull.benchmarks.graders import make_grader
 from mull.benchmarks.graders.letters import letters
@@ -41,9 +41,7 @@ class DataBenchmark:
         return self.asked
 
     def prompt(self, question: Question) -> list[dict[str, str]]:
-        system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        template = self.template.replace(LETTERS, f"one of {letters(question)}")
-        return [*system, {"role": "user", "content": template.replace("{question}", question.text)}]
+        return conversation(question, self.template, self.system)
 
     def grade(self, question: Question, answer: str) -> Grade:
         return self.grader.grade(question, answer)
@@ -58,6 +56,14 @@ class DataBenchmark:
             "grader": self.grader.describe(),
         }
         return record | ({"order": self.order} if self.order else {}) | ({"private": True} if self.private else {})
+
+
+def conversation(question: Question, template: str | None, system: str | None) -> list[dict[str, str]]:
+    """The messages that ask a question by a template, in which `{question}` stands for its text (None: the text alone),
+    after a system message if there is one."""
+    asked = (template or PLAIN).replace(LETTERS, f"one of {letters(question)}")
+    messages = [{"role": "user", "content": asked.replace("{question}", question.text)}]
+    return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 
 def named(

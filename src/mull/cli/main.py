@@ -29,8 +29,12 @@ VERBS = {
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
     "Results": ("report", "export", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
+    "λ per query": ("route train", "route eval", "route explain"),
 }
-"""The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`."""
+"""The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`, with an
+underscore for a space."""
+GROUPS = {"route": "Choose λ for each query: train estimators, judge them, explain one question."}
+"""Verbs of two words by their first: what `mull --help` says of them."""
 
 _OTHERS_SAY = {
     **dict.fromkeys(("interpolate", "mix", "blend", "average", "lerp"), "merge"),
@@ -48,18 +52,22 @@ _OTHERS_SAY = {
 }
 """Verbs of other tools, for hints."""
 
-_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo")
+_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo", "route_eval")
+
+
+def _module(name: str) -> str:
+    return name.replace("-", "_").replace(" ", "_")
 
 
 def load_verb(name: str) -> Callable[..., int | None]:
     """The function of a verb."""
-    module = name.replace("-", "_")
+    module = _module(name)
     return getattr(importlib.import_module(f"mull.cli.verbs.{module}"), module)
 
 
 def summary_of(name: str) -> str:
     """The docstring of a verb's function, read from its file without importing it."""
-    module = name.replace("-", "_")
+    module = _module(name)
     tree = ast.parse((Path(__file__).parent / "verbs" / f"{module}.py").read_text(encoding="utf-8"))
     found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == module)
     return ast.get_docstring(found) or ""
@@ -68,17 +76,27 @@ def summary_of(name: str) -> str:
 class LazyGroup(TyperGroup):
     """A command group that imports a verb only when the verb is called or its options are needed."""
 
+    first = ""
+    """The word before those of this group's verbs, with a space; empty for the whole command line."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         for heading, names in VERBS.items():
             for name in names:
-                self.commands[name] = TyperCommand(name, callback=None, rich_help_panel=heading)
+                head, _, rest = name.removeprefix(self.first).partition(" ")
+                if not name.startswith(self.first):
+                    continue
+                self.commands[head] = (
+                    _subgroup(head, heading) if rest else TyperCommand(head, callback=None, rich_help_panel=heading)
+                )
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         known = self.commands.get(cmd_name)
+        if isinstance(known, LazyGroup):
+            return known
         if known is not None and known.callback is None:
             try:
-                verb = load_verb(cmd_name)
+                verb = load_verb(self.first + cmd_name)
             except KeyboardInterrupt:
                 raise typer.Exit(_interrupted(cmd_name)) from None
             alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
@@ -89,18 +107,28 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands and args[0][:1] != "-" and not ctx.resilient_parsing:
             hint = nearest(args[0], self.commands, _OTHERS_SAY)
-            ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else "See mull --help."))
+            see = f"See mull {self.first}--help."
+            ctx.fail(f"No such command {args[0]!r}. " + (f"D{hint[1:]}" if hint.endswith("?") else see))
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None:
-            _refuse_empty(ctx, name, command, rest)
+        if name is not None and not isinstance(command, LazyGroup):
+            _refuse_empty(ctx, self.first + name, command, rest)
         return name, command, rest
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         for name, command in self.commands.items():
-            command.help = command.help or summary_of(name)
+            command.help = command.help or summary_of(self.first + name)
         shown = TyperGroup(name=self.name, commands=dict(self.commands), help=self.help, params=self.params)
         shown.rich_markup_mode = self.rich_markup_mode
         shown.format_help(ctx, formatter)
+
+
+def _subgroup(word: str, heading: str) -> LazyGroup:
+    """The verbs whose first word is `word`."""
+    kind = type("LazySubgroup", (LazyGroup,), {"first": f"{word} "})
+    group = kind(name=word, help=GROUPS[word], no_args_is_help=True, rich_markup_mode="markdown")
+    group.rich_help_panel = heading
+    group.context_settings = {"help_option_names": ["-h", "--help"]}
+    return group
 
 
 app = typer.Typer(

@@ -50,6 +50,8 @@ _SHAPES: Mapping[str, Any] = {
     "race": ["*", str],
     "pace": [int, float],
     "kernels": ["*", str],
+    "routes": {"*": {"*": [float, str, int, int]}},
+    "walls": {"*": [float, int]},
 }
 
 

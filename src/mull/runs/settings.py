@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mull.engines.base import Sampling
@@ -18,6 +19,8 @@ class Setting:
     recipe: Recipe
     sampling: Sampling | None = None
     """Replaces the plan's sampling; None: sample as the plan says."""
+    policy: Mapping[str, Any] | None = field(default=None, hash=False)
+    """What else decides the responses, as JSON, where these weights alone do not (`mull.dynamic.evaluation`)."""
 
     @classmethod
     def of(cls, weights: Coefficients | Recipe | Setting, label: str | None = None) -> Setting:
@@ -38,9 +41,10 @@ class Setting:
     def lam(self) -> float | None:
         """λ, if this is plain interpolation with one λ, the plan's sampling and the λ as label; else None."""
         coefficients = self.recipe.coefficients
-        plain = self.recipe.is_interpolation and coefficients.is_scalar and self.sampling is None
+        plain = self.recipe.is_interpolation and coefficients.is_scalar and self.sampling is None and not self.policy
         return coefficients.default if plain and self.label == coefficients.label else None
 
     def to_json(self) -> dict[str, Any]:
         weights = self.recipe.to_json()
-        return {**weights, "sampling": self.sampling.record()} if self.sampling else weights
+        own = {"sampling": self.sampling.record()} if self.sampling else {}
+        return {**weights, **own, **({"policy": dict(self.policy)} if self.policy else {})}

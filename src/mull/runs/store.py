@@ -7,7 +7,7 @@ Knows no engine.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.runs.growth import Growth, grow
 from mull.runs.later_grades import LaterGrades
 from mull.runs.plan import SweepPlan, differences
+from mull.runs.routes import Route
 
 DATABASE = "run.sqlite"
 COLUMNS = [field.name for field in fields(Sample)]
@@ -44,6 +45,14 @@ class Pace(NamedTuple):
     tokens: int
     seconds: float
     """Wall-clock seconds of sampling."""
+
+
+class Wall(NamedTuple):
+    """What the responses of one setting took when they were sampled by themselves."""
+
+    seconds: float
+    """Wall-clock seconds, the choice of λ included."""
+    responses: int
 
 
 class RunStore:
@@ -178,6 +187,27 @@ class RunStore:
         """Record what decides the last bits of the responses that follow."""
         if kernels not in self.kernels:
             self._note("kernels", [*self.kernels, kernels])
+
+    @property
+    def routes(self) -> dict[str, dict[str, Route]]:
+        """Setting → question → the λ that was chosen for it, for settings that choose one for each question."""
+        noted = self._noted("routes") or {}
+        return {setting: {question: Route(*route) for question, route in own.items()} for setting, own in noted.items()}
+
+    def note_routes(self, routes: Mapping[str, Mapping[str, Route]]) -> None:
+        """Record what `routes` returns."""
+        self._note("routes", routes)
+
+    @property
+    def walls(self) -> dict[str, Wall]:
+        """Setting → what its responses took, for runs that sample one setting at a time."""
+        return {setting: Wall(*wall) for setting, wall in (self._noted("walls") or {}).items()}
+
+    def note_wall(self, setting: str, seconds: float, responses: int) -> None:
+        """Record that `responses` more of a setting took `seconds`."""
+        walls = self.walls
+        before = walls.get(setting, Wall(0.0, 0))
+        self._note("walls", {**walls, setting: Wall(before.seconds + seconds, before.responses + responses)})
 
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the recorded samples of `setting`."""

@@ -302,7 +302,7 @@ def test_reasoning_tokens_are_those_between_the_delimiters(tiny):
         for request in everything:
             streams.submit(request, lambda event: isinstance(event, Ended) and ends.put(event))
         found = [ends.get(timeout=120) for _ in everything]
-    opened = tiny.prompts.opened(everything[0]) is not None
+    opened = tiny.prompts.opened(everything[0].prompt_ids) is not None
     seen = 0
     for ended in found:
         ids = ended.finished.token_ids

@@ -50,6 +50,19 @@ def refuse_unwritable(option: str, path: Path) -> None:
         raise MullError(f"{option} {path} cannot be written: no permission in {existing}", "choose another place")
 
 
+def token_counts(option: str, text: str) -> list[int]:
+    """The different numbers of tokens in a comma-separated list; none if it is empty."""
+    if not text:
+        return []
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError:
+        found = [-1]
+    if min(found) < 0 or len(set(found)) < len(found):
+        raise MullError(f"{option} {text!r} is no list of token counts", "give different numbers, as in 20,50")
+    return found
+
+
 def given_options(context: typer.Context) -> dict[str, str]:
     """Parameter name → option as in the help, for the options that are given on the command line."""
     names = {param.name: param.opts[0] for param in context.command.params if param.name}

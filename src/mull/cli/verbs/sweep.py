@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mull.cli.options.common import ExtrapolateOption, JsonOption, given_options
+from mull.cli.options.common import ExtrapolateOption, JsonOption, given_options, token_counts
 from mull.cli.options.endpoints import GRID, ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
@@ -15,7 +15,6 @@ from mull.cli.options.plans import (
     RunOption,
 )
 from mull.cli.running import sample_and_show
-from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas, parse_layers
 
 
@@ -84,20 +83,6 @@ def sweep(
         servers,
         given_options(context),
         extrapolate=extrapolate,
-        budgets=_budgets(budgeted_thinking),
+        budgets=token_counts("--budgeted-thinking", budgeted_thinking or ""),
     )
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json)
-
-
-def _budgets(text: str | None) -> list[int]:
-    if text is None:
-        return []
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError:
-        found = [-1]
-    if min(found) < 0 or len(set(found)) < len(found):
-        raise MullError(
-            f"--budgeted-thinking {text!r} is no list of token counts", "give different numbers, as in 20,50"
-        )
-    return found

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -19,6 +19,7 @@ from mull.engines.local.decoding.attention import ATTENTION
 from mull.engines.local.decoding.loop import OnToken, RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.prompts import Prompts
+from mull.engines.local.reading import Reading, read
 from mull.engines.local.same_bits import STEPS, kernels, row_step
 from mull.engines.local.support import check_supported
 from mull.engines.local.workers import AVAILABLE, run_in_workers
@@ -185,6 +186,24 @@ class LocalEngine:
             forced=row.forced,
             thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
         )
+
+    def read(self, prompts: Sequence[Sequence[int]], lam: float) -> Iterator[Reading]:
+        """What Θ(λ) knows at the end of each prompt (token ids), in their order; for engines with a λ per row.
+
+        Raises `MullError` for an empty prompt or one longer than the context.
+        """
+        if self._lams is None:
+            raise MullError("an engine without a λ per row reads prompts at its present weights only")
+        for number, prompt in enumerate(prompts):
+            if not 0 < len(prompt) <= self.context:
+                raise MullError(f"prompt {number} has {len(prompt)} tokens, and the model's context is {self.context}")
+        lams = self._lams
+
+        def model(*, input_ids: torch.Tensor, **inputs: Any) -> Any:
+            lams.set(torch.full((len(input_ids),), lam, device=self.device))
+            return self.model(input_ids=input_ids, **inputs)
+
+        return read(model, prompts, self.device)
 
     def row_loop(
         self,

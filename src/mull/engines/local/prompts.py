@@ -44,16 +44,16 @@ class Prompts:
             self.context = int(config.max_position_embeddings)
         """The largest number of tokens of prompt and response together."""
         self.stop_ids = _stop_ids(folder, config.eos_token_id, self.tokenizer.eos_token_id)
-        self._tags = tuple(think_tags)
+        self.tags = tuple(think_tags)
         self._date = date
         special = _special_tokens(self.tokenizer)
-        delimiters = [delimiter for tags in self._tags for delimiter in tags]
+        delimiters = [delimiter for tags in self.tags for delimiter in tags]
         parts = {i for i, token in special.items() if token and any(token in delimiter for delimiter in delimiters)}
         self._kept = frozenset(parts - self.stop_ids)
         """Special tokens that stay in the text, because delimiters consist of them."""
         self._dropped = frozenset(special) - self._kept
         with loading("tokenizer", folder, trust_remote_code):
-            encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self._tags]
+            encoded = [self.tokenizer.encode(tags.close, add_special_tokens=False) for tags in self.tags]
         self._close_ids = frozenset(ids[0] for ids in encoded if len(ids) == 1)
         bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
         found = zip(self.tokenizer.convert_tokens_to_ids(bytes_), bytes_, strict=True)
@@ -75,8 +75,8 @@ class Prompts:
         tokens = request.sampling.thinking_budget
         if tokens is None:
             return None
-        opened = self.opened(request)
-        tags = opened or self._tags[0]
+        opened = self.opened(request.prompt_ids)
+        tags = opened or self.tags[0]
         open_ids, close_ids = (tuple(self.tokenizer.encode(part, add_special_tokens=False)) for part in tags)
         return ThoughtBudget(
             tokens=tokens,
@@ -89,16 +89,11 @@ class Prompts:
     def _message_ids(self, message: str | None) -> tuple[int, ...]:
         """The tokens of a sentence that ends a thought. Raises `MullError` if it holds a delimiter or special token."""
         ids = tuple(self.tokenizer.encode(message, add_special_tokens=False)) if message else ()
-        named = next((tag for tags in self._tags for tag in tags if message and tag in message), None)
+        named = next((tag for tags in self.tags for tag in tags if message and tag in message), None)
         named = named or next((self.tokenizer.decode([i]) for i in ids if i in self._kept | self._dropped), None)
         if named is not None:
             raise MullError(f"the budget message holds {named!r}", "Leave it out: the closing delimiter is added")
         return ids
-
-    def opened(self, request: Request) -> ThinkTags | None:
-        """The delimiters of the thought in which the prompt ends; None if it ends in none."""
-        tail = self.tokenizer.decode(request.prompt_ids[-_TAIL:], skip_special_tokens=False).rstrip()
-        return next((tags for tags in self._tags if tail.endswith(tags.open.rstrip())), None)
 
     def reader(self, request: Request, stop: Sequence[str] = (), *, hold: bool = False) -> ResponseReader:
         """Reads a response to `request` token by token, as `text` and `mull.thinking.split_thinking` read the whole.
@@ -110,8 +105,17 @@ class Prompts:
             return self.tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
         stream = TextStream(decode, byte_ids=self._byte_ids, clean=clean_spaces if cleans else None)
-        opened = self.opened(request) is not None
-        return ResponseReader(stream, self._dropped, self._tags, stop, opened=opened, hold=hold)
+        opened = self.opened(request.prompt_ids) is not None
+        return ResponseReader(stream, self._dropped, self.tags, stop, opened=opened, hold=hold)
+
+    def opened(self, prompt_ids: Sequence[int]) -> ThinkTags | None:
+        """The delimiters of the thought that a prompt has begun at its end; None if it has begun none."""
+        tail = self.tokenizer.decode(prompt_ids[-_TAIL:], skip_special_tokens=False).rstrip()
+        return next((tags for tags in self.tags if tail.endswith(tags.open.rstrip())), None)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Token ids of plain text, without special tokens round it."""
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def text(self, token_ids: Sequence[int]) -> str:
         """The decoded text without special tokens, except those that delimit thoughts."""
@@ -119,12 +123,16 @@ class Prompts:
             return self.tokenizer.decode(token_ids, skip_special_tokens=True)
         return self.tokenizer.decode([i for i in token_ids if i not in self._dropped], skip_special_tokens=False)
 
+    def is_closed(self, token_ids: Sequence[int]) -> bool:
+        """Whether these tokens of a response, which may go on, have a whole thought."""
+        return split_thinking(self.text(token_ids), finished=False, tags=self.tags).kind == "closed"
+
     def thought_tokens(self, token_ids: Sequence[int], text: str, *, finished: bool) -> int:
         """How many of `token_ids`, whose text is `text`, belong to thoughts, delimiters included.
 
         All if the thought does not end, 0 if there is none (`mull.thinking.split_thinking`).
         """
-        split = split_thinking(text, finished=finished, tags=self._tags)
+        split = split_thinking(text, finished=finished, tags=self.tags)
         if split.kind == "none":
             return 0
         if split.end == len(text) and split.kind == "unclosed":
@@ -142,10 +150,10 @@ class Prompts:
         for begin, end in spans if split.kind != "none" else ():
             part = text[begin:end]
             bare = part.lstrip()
-            opening = max((len(tags.open) for tags in self._tags if bare.startswith(tags.open)), default=0)
+            opening = max((len(tags.open) for tags in self.tags if bare.startswith(tags.open)), default=0)
             if opening:
                 begin += len(part) - len(bare) + opening
-            end -= len(part) - len(without_closing(part, self._tags))
+            end -= len(part) - len(without_closing(part, self.tags))
             if begin < end:
                 total += self._count(token_ids, end) - self._count(token_ids, begin)
         return total

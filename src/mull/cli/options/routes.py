@@ -1,0 +1,179 @@
+"""What the verbs of `mull route` share: the pair, which is the built-in one by default, and its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+import typer
+
+from mull.benchmarks import Benchmark, load_benchmark
+from mull.checkpoints.fingerprint import fingerprint
+from mull.checkpoints.pair import Pair
+from mull.cli.options.common import token_counts
+from mull.cli.options.plans import PairOptions, SamplingOptions
+from mull.engines.base import Sampling
+from mull.errors import MullError, nearest
+from mull.tiny import checkpoint_folder
+
+if TYPE_CHECKING:
+    from mull.dynamic.base import Estimator
+    from mull.dynamic.evaluation.policies import Policy
+    from mull.dynamic.head import Head
+    from mull.engines.local.engine import LocalEngine
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutePairOptions(PairOptions):
+    """Both checkpoints, by default the built-in pair, and where they run."""
+
+    PANEL: ClassVar[str] = "Checkpoints (default: the built-in pair)"
+
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto"
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
+    ] = False
+
+    def open(self, remedy: str = "give both checkpoints, or neither for the built-in pair") -> Pair:
+        if self.instruct is None and self.thinking is None:
+            return Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
+        return super().open(remedy)
+
+    @staticmethod
+    def check_hashes(pair: Pair, recorded: Mapping[str, str], where: str) -> None:
+        """Raise `MullError` unless `recorded` are the hashes of this pair."""
+        for side, checkpoint in (("instruct", pair.instruct), ("thinking", pair.thinking)):
+            if fingerprint(checkpoint) != recorded[side]:
+                raise MullError(
+                    f"{where} was sampled with another {side.capitalize()} than {checkpoint.name}",
+                    "give the --instruct and --thinking of that run",
+                )
+
+
+def hashes(pair: Pair) -> dict[str, str]:
+    """Of both sides, as runs and heads record them."""
+    return {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
+
+
+def row_engine(pair: Pair, options: RoutePairOptions) -> LocalEngine:
+    """An engine whose rows have a λ each."""
+    from mull.engines.local.engine import LocalEngine
+    from mull.engines.local.prompts import Prompts
+
+    tags = pair.think_tags
+    folder = pair.donor.folder
+    prompts = Prompts(folder, options.trust_remote_code, tags) if tags else Prompts(folder, options.trust_remote_code)
+    return LocalEngine(
+        pair.instruct.folder,
+        pair.thinking.folder,
+        donor=pair.donor_side,
+        device=options.device,
+        trust_remote_code=options.trust_remote_code,
+        prompts=prompts,
+        by_row=True,
+    )
+
+
+HeadOption = Annotated[
+    Path | None, typer.Option("--head", help="Trained estimators, of `mull route train`.", metavar="FILE")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteBenchmarkOptions:
+    """The questions: one or several benchmarks."""
+
+    PANEL: ClassVar[str] = "Questions"
+
+    benchmark: Annotated[
+        str, typer.Option(help="Benchmarks, comma-separated (see `mull benchmarks`).", metavar="NAMES")
+    ] = "tiny"
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(help="A data file for each benchmark, in their order (default: from the hub).", metavar="FILE"),
+    ] = None
+    questions: Annotated[int | None, typer.Option(help="Ask only this many questions of each.", min=1)] = None
+    question_seed: Annotated[int, typer.Option(help="Seed of the questions, for benchmarks that generate them.")] = 0
+
+    def load(self) -> list[Benchmark]:
+        """The benchmarks. Raises `MullError` for unknown ones, ones that are named twice, and files that do not fit."""
+        names = [name.strip() for name in self.benchmark.split(",") if name.strip()]
+        if not names or len(set(names)) < len(names):
+            what = f"--benchmark {self.benchmark!r} is no list of benchmarks"
+            raise MullError(what, "name each once, as in gsm8k,aime24")
+        files: list[Path | None] = list(self.data or [])
+        if len(files) not in (0, len(names)):
+            raise MullError(f"{len(files)} files for {len(names)} benchmarks", "give --data once for each, or never")
+        return [
+            load_benchmark(name, questions=self.questions, seed=self.question_seed, data=file)
+            for name, file in zip(names, files or [None] * len(names), strict=True)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouteSamplingOptions:
+    """How responses are sampled."""
+
+    PANEL: ClassVar[str] = "Sampling"
+
+    k: Annotated[int, typer.Option("-k", help="Samples per question and policy.", min=1)] = 8
+    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
+    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6
+    top_p: Annotated[
+        float, typer.Option("--top-p", help="Draw from the likeliest tokens that together have this probability.")
+    ] = 0.95
+    top_k: Annotated[int, typer.Option("--top-k", help="Draw from this many likeliest tokens; 0 = no limit.")] = 20
+    max_tokens: Annotated[
+        int | None, typer.Option(help="Most tokens per response (default: each benchmark's limit).", min=1)
+    ] = None
+
+    def sampling_of(self, benchmark: Benchmark) -> Sampling:
+        """The sampling parameters. Raises `MullError` for values outside their range."""
+        options = SamplingOptions(
+            k=self.k,
+            seed=self.seed,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+        )
+        return options.sampling(benchmark)
+
+
+def policies_of(
+    head: Head | None,
+    estimators: str | None,
+    lams: Sequence[float],
+    budgets: str,
+    sampling: Sampling,
+    *,
+    early_exit: tuple[int, float] | None,
+    brief: bool,
+) -> list[Policy]:
+    """What is compared, in the order in which it is sampled.
+
+    Raises `MullError` for a grid without its ends, an unknown estimator, and what is no list of budgets.
+    """
+    from mull.dynamic.estimators.conf import Confidence
+    from mull.dynamic.evaluation.policies import Policy
+
+    if 0.0 not in lams or 1.0 not in lams:
+        raise MullError("the static λ lack an end of the pair", "give --lambdas with 0 and 1 among them")
+    known: dict[str, Estimator] = {each.name: each for each in (head.estimators() if head else [Confidence()])}
+    chosen = list(known) if estimators is None else [name.strip() for name in estimators.split(",")]
+    for name in chosen:
+        if name not in known:
+            hint = nearest(name, known) if head else "without --head there is conf alone"
+            raise MullError(f"no estimator {name!r}", hint)
+    found = [Policy.static(lam) for lam in lams]
+    found += [Policy.estimated(known[name]) for name in chosen]
+    found += [Policy.random(name) for name in chosen]
+    found.append(Policy.oracle())
+    found += [Policy.budgeted(tokens, sampling) for tokens in token_counts("--budgets", budgets)]
+    if brief:
+        found.append(Policy.brief())
+    if early_exit:
+        found.append(Policy.exiting(*early_exit))
+    return found

@@ -1,0 +1,1 @@
+"""Measures what estimators need of a query, and counts what it costs."""

@@ -15,6 +15,7 @@ from mull.checkpoints.pair import Pair
 from mull.cli.options.common import token_counts
 from mull.cli.options.plans import PairOptions, SamplingOptions
 from mull.engines.base import Sampling
+from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError, nearest
 from mull.tiny import checkpoint_folder
 
@@ -55,6 +56,16 @@ class RoutePairOptions(PairOptions):
 def hashes(pair: Pair) -> dict[str, str]:
     """Of both sides, as runs and heads record them."""
     return {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
+
+
+def row_arithmetic(pair: Pair, options: RoutePairOptions) -> str:
+    """The name of that engine's arithmetic in plans."""
+    kind = options.device
+    if kind != "cpu":
+        from mull.engines.local.engine import device_of
+
+        kind = device_of(kind).type
+    return arithmetic(pair.donor.folder, kind, unrounded=True)
 
 
 def row_engine(pair: Pair, options: RoutePairOptions) -> LocalEngine:

@@ -17,6 +17,7 @@ from mull.cli.options.routes import (
     RouteSamplingOptions,
     hashes,
     policies_of,
+    row_arithmetic,
     row_engine,
 )
 from mull.cli.rendering.observer import Terminal
@@ -98,7 +99,13 @@ def route_eval(
     if trained is not None:
         trained.check(hashes(opened))
     evaluation = Evaluation(
-        pair=opened, benchmarks=asked, policies=policies, k=sampling.k, sampling=limits, seed=sampling.seed
+        pair=opened,
+        benchmarks=asked,
+        policies=policies,
+        k=sampling.k,
+        sampling=limits,
+        arithmetic=row_arithmetic(opened, pair),
+        seed=sampling.seed,
     )
     evaluate(evaluation, out, partial(row_engine, opened, pair), observer)
     result = compare(evaluation, out, prefill_weight=prefill_weight)

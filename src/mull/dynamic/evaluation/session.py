@@ -59,8 +59,9 @@ class Evaluation:
     policies: Sequence[Policy]
     k: int
     sampling: Callable[[Benchmark], Sampling]
+    arithmetic: str
+    """Of the engine, for plans (`mull.engines.local.arithmetic`): that of a λ per row."""
     seed: int = 0
-    arithmetic: str = "local/float32/cpu/unrounded"
 
     def plan(self, benchmark: Benchmark) -> SweepPlan:
         return SweepPlan(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mull.dynamic.base import Choice, Need, Signals
@@ -36,12 +37,13 @@ class Random:
 
     def choose(self, signals: Signals) -> Choice:
         lams = list(self.lams.values())
-        place = self._places().get(signals.query, self._lot(signals.query) % len(lams))
+        place = self._places.get(signals.query, self._lot(signals.query) % len(lams))
         return Choice(lams[place], f"by lot, one of {len(lams)}")
 
     def record(self) -> dict[str, Any]:
         return {"estimator": "random", "of": self.of, "seed": self.seed}
 
+    @cached_property
     def _places(self) -> dict[str, int]:
         """Query → the place of its λ: a random order of all."""
         return {query: place for place, query in enumerate(sorted(self.lams, key=self._lot))}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 FLOORS = [
     "cli",
+    "serving",
     "reports",
     "dynamic",
     "runs",

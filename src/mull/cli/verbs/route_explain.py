@@ -45,7 +45,7 @@ def route_explain(
 
     `mull route explain "…" --head head.safetensors --estimator pref --instruct A --thinking B`
     """
-    from mull.dynamic.estimators.conf import Confidence
+    from mull.dynamic.estimators.conf import zero_shot
     from mull.dynamic.explain import explain
     from mull.dynamic.head import Head
 
@@ -57,8 +57,7 @@ def route_explain(
         raise MullError(f"no answer form {answer!r}", nearest(answer, FORMS))
     trained = Head.open(head) if head else None
     form = FORMS[answer] if answer else trained.form if trained else FREE_ANSWER
-    zero_shot = Confidence(form="entropy", lam0=0.0, gamma=0.5) if form.type == "free" else Confidence()
-    known = {each.name: each for each in (trained.estimators() if trained else [zero_shot])}
+    known = {each.name: each for each in (trained.estimators() if trained else [zero_shot(form)])}
     if estimator not in known:
         hint = nearest(estimator, known) if trained else "without --head there is conf alone"
         raise MullError(f"no estimator {estimator!r}", hint)

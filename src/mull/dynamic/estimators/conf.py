@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Choice, Need, Signals, clipped
 from mull.errors import MullError
 
@@ -28,6 +29,10 @@ FORMS: tuple[Form, ...] = ("gap", "entropy", "ratio")
 
 QUANTILES = (0.25, 0.75)
 """Of the queries' signal: these get the least and the largest λ of a fitted estimator."""
+
+
+ENTROPY_SCALE = 0.5
+"""γ of the form *entropy* without any fit: two nats of doubt ask for λ = 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +129,8 @@ class Confidence:
                 value = f"{answer.confidence:.2f} sure" if self.form == "gap" else f"{answer.entropy:.2f} nats unsure"
                 said.append(f"{end} forced to answer is {value}" + (f" of {answer.text!r}" if answer.text else ""))
         return "; ".join(said)
+
+
+def zero_shot(form: AnswerForm) -> Confidence:
+    """The estimator of a pair of which nothing is known: by confidence, or by entropy where answers are free text."""
+    return Confidence(form="entropy", lam0=0.0, gamma=ENTROPY_SCALE) if form.type == "free" else Confidence()

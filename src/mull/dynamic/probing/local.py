@@ -11,7 +11,7 @@ from mull.dynamic.probing.forcing import answer_end, entropy, forcing_text, most
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.engine import LocalEngine
 
-_LAM = {
+LAM = {
     Need.forced_instruct: 0.0,
     Need.forced_thinking: 1.0,
     Need.hidden_instruct: 0.0,
@@ -67,17 +67,17 @@ def _measured(
     engine: LocalEngine, need: Need, prompts: Sequence[PromptIds], form: AnswerForm
 ) -> Iterable[ForcedAnswer | Hidden]:
     if need in (Need.forced_instruct, Need.forced_thinking):
-        return forced_after(engine, _LAM[need], prompts, form)
+        return forced_after(engine, LAM[need], prompts, form)
     if need is Need.hidden_thinking:  # where the thought begins
-        prompts = [_begun(engine, prompt) for prompt in prompts]
-    readings = engine.read(prompts, _LAM[need])
+        prompts = [begun(engine, prompt) for prompt in prompts]
+    readings = engine.read(prompts, LAM[need])
     return (
         Hidden(layers=reading.hidden, cost=Cost(0, len(prompt)))
         for reading, prompt in zip(readings, prompts, strict=True)
     )
 
 
-def _begun(engine: LocalEngine, prompt: PromptIds) -> PromptIds:
+def begun(engine: LocalEngine, prompt: PromptIds) -> PromptIds:
     """`prompt` with a begun thought."""
     if engine.prompts.opened(prompt):
         return prompt
@@ -99,7 +99,7 @@ def forced_after(
     ]
     completions = {int(completion.id): completion for completion in engine.generate(requests)}
     for number, prompt in enumerate(forced):
-        answer, kept = _cut(engine, completions[number], form)
+        answer, kept = cut(engine, completions[number], form)
         yield ForcedAnswer(
             text=answer,
             logprobs=completions[number].logprobs[:kept],
@@ -108,7 +108,7 @@ def forced_after(
         )
 
 
-def _cut(engine: LocalEngine, completion: Completion, form: AnswerForm) -> tuple[str, int]:
+def cut(engine: LocalEngine, completion: Completion, form: AnswerForm) -> tuple[str, int]:
     """The answer and its number of tokens: what comes after its end is not looked at, and a server stops there."""
     end = answer_end(form, completion.text)
     if end is None:

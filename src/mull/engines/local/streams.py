@@ -10,9 +10,10 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mull.engines.base import Completion, Request
 from mull.engines.local.decoding.rows import Finished, Lookahead
@@ -21,6 +22,8 @@ from mull.engines.local.engine import LocalEngine
 from mull.engines.local.streaming.thought import Piece
 from mull.errors import MullError
 from mull.thinking import Split
+
+_T = TypeVar("_T")
 
 
 class Token(NamedTuple):
@@ -76,6 +79,21 @@ class Wanted:
 MOST_STOPS = 16
 MOST_ALTERNATIVES = 20
 PLAIN = Wanted()
+
+
+class _Call(NamedTuple):
+    """Work for the engine's thread."""
+
+    work: Callable[[], Any]
+    future: Future[Any]
+
+    def run(self) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self.work())
+        except Exception as error:
+            self.future.set_exception(error)
 
 
 class Stream:
@@ -137,7 +155,7 @@ class Streams:
     def __init__(self, engine: LocalEngine, *, most_waiting: int = 1024) -> None:
         """`most_waiting`: more requests than this are refused until some are done."""
         self._engine, self._most_waiting = engine, most_waiting
-        self._commands: queue.SimpleQueue[tuple[str, Stream | None]] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[tuple[str, Stream | _Call | None]] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._begin()
         self._capacity = self._loop.capacity
@@ -223,6 +241,16 @@ class Streams:
             if not ended:
                 self.cancel(stream)
 
+    def call(self, work: Callable[[], _T]) -> Future[_T]:
+        """Runs `work` in the engine's thread between two tokens: other uses of the model must not be at the same time.
+        Raises `MullError` after `close`; what `work` raises is in the future."""
+        future: Future[_T] = Future()
+        with self._lock:
+            if self._closed:
+                raise MullError("the engine is closed")
+            self._commands.put(("call", _Call(work, future)))
+        return future
+
     def close(self) -> None:
         """Ends all responses under way as cancelled, and the thread."""
         with self._lock:
@@ -266,10 +294,14 @@ class Streams:
             except queue.Empty:
                 return True
             block = False
+            if isinstance(stream, _Call):
+                stream.run()
+                block = not self._loop.busy(self._waiting)
+                continue
             if what == "close":
                 for open_stream in list(self._streams.values()):
                     self._end(open_stream, None)
-                return False
+                return False  # the last command: `close` comes after all others
             assert stream is not None
             if what == "add":
                 self._streams[id(stream.request)] = stream

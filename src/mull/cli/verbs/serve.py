@@ -1,0 +1,155 @@
+"""`mull serve`: an OpenAI-compatible server in which every request carries its own λ."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mull.analysis.stages import Stages, stages_of_samples
+from mull.benchmarks import FREE_ANSWER, AnswerForm
+from mull.cli.options.common import consoles
+from mull.cli.options.groups import grouped
+from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
+from mull.cli.rendering.observer import Terminal
+from mull.engines.base import Sampling
+from mull.errors import MullError, nearest
+from mull.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from mull.dynamic.base import Estimator
+    from mull.dynamic.head import Head
+
+KEY = "MULL_API_KEY"
+"""Environment variable of the key that clients must send."""
+
+
+@grouped
+def serve(
+    name: Annotated[str, typer.Option(help="The pair's name for clients: name@λ.", metavar="NAME")] = "mull",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8000,
+    default: Annotated[
+        str, typer.Option("--lambda", help="λ of requests that ask for none: a number, or auto.", metavar="λ")
+    ] = "auto",
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A finished sweep of this pair: its stages give the λ of reasoning_effort.", metavar="DIR"),
+    ] = None,
+    head: HeadOption = None,
+    estimator: Annotated[
+        str, typer.Option(help="Chooses λ for auto: conf, or one of the head's.", metavar="NAME")
+    ] = "conf",
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of a response that gives no limit.", min=1)] = 2048,
+    waiting: Annotated[int, typer.Option(help="Responses under way or waiting; more get 429.", min=1)] = 256,
+    timeout: Annotated[float, typer.Option(help="Seconds that a response may take.", min=1)] = 600.0,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A host name by which clients may call, besides localhost. Repeatable.")
+    ] = None,
+    *,
+    pair: RoutePairOptions,
+) -> None:
+    """Serve the pair by OpenAI's API: unmodified clients choose λ by model name, field or reasoning effort.
+
+    A request's λ is, in this order: its field `lambda` (a number or "auto"), its model's name (`mull@0.6`,
+    `mull@auto`), its `reasoning_effort`, or the default. All requests share one batch, whatever their λ. The thought is
+    in `reasoning` and `reasoning_content`, the answer in `content`. With MULL_API_KEY in the environment clients must
+    send that key.
+
+    Examples:
+
+    `mull serve`
+
+    `curl localhost:8000/v1/chat/completions -H 'content-type: application/json' -d '{"model": "mull@0.6", "messages":
+    [{"role": "user", "content": "What is the sum of 3 4 5 6 7?"}]}'`
+
+    `mull serve --instruct A --thinking B --run sweep --head head.safetensors --estimator pref`
+    """
+    try:
+        import uvicorn
+
+        from mull.serving.app import application
+        from mull.serving.backend import Limits, LocalBackend
+        from mull.serving.levels import Levels, efforts_of
+        from mull.serving.service import Service
+    except ImportError as error:
+        raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
+    from mull.dynamic.head import Head
+
+    began = time.perf_counter()
+    _, stderr = consoles()
+    observer = Terminal(stderr)
+    trained = Head.open(head) if head else None
+    chooser, form = _estimator(trained, estimator)
+    fixed = _lam(default)
+    opened = pair.open()
+    if trained is not None:
+        trained.check(hashes(opened))
+    efforts, hold_below, measured = None, 1.0, ""
+    if run is not None:
+        stages = _stages(run, hashes(opened))
+        efforts = efforts_of(stages)
+        measured = f"by the stages of {run.name}"
+        if efforts is None:
+            observer.say(f"{run} shows no transition: efforts follow the published guideline")
+        elif stages.fit is not None:
+            hold_below = min(1.0, stages.fit.crossing_99)
+    with observer.busy("loading the checkpoints"):
+        engine = row_engine(opened, pair)
+    limits = Limits(waiting=waiting, max_tokens=max_tokens, seconds=timeout)
+    sampling = Sampling(max_tokens=max_tokens)
+    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
+    levels = Levels(model=name, default=fixed, **({"efforts": efforts, "measured": measured} if efforts else {}))
+    service = Service(backend, levels, limits=limits, sampling=sampling, hold_below=hold_below)
+    key = os.environ.get(KEY) or None
+    local = host in ("127.0.0.1", "localhost", "::1")
+    if not local and key is None:
+        observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
+    hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
+    app = application(service, key=key, hosts=hosts, close=backend.close)
+    shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
+    observer.say(f"reasoning_effort: {shown} ({levels.measured})")
+    server = uvicorn.Server(
+        uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
+    )
+    observer.say(
+        f"ready after {time.perf_counter() - began:.1f} s; http://{host}:{port}/v1, model {name!r}. Ctrl-C ends"
+    )
+    server.run()
+
+
+def _estimator(head: Head | None, name: str) -> tuple[Estimator, AnswerForm]:
+    """What chooses λ for `auto`, and how it forces answers."""
+    from mull.dynamic.estimators.conf import zero_shot
+
+    form = head.form if head else FREE_ANSWER
+    known = {each.name: each for each in (head.estimators() if head else [zero_shot(form)])}
+    if name not in known:
+        hint = nearest(name, known) if head else "without --head there is conf alone"
+        raise MullError(f"no estimator {name!r}", hint)
+    return known[name], form
+
+
+def _lam(text: str) -> float | None:
+    if text == "auto":
+        return None
+    try:
+        lam = float(text)
+    except ValueError:
+        lam = -1.0
+    if not 0 <= lam <= 1:
+        raise MullError(f"--lambda {text!r} is no λ", "give a number from 0 to 1, or auto")
+    return lam
+
+
+def _stages(run: Path, pair: dict[str, str]) -> Stages:
+    """The stages of a sweep of this pair. Raises `MullError` for a run of another one."""
+    with RunStore.open(run) as store:
+        recorded = {side: store.plan.get(side) for side in pair}
+        samples = store.samples(texts=False)
+    if recorded != pair:
+        raise MullError(f"{run} is a run of another pair", "give one of `mull sweep` with these checkpoints")
+    return stages_of_samples(samples)

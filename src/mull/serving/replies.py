@@ -1,0 +1,138 @@
+"""What the server says: replies and the chunks of a stream, as OpenAI's API has them and vLLM extends them.
+
+The thought stands in `reasoning` (vLLM) and `reasoning_content` (others), the answer in `content`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class TokenLogprob(NamedTuple):
+    """One token of a response, as `logprobs` tells it."""
+
+    text: str
+    logprob: float
+    alternatives: Sequence[tuple[str, float]]
+
+    def record(self) -> dict[str, Any]:
+        top = [_token(text, logprob) for text, logprob in self.alternatives]
+        return {**_token(self.text, self.logprob), "top_logprobs": top}
+
+
+def _token(text: str, logprob: float) -> dict[str, Any]:
+    return {"token": text, "logprob": max(logprob, -9999.0), "bytes": list(text.encode())}
+
+
+@dataclass
+class Answered:
+    """One finished choice."""
+
+    reasoning: str
+    content: str
+    finish: str
+    tokens: int
+    reasoning_tokens: int
+    logprobs: Sequence[TokenLogprob] | None = None
+    text: str = ""
+    """All of it, as generated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What all replies to one request begin with."""
+
+    id: str
+    model: str
+    mull: Mapping[str, Any]
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def of(self, kind: str, **rest: Any) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model, **rest}
+
+
+def usage(prompt: int, answers: Sequence[Answered]) -> dict[str, Any]:
+    """Tokens of a request. Reasoning tokens leave the delimiters of the thought out."""
+    completion = sum(answer.tokens for answer in answers)
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "completion_tokens_details": {"reasoning_tokens": sum(answer.reasoning_tokens for answer in answers)},
+    }
+
+
+def chat(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]:
+    """The reply to a chat completion."""
+    choices = []
+    for index, answer in enumerate(answers):
+        message = {"role": "assistant", "content": answer.content, **_reasoning(answer.reasoning or None)}
+        logprobs = None if answer.logprobs is None else {"content": [each.record() for each in answer.logprobs]}
+        choices.append({"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish})
+    return head.of("chat.completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
+
+
+def text(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]:
+    """The reply to a text completion, whose text holds the thought as it was written."""
+    choices = [
+        {"index": i, "text": answer.text, "logprobs": _listed(answer.logprobs), "finish_reason": answer.finish}
+        for i, answer in enumerate(answers)
+    ]
+    return head.of("text_completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
+
+
+def chat_chunk(
+    head: Head,
+    index: int,
+    *,
+    role: bool = False,
+    reasoning: str = "",
+    content: str = "",
+    logprobs: Sequence[TokenLogprob] | None = None,
+    finish: str | None = None,
+) -> dict[str, Any]:
+    """One chunk of a streamed chat completion."""
+    delta: dict[str, Any] = {"role": "assistant", "content": ""} if role else {}
+    if reasoning:
+        delta |= _reasoning(reasoning)
+    if content:
+        delta["content"] = content
+    said = None if logprobs is None else {"content": [each.record() for each in logprobs]}
+    choice = {"index": index, "delta": delta, "logprobs": said, "finish_reason": finish}
+    extra = {"mull": dict(head.mull)} if role or finish else {}
+    return head.of("chat.completion.chunk", choices=[choice], **extra)
+
+
+def text_chunk(head: Head, index: int, piece: str, finish: str | None = None) -> dict[str, Any]:
+    """One chunk of a streamed text completion."""
+    return head.of(
+        "text_completion", choices=[{"index": index, "text": piece, "logprobs": None, "finish_reason": finish}]
+    )
+
+
+def usage_chunk(head: Head, kind: str, prompt: int, answers: Sequence[Answered]) -> dict[str, Any]:
+    """The last chunk, where a client asked for it."""
+    return head.of(kind, choices=[], usage=usage(prompt, answers))
+
+
+def _reasoning(thought: str | None) -> dict[str, Any]:
+    return {"reasoning": thought, "reasoning_content": thought}
+
+
+def _listed(logprobs: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
+    """Logprobs as text completions have them: lists side by side."""
+    if logprobs is None:
+        return None
+    offsets, place = [], 0
+    for each in logprobs:
+        offsets.append(place)
+        place += len(each.text)
+    return {
+        "tokens": [each.text for each in logprobs],
+        "token_logprobs": [max(each.logprob, -9999.0) for each in logprobs],
+        "top_logprobs": [dict(each.alternatives) for each in logprobs],
+        "text_offset": offsets,
+    }

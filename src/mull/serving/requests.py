@@ -1,0 +1,157 @@
+"""The bodies of requests, checked: what is not supported is refused by name, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+
+from mull.serving.errors import ApiError, bad
+
+MOST_MESSAGES = 1000
+MOST_STOPS = 4
+MOST_CHOICES = 16
+MOST_TOP_LOGPROBS = 20
+_IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
+"""Fields without influence on a response, which clients send for their own books."""
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "frequency_penalty": (0, 0.0, None),
+    "presence_penalty": (0, 0.0, None),
+    "logit_bias": ({}, None),
+    "response_format": ({"type": "text"}, None),
+    "modalities": (["text"], None),
+    "parallel_tool_calls": (True, False, None),
+    "tools": ([], None),
+    "tool_choice": ("none", None),
+    "echo": (False, None),
+    "best_of": (1, None),
+    "suffix": ("", None),
+    "verbosity": ("medium", None),
+}
+"""Fields that are not supported, with the values that ask for nothing."""
+
+
+class TextPart(BaseModel):
+    """A part of a message's content."""
+
+    model_config = ConfigDict(extra="forbid")
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """One message of a conversation."""
+
+    model_config = ConfigDict(extra="ignore")
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = None
+
+    def plain(self) -> dict[str, str]:
+        """As chat templates take it."""
+        parts = self.content if isinstance(self.content, list) else None
+        text = "".join(part.text for part in parts) if parts is not None else (self.content or "")
+        return {"role": "system" if self.role == "developer" else self.role, "content": str(text)}
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    include_usage: bool = False
+
+
+class Common(BaseModel):
+    """What chat and text completions share."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+    model: str = Field(max_length=512)
+    lam: Any = Field(default=None, alias="lambda")
+    reasoning_effort: str | None = Field(default=None, max_length=64)
+    thinking_token_budget: int | None = Field(default=None, ge=0, le=1 << 24)
+    thinking_budget: int | None = Field(default=None, ge=0, le=1 << 24)
+    n: int = Field(default=1, ge=1, le=MOST_CHOICES)
+    seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
+    stop: str | list[str] | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
+    temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
+    top_k: int | None = Field(default=None, ge=-1, le=1 << 20)
+    stream: StrictBool = False
+    stream_options: StreamOptions | None = None
+
+    @property
+    def budget(self) -> int | None:
+        return self.thinking_token_budget if self.thinking_token_budget is not None else self.thinking_budget
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        found = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        if len(found) > MOST_STOPS or not all(0 < len(each) <= 256 for each in found):
+            raise bad(f"stop takes up to {MOST_STOPS} strings of 1 to 256 characters", "stop")
+        return tuple(found)
+
+
+class ChatRequest(Common):
+    """The body of `/v1/chat/completions`."""
+
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
+    logprobs: StrictBool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many alternatives to each token; None: no logprobs."""
+        if self.top_logprobs and not self.logprobs:
+            raise bad("top_logprobs needs logprobs: true", "top_logprobs")
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+
+class TextRequest(Common):
+    """The body of `/v1/completions`."""
+
+    prompt: str | list[str] | list[int] | list[list[int]]
+    logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+
+    @property
+    def limit(self) -> int | None:
+        return self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        return self.logprobs
+
+
+_Request = TypeVar("_Request", bound=BaseModel)
+
+
+def parsed(kind: type[_Request], body: Any) -> _Request:
+    """The checked request. Raises `ApiError` that names the first field that is wrong or not supported."""
+    if not isinstance(body, dict):
+        raise bad("the body must be a JSON object")
+    kept: dict[str, Any] = {}
+    known = {field.alias or name for name, field in kind.model_fields.items()}
+    for name, value in body.items():
+        if name in known:
+            kept[name] = value
+        elif name in _NEUTRAL:
+            if not any(type(value) is type(each) and value == each for each in _NEUTRAL[name]):
+                raise ApiError(400, f"{name} is not supported by this server", param=name, code="unsupported_parameter")
+        elif name not in _IGNORED:
+            raise ApiError(400, f"unknown field {name[:64]!r}", param=name[:64], code="unknown_parameter")
+    try:
+        return kind.model_validate(kept)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or None
+        raise bad(f"{where}: {first['msg']}" if where else first["msg"], where) from None
+    except RecursionError:
+        raise bad("the body is nested too deeply") from None
+
+
+def texts(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """The conversation as chat templates take it."""
+    return [message.plain() for message in messages]

@@ -1,0 +1,289 @@
+"""Answers the requests: λ, prompt, responses in one batch, replies and streams. Knows no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mull.engines.base import Request, Sampling
+from mull.engines.local.streams import Ended, Token, Wanted
+from mull.errors import MullError
+from mull.serving import replies
+from mull.serving.backend import Backend, Limits, PromptIds
+from mull.serving.errors import ApiError, bad, of
+from mull.serving.levels import Levels, Wish
+from mull.serving.metrics import Metrics
+from mull.serving.replies import Answered, Head, TokenLogprob
+from mull.serving.requests import ChatRequest, Common, TextRequest, texts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request, ready for the engine."""
+
+    head: Head
+    prompts: Sequence[PromptIds]
+    requests: Sequence[Request]
+    """`n` for each prompt."""
+    wanted: Wanted
+    logprobs: bool
+    chat: bool
+    stream: bool
+    usage: bool
+    """Whether a stream ends with a chunk of usage."""
+    lam: float
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(map(len, self.prompts))
+
+
+class Service:
+    """One pair behind an API."""
+
+    def __init__(
+        self, backend: Backend, levels: Levels, *, limits: Limits, sampling: Sampling, hold_below: float = 1.0
+    ) -> None:
+        """`sampling`: the defaults. `hold_below`: below this λ a response whose prompt opened a thought may have none,
+        so that a stream holds its text back until the thought is closed."""
+        self.backend, self.levels, self.limits, self.sampling = backend, levels, limits, sampling
+        self.hold_below = hold_below
+        self.metrics = Metrics()
+
+    async def chat(self, request: ChatRequest) -> Asked:
+        """Raises `ApiError` for a request that cannot be answered."""
+        prompt = await self._rendered(request)
+        usage = bool(request.stream_options and request.stream_options.include_usage)
+        return await self._asked(request, [prompt], "chatcmpl", request.limit, request.alternatives, usage)
+
+    async def text(self, request: TextRequest) -> Asked:
+        """Raises `ApiError` for a request that cannot be answered."""
+        given = request.prompt
+        many = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
+        if not 0 < len(many) <= 64:
+            raise bad("prompt takes 1 to 64 prompts", "prompt")
+        prompts = [self.backend.encode(each) if isinstance(each, str) else tuple(each) for each in many]  # type: ignore[arg-type]
+        usage = bool(request.stream_options and request.stream_options.include_usage)
+        return await self._asked(request, prompts, "cmpl", request.limit, request.alternatives, usage)
+
+    async def chosen(self, request: ChatRequest) -> dict[str, Any]:
+        """λ of a conversation and why, without an answer. Raises `ApiError`."""
+        lam, said = await self.wish(request, await self._rendered(request))
+        return {"model": self.levels.name(lam), "mull": said}
+
+    async def wish(self, request: Common, prompt: PromptIds) -> tuple[float, dict[str, Any]]:
+        """The λ of a request, and what the reply says of it."""
+        wish: Wish = self.levels.wish(request.model, request.lam, request.reasoning_effort)
+        said: dict[str, Any] = {"source": wish.source, "budget": request.budget}
+        lam = wish.lam
+        if lam is None:
+            try:
+                choice = await self.backend.choose(prompt)
+            except MullError as error:
+                raise self._refused(error) from None
+            lam = choice.lam
+            generated, prefilled = choice.cost
+            said |= {"source": f"auto ({choice.why})", "cost": {"generated": generated, "prefilled": prefilled}}
+        return lam, {"lambda": lam, **said}
+
+    async def _rendered(self, request: ChatRequest) -> PromptIds:
+        try:
+            return await self.backend.render(texts(request.messages))
+        except MullError as error:
+            raise of(error) from None
+
+    async def _asked(
+        self,
+        request: Common,
+        prompts: Sequence[PromptIds],
+        kind: str,
+        limit: int | None,
+        alternatives: int | None,
+        usage: bool,
+    ) -> Asked:
+        longest = max(map(len, prompts))
+        room = self.backend.context - longest
+        if min(map(len, prompts)) == 0:
+            raise bad("the prompt is empty", "prompt")
+        if room < 1 or (self.limits.prompt_tokens is not None and longest > self.limits.prompt_tokens):
+            most = min(self.backend.context - 1, self.limits.prompt_tokens or self.backend.context)
+            message = f"the prompt has {longest:,} tokens, and {most:,} are allowed"
+            raise ApiError(400, message, param="messages", code="context_length_exceeded")
+        lam, said = await self.wish(request, prompts[0])
+        temperature = self.sampling.temperature if request.temperature is None else request.temperature
+        sampling = Sampling(
+            temperature=temperature,
+            top_p=self.sampling.top_p if request.top_p is None else request.top_p,
+            top_k=self.sampling.top_k if request.top_k is None else max(0, request.top_k),
+            max_tokens=min(limit or self.limits.max_tokens, room),
+            thinking_budget=request.budget,
+        )
+        name = f"{kind}-{uuid.uuid4().hex}"
+        seed = (uuid.uuid4().int if request.seed is None else request.seed) & ((1 << 63) - 1)
+        requests = [
+            Request(
+                id=f"{name}/{number}/{i}",
+                prompt_ids=prompt,
+                seed=(seed + i) & ((1 << 63) - 1),
+                sampling=sampling,
+                lam=lam,
+            )
+            for number, prompt in enumerate(prompts)
+            for i in range(request.n)
+        ]
+        self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
+        hold = self.backend.opens_thought(prompts[0]) and lam < self.hold_below
+        return Asked(
+            head=Head(id=name, model=self.levels.name(lam), mull=said),
+            prompts=prompts,
+            requests=requests,
+            wanted=Wanted(stop=request.stops, alternatives=alternatives or 0, hold=hold),
+            logprobs=alternatives is not None,
+            chat=kind == "chatcmpl",
+            stream=request.stream,
+            usage=usage,
+            lam=lam,
+        )
+
+    async def whole(self, asked: Asked) -> dict[str, Any]:
+        """The reply at once."""
+        wanted = replace(asked.wanted, hold=False)
+        answers = await asyncio.gather(*(self._answer(request, wanted, asked.logprobs) for request in asked.requests))
+        make = replies.chat if asked.chat else replies.text
+        return make(asked.head, answers, asked.prompt_tokens)
+
+    async def stream(self, asked: Asked) -> AsyncIterator[str]:
+        """The reply as server-sent events, from role to `[DONE]`. Closing the iterator ends the responses."""
+        events: asyncio.Queue[tuple[int, Token | Ended | ApiError]] = asyncio.Queue()
+        head, answers = asked.head, {}
+
+        async def follow(index: int, request: Request) -> None:
+            try:
+                async with aclosing(self._events(request, asked.wanted)) as found:  # type: ignore[type-var]
+                    async for event in found:
+                        events.put_nowait((index, event))
+            except ApiError as error:
+                events.put_nowait((index, error))
+
+        tasks = [asyncio.create_task(follow(index, request)) for index, request in enumerate(asked.requests)]
+        try:
+            if asked.chat:
+                for index in range(len(tasks)):
+                    yield _event(replies.chat_chunk(head, index, role=True))
+            while len(answers) < len(tasks):
+                index, event = await events.get()
+                if isinstance(event, ApiError):
+                    yield _event(event.body())
+                    return
+                logprobs = [self._logprob(event)] if asked.logprobs and isinstance(event, Token) else None
+                for chunk in self._chunks(asked, index, event, logprobs):
+                    yield _event(chunk)
+                if isinstance(event, Ended):
+                    answers[index] = self._answered(event, [])
+            if asked.usage:
+                kind = "chat.completion.chunk" if asked.chat else "text_completion"
+                yield _event(replies.usage_chunk(head, kind, asked.prompt_tokens, list(answers.values())))
+            yield "data: [DONE]\n\n"
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _chunks(
+        self, asked: Asked, index: int, event: Token | Ended, logprobs: list[TokenLogprob] | None
+    ) -> list[dict[str, Any]]:
+        chunks = []
+        if asked.chat:
+            for piece in event.pieces:
+                said = {"reasoning" if piece.kind == "thought" else "content": piece.text}
+                chunks.append(replies.chat_chunk(asked.head, index, logprobs=logprobs, **said))  # type: ignore[arg-type]
+                logprobs = None
+            if logprobs:
+                chunks.append(replies.chat_chunk(asked.head, index, logprobs=logprobs))
+            if isinstance(event, Ended) and event.finished is not None:
+                chunks.append(replies.chat_chunk(asked.head, index, finish=event.finished.finish))
+                self.metrics.corrected.inc(event.corrected)
+        elif isinstance(event, Token):
+            chunks += [replies.text_chunk(asked.head, index, piece.text) for piece in event.pieces]
+        elif event.finished is not None:
+            chunks += [replies.text_chunk(asked.head, index, piece.text) for piece in event.pieces]
+            chunks.append(replies.text_chunk(asked.head, index, "", event.finished.finish))
+        return chunks
+
+    async def _answer(self, request: Request, wanted: Wanted, logprobs: bool) -> Answered:
+        told: list[TokenLogprob] = []
+        async with aclosing(self._events(request, wanted)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, Ended):
+                    return self._answered(event, told if logprobs else None)
+                if logprobs:
+                    told.append(self._logprob(event))
+        raise ApiError(500, "the response ended without a word")
+
+    async def _events(self, request: Request, wanted: Wanted) -> AsyncIterator[Token | Ended]:
+        """The events of one response, timed. Raises `ApiError` if it fails, or takes longer than the limit."""
+        began = last = time.perf_counter()
+        first = True
+        self.metrics.under_way.set(self.backend.under_way)
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                async with aclosing(self.backend.events(request, wanted)) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        now = time.perf_counter()
+                        if isinstance(event, Token):
+                            (self.metrics.first_token if first else self.metrics.between_tokens).observe(now - last)
+                            first, last = False, now
+                        elif event.error is not None:
+                            raise ApiError(500, event.error.what)
+                        elif event.finished is None:
+                            raise ApiError(503, "the server is going down", retry=5)
+                        else:
+                            self._count(request, event)
+                        yield event
+        except TimeoutError:
+            message = f"the response took longer than {self.limits.seconds:g} seconds"
+            raise ApiError(408, message, code="timeout") from None
+        except MullError as error:
+            raise self._refused(error) from None
+        finally:
+            self.metrics.under_way.set(self.backend.under_way)
+            del began
+
+    def _count(self, request: Request, event: Ended) -> None:
+        assert event.finished is not None
+        self.metrics.prompt_tokens.inc(len(request.prompt_ids))
+        self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
+        self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
+
+    def _refused(self, error: MullError) -> ApiError:
+        """A refusal of the engine: too many responses are an overload, all else is the request's fault."""
+        if self.backend.under_way >= self.limits.waiting:
+            return ApiError(429, "too many requests are under way", code="overloaded", retry=1)
+        return of(error)
+
+    def _answered(self, event: Ended, logprobs: list[TokenLogprob] | None) -> Answered:
+        completion, split = event.finished, event.split
+        assert completion is not None and split is not None
+        thought, answer = (split.thought, split.answer)
+        return Answered(
+            reasoning=thought,
+            content=answer,
+            finish=completion.finish,
+            tokens=completion.tokens,
+            reasoning_tokens=event.reasoning_tokens,
+            logprobs=logprobs,
+            text=completion.text,
+        )
+
+    def _logprob(self, token: Token) -> TokenLogprob:
+        alternatives = [(self.backend.decode(other), logprob) for other, logprob in token.alternatives]
+        return TokenLogprob(self.backend.decode(token.id), token.logprob, alternatives)
+
+
+def _event(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import HTTPException, RequestValidationError
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mull import __version__
 from mull.serving.errors import ApiError
@@ -43,13 +45,7 @@ def application(
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(router_of(service))
 
-    @app.middleware("http")
-    async def guard(request: Request, call_next: Callable[[Request], Any]) -> Response:
-        if hosts is not None and not _is_known(request.headers.get("host", ""), hosts):
-            return refusal(ApiError(403, "this server is not called by this host name", code="unknown_host"))
-        if key is not None and request.url.path not in _OPEN and not _has_key(request, key):
-            return refusal(ApiError(401, "the API key is missing or wrong", code="invalid_api_key"))
-        return await call_next(request)
+    app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -64,9 +60,28 @@ def application(
     return app
 
 
-def _has_key(request: Request, key: str) -> bool:
+class _Guard:
+    """Lets through who calls by a known host name and has the key."""
+
+    def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str] | None) -> None:
+        self._app, self._hosts = app, hosts
+        self._key = None if key is None else key.encode(errors="surrogateescape")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = self._error(Request(scope)) if scope["type"] == "http" else None
+        await (self._app if error is None else refusal(error))(scope, receive, send)
+
+    def _error(self, request: Request) -> ApiError | None:
+        if self._hosts is not None and not _is_known(request.headers.get("host", ""), self._hosts):
+            return ApiError(403, "this server is not called by this host name", code="unknown_host")
+        if self._key is not None and request.url.path not in _OPEN and not _has_key(request, self._key):
+            return ApiError(401, "the API key is missing or wrong", code="invalid_api_key")
+        return None
+
+
+def _has_key(request: Request, key: bytes) -> bool:
     kind, _, given = request.headers.get("authorization", "").partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
+    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), key)
 
 
 def _is_known(host: str, hosts: frozenset[str]) -> bool:

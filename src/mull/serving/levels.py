@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from mull.analysis.stages import Stages
+from mull.analysis.transition import Transition
 from mull.serving.errors import ApiError, bad
 
 AUTO = "auto"
@@ -42,17 +43,9 @@ class Levels:
 
     def wish(self, model: str, lam: Any, effort: str | None) -> Wish:
         """The λ of a request, from its `lambda` field, else its model's name, else its reasoning effort, else the
-        default. Raises `ApiError` for what is no λ of this server."""
-        named = self.of_name(model)
-        if lam is not None:
-            return self._checked(lam, "lambda", "lambda")
-        if named is not None:
-            return self._checked(named, "model", "model name")
-        if effort is not None:
-            if effort not in self.efforts:
-                raise bad(f"reasoning_effort must be one of {', '.join(self.efforts)}", "reasoning_effort")
-            return Wish(self.efforts[effort], f"reasoning_effort {effort}: {self.measured}")
-        return Wish(self.default, "default")
+        default. Raises `ApiError` for what is no λ of this server, in whichever of them."""
+        wishes = [self._field(lam), self._named(self.of_name(model)), self._effort(effort)]
+        return next((wish for wish in wishes if wish is not None), Wish(self.default, "default"))
 
     def of_name(self, model: str) -> str | None:
         """What stands behind the @ of a model's name; None without one. Raises `ApiError` for another model."""
@@ -64,34 +57,81 @@ class Levels:
 
     def name(self, lam: float) -> str:
         """The model's name in a reply."""
-        return f"{self.model}@{lam:g}"
+        return f"{self.model}@{number(lam)}"
 
     def listed(self) -> list[str]:
         """The names of `/v1/models`: the pair, its ends, the levels of its efforts, and auto."""
         lams = sorted({0.0, 1.0, *self.efforts.values()})
         return [self.model, *map(self.name, lams), *([f"{self.model}@{AUTO}"] if self.auto else [])]
 
-    def _checked(self, given: Any, param: str, source: str) -> Wish:
+    def _field(self, given: Any) -> Wish | None:
+        if given is None:
+            return None
         if given == AUTO:
-            if not self.auto:
-                raise bad("this server has no estimator of λ", param)
-            return Wish(None, source)
-        try:
-            lam = math.nan if isinstance(given, bool) else float(given)
-        except (TypeError, ValueError):
-            lam = math.nan
-        if not 0 <= lam <= 1:
-            raise bad(f"λ must be a number from 0 to 1, or {AUTO!r}, got {given!r}", param)
-        return Wish(lam, source)
+            return self._auto("lambda", "lambda")
+        # Integers may be too large for a float.
+        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
+            raise bad(_WRONG, "lambda")
+        return Wish(float(given) + 0.0, "lambda")
+
+    def _named(self, level: str | None) -> Wish | None:
+        if level is None:
+            return None
+        if level == AUTO:
+            return self._auto("model", "model name")
+        if not _NUMBER.fullmatch(level) or not float(level) <= 1:
+            raise bad(_WRONG, "model")
+        return Wish(float(level), "model name")
+
+    def _effort(self, effort: str | None) -> Wish | None:
+        if effort is None:
+            return None
+        if effort not in self.efforts:
+            raise bad(f"reasoning_effort must be one of {', '.join(self.efforts)}", "reasoning_effort")
+        return Wish(self.efforts[effort], f"reasoning_effort {effort}: {self.measured}")
+
+    def _auto(self, param: str, source: str) -> Wish:
+        if not self.auto:
+            raise bad("this server has no estimator of λ", param)
+        return Wish(None, source)
 
 
-def efforts_of(stages: Stages) -> dict[str, float] | None:
-    """λ of the efforts by a pair's stages: none and max are the ends, low and high the ends of the transition, medium
-    its middle; None where no transition was found."""
-    fit = stages.fit
-    if not stages.found or fit is None or not fit.identified:
+def number(lam: float) -> str:
+    """A λ as users write it, which is read as the same number."""
+    return f"{lam:g}" if float(f"{lam:g}") == lam else repr(lam)
+
+
+def efforts_of(fit: Transition | None) -> dict[str, float] | None:
+    """λ of the efforts by a pair's transition: none and max are the ends, low and high those of the transition, medium
+    its middle; None where it was not found, or its width not identified."""
+    if fit is None or not fit.identified:
         return None
     low, high = (min(1.0, max(0.0, each)) for each in (fit.crossing_5, fit.crossing_95))
     middle = min(high, max(low, fit.midpoint))
     values = (0.0, low / 2, low, middle, high, (1 + high) / 2, 1.0)
     return {effort: round(value, 3) for effort, value in zip(EFFORTS, values, strict=True)}
+
+
+class Undecided(NamedTuple):
+    """Where a response whose prompt opened a thought may be one or a plain answer: at λ between these two.
+
+    There a stream tells no text until it is known. Up to `above` it tells an answer, from `below` on a thought, at
+    once.
+    """
+
+    above: float = -math.inf
+    below: float = 1.0
+
+    @classmethod
+    def of(cls, think_ratio: Mapping[float, float]) -> Undecided:
+        """From the share of responses with a thought at each λ that was measured."""
+        lams = sorted(think_ratio)
+        below = next((lam for lam in lams if all(think_ratio[each] >= 1 - RARE for each in lams if each >= lam)), None)
+        answers = (lam for lam in lams if all(think_ratio[each] <= RARE for each in lams if each <= lam))
+        return cls(max(answers, default=-math.inf), math.inf if below is None else below)
+
+
+_WRONG = f"λ must be a number from 0 to 1, or {AUTO!r}"
+_NUMBER = re.compile(r"(\d+(\.\d*)?|\.\d+)(e-?\d+)?", re.ASCII)
+RARE = 0.002
+"""Share of responses that a stream may take for what they are not."""

@@ -1,4 +1,4 @@
-"""What the server says: replies and the chunks of a stream, as OpenAI's API has them and vLLM extends them.
+"""What the server says: replies as OpenAI's API has them and vLLM extends them.
 
 The thought stands in `reasoning` (vLLM) and `reasoning_content` (others), the answer in `content`.
 """
@@ -69,7 +69,7 @@ def chat(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]
     """The reply to a chat completion."""
     choices = []
     for index, answer in enumerate(answers):
-        message = {"role": "assistant", "content": answer.content, **_reasoning(answer.reasoning or None)}
+        message = {"role": "assistant", "content": answer.content, **reasoning(answer.reasoning or None)}
         logprobs = None if answer.logprobs is None else {"content": [each.record() for each in answer.logprobs]}
         choices.append({"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish})
     return head.of("chat.completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
@@ -78,55 +78,22 @@ def chat(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]
 def text(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]:
     """The reply to a text completion, whose text holds the thought as it was written."""
     choices = [
-        {"index": i, "text": answer.text, "logprobs": _listed(answer.logprobs), "finish_reason": answer.finish}
+        {"index": i, "text": answer.text, "logprobs": listed(answer.logprobs), "finish_reason": answer.finish}
         for i, answer in enumerate(answers)
     ]
     return head.of("text_completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
 
 
-def chat_chunk(
-    head: Head,
-    index: int,
-    *,
-    role: bool = False,
-    reasoning: str = "",
-    content: str = "",
-    logprobs: Sequence[TokenLogprob] | None = None,
-    finish: str | None = None,
-) -> dict[str, Any]:
-    """One chunk of a streamed chat completion."""
-    delta: dict[str, Any] = {"role": "assistant", "content": ""} if role else {}
-    if reasoning:
-        delta |= _reasoning(reasoning)
-    if content:
-        delta["content"] = content
-    said = None if logprobs is None else {"content": [each.record() for each in logprobs]}
-    choice = {"index": index, "delta": delta, "logprobs": said, "finish_reason": finish}
-    extra = {"mull": dict(head.mull)} if role or finish else {}
-    return head.of("chat.completion.chunk", choices=[choice], **extra)
-
-
-def text_chunk(head: Head, index: int, piece: str, finish: str | None = None) -> dict[str, Any]:
-    """One chunk of a streamed text completion."""
-    return head.of(
-        "text_completion", choices=[{"index": index, "text": piece, "logprobs": None, "finish_reason": finish}]
-    )
-
-
-def usage_chunk(head: Head, kind: str, prompt: int, answers: Sequence[Answered]) -> dict[str, Any]:
-    """The last chunk, where a client asked for it."""
-    return head.of(kind, choices=[], usage=usage(prompt, answers))
-
-
-def _reasoning(thought: str | None) -> dict[str, Any]:
+def reasoning(thought: str | None) -> dict[str, Any]:
+    """The thought under both names."""
     return {"reasoning": thought, "reasoning_content": thought}
 
 
-def _listed(logprobs: Sequence[TokenLogprob] | None) -> dict[str, Any] | None:
-    """Logprobs as text completions have them: lists side by side."""
+def listed(logprobs: Sequence[TokenLogprob] | None, place: int = 0) -> dict[str, Any] | None:
+    """Logprobs as text completions have them: lists side by side. The first token begins at `place` of the text."""
     if logprobs is None:
         return None
-    offsets, place = [], 0
+    offsets = []
     for each in logprobs:
         offsets.append(place)
         place += len(each.text)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from mull.serving.errors import ApiError, bad
 
@@ -35,7 +36,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 class TextPart(BaseModel):
     """A part of a message's content."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore", strict=True)
     type: Literal["text"]
     text: str
 
@@ -43,9 +44,28 @@ class TextPart(BaseModel):
 class Message(BaseModel):
     """One message of a conversation."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", strict=True)
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse(cls, given: Any) -> Any:
+        """Names what is not supported."""
+        if not isinstance(given, dict):
+            return given
+        if given.get("role") in ("tool", "function"):
+            raise PydanticCustomError("unsupported", "tools are not supported by this server")
+        for name in ("tool_calls", "function_call", "audio"):
+            if given.get(name):
+                raise PydanticCustomError("unsupported", f"{name} is not supported by this server")
+        parts = given.get("content")
+        for part in parts if isinstance(parts, list) else ():
+            kind = part.get("type") if isinstance(part, dict) else None
+            if kind != "text":
+                shown = kind[:64] if isinstance(kind, str) else "of this kind"
+                raise PydanticCustomError("unsupported", "content parts {kind} are not supported", {"kind": shown})
+        return given
 
     def plain(self) -> dict[str, str]:
         """As chat templates take it."""
@@ -55,14 +75,16 @@ class Message(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="forbid", strict=True)
     include_usage: bool = False
+    include_obfuscation: bool = False
+    """Padding against guesses from the lengths of packets; a server without any may take it."""
 
 
 class Common(BaseModel):
     """What chat and text completions share."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
     model: str = Field(max_length=512)
     lam: Any = Field(default=None, alias="lambda")
     reasoning_effort: str | None = Field(default=None, max_length=64)
@@ -75,12 +97,19 @@ class Common(BaseModel):
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
     top_k: int | None = Field(default=None, ge=-1, le=1 << 20)
-    stream: StrictBool = False
+    stream: bool = False
     stream_options: StreamOptions | None = None
 
     @property
     def budget(self) -> int | None:
         return self.thinking_token_budget if self.thinking_token_budget is not None else self.thinking_budget
+
+    @property
+    def usage(self) -> bool:
+        """Whether a stream ends with a chunk of usage."""
+        if self.stream_options is not None and not self.stream:
+            raise bad("stream_options needs stream: true", "stream_options")
+        return self.stream_options is not None and self.stream_options.include_usage
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -95,7 +124,7 @@ class ChatRequest(Common):
 
     messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
-    logprobs: StrictBool | None = None
+    logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
 
     @property
@@ -110,10 +139,13 @@ class ChatRequest(Common):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
+_Id = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
 class TextRequest(Common):
     """The body of `/v1/completions`."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str] | list[_Id] | list[list[_Id]]
     logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
 
     @property
@@ -146,7 +178,9 @@ def parsed(kind: type[_Request], body: Any) -> _Request:
         return kind.model_validate(kept)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or None
+        # Members of a union stand in the path by their types.
+        path = [str(part) for part in first["loc"] if part not in ("str", "int") and "[" not in str(part)]
+        where = ".".join(path)[:128] or None
         raise bad(f"{where}: {first['msg']}" if where else first["msg"], where) from None
     except RecursionError:
         raise bad("the body is nested too deeply") from None

@@ -7,16 +7,19 @@ Example:
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import generate_latest
+from starlette.requests import ClientDisconnect
 
 from mull.serving.errors import ApiError, bad
+from mull.serving.levels import number
 from mull.serving.requests import ChatRequest, Common, TextRequest, parsed
 from mull.serving.service import Asked, Service
 
@@ -31,19 +34,30 @@ def router_of(service: Service) -> APIRouter:
     async def answered(
         request: Request, route: str, kind: type[Common], prepare: Callable[[Any], Awaitable[Asked]]
     ) -> Response:
-        try:
-            asked = await prepare(parsed(kind, await _body(request, service.limits.body_bytes)))
-            headers = {"x-mull-lambda": f"{asked.lam:g}"}
+        async def reply(body: Any) -> Response:
+            async with service.entered():
+                asked = await prepare(parsed(kind, body))
+            headers = {"x-mull-lambda": number(asked.lam)}
             if not asked.stream:
-                reply: Response = JSONResponse(await service.whole(asked), headers=headers)
-            else:
-                reply = StreamingResponse(
-                    _closing(service.stream(asked)), media_type="text/event-stream", headers=headers
-                )
+                return JSONResponse(await service.whole(asked), headers=headers)
+            events = service.stream(asked)
+            first = await anext(events)  # an error before it has a status of its own
+            return StreamingResponse(_from(first, events), media_type="text/event-stream", headers=headers)
+
+        return await counted(request, route, reply)
+
+    async def counted(request: Request, route: str, reply: Callable[[Any], Coroutine[Any, Any, Response]]) -> Response:
+        """The reply to a request's body, or its refusal. Nothing is done for a client that has left."""
+        try:
+            async with service.entered():
+                body = await _body(request, service.limits.body_bytes)
+            response = await _unless_gone(request, reply(body))
         except ApiError as error:
-            reply = refusal(error)
-        service.metrics.requests.labels(route, str(reply.status_code)).inc()
-        return reply
+            response = refusal(error)
+        except ClientDisconnect:
+            response = Response(status_code=499)  # nobody reads it
+        service.metrics.requests.labels(route, str(response.status_code)).inc()
+        return response
 
     @router.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
@@ -56,21 +70,17 @@ def router_of(service: Service) -> APIRouter:
     @router.post("/v1/lambda")
     async def choose(request: Request) -> Response:
         """λ(q) of a conversation and why, for other people's routers. The body is that of a chat completion."""
-        try:
-            body = await _body(request, service.limits.body_bytes)
-            asked = parsed(ChatRequest, {"model": service.levels.model, "lambda": "auto", **_object(body)})
-            reply: Response = JSONResponse(await service.chosen(asked))
-        except ApiError as error:
-            reply = refusal(error)
-        service.metrics.requests.labels("lambda", str(reply.status_code)).inc()
-        return reply
+
+        async def reply(body: Any) -> Response:
+            async with service.entered():
+                asked = parsed(ChatRequest, {"model": service.levels.model, "lambda": "auto", **_object(body)})
+                return JSONResponse(await service.chosen(asked))
+
+        return await counted(request, "lambda", reply)
 
     @router.get("/v1/models")
     async def models() -> dict[str, Any]:
-        entries = [
-            {"id": name, "object": "model", "created": 0, "owned_by": "mull"} for name in service.levels.listed()
-        ]
-        return {"object": "list", "data": entries}
+        return {"object": "list", "data": [_model(name) for name in service.levels.listed()]}
 
     @router.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
@@ -112,9 +122,47 @@ async def _body(request: Request, most: int) -> Any:
         if len(content) > most:
             raise ApiError(413, f"the body is longer than {most:,} bytes", code="body_too_large")
     try:
-        return json.loads(content)
+        text = content.decode()
+        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
+        if "\\ud" in text.lower():
+            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+    except UnicodeError:
+        raise bad("the body is no UTF-8 text") from None
     except (ValueError, RecursionError):
         raise bad("the body is no JSON") from None
+    return body
+
+
+def _no_constant(name: str) -> None:
+    raise bad(f"the body is no JSON: it holds {name}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose fields have one value each."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise bad("an object in the body names a field twice")
+    return found
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
+    """What `work` gives. Raises `ClientDisconnect`, and cancels it, if the client leaves before that."""
+    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.wait({task, gone})
+
+
+async def _gone(request: Request) -> None:
+    """Until the client of a request, whose body has been read, leaves."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _object(body: Any) -> dict[str, Any]:
@@ -123,8 +171,9 @@ def _object(body: Any) -> dict[str, Any]:
     return body
 
 
-async def _closing(events: AsyncIterator[str]) -> AsyncIterator[str]:
-    """The same events; when the client leaves, the responses end."""
+async def _from(first: str, events: AsyncIterator[str]) -> AsyncIterator[str]:
+    """`first` and the others; when the client leaves, the responses end."""
     async with aclosing(events) as found:  # type: ignore[type-var]
+        yield first
         async for event in found:
             yield event

@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,8 +16,9 @@ from mull.engines.local.streams import Ended, Token, Wanted
 from mull.errors import MullError
 from mull.serving import replies
 from mull.serving.backend import Backend, Limits, PromptIds
+from mull.serving.chunks import Chunks
 from mull.serving.errors import ApiError, bad, of
-from mull.serving.levels import Levels, Wish
+from mull.serving.levels import Levels, Undecided, Wish
 from mull.serving.metrics import Metrics
 from mull.serving.replies import Answered, Head, TokenLogprob
 from mull.serving.requests import ChatRequest, Common, TextRequest, texts
@@ -48,19 +49,40 @@ class Service:
     """One pair behind an API."""
 
     def __init__(
-        self, backend: Backend, levels: Levels, *, limits: Limits, sampling: Sampling, hold_below: float = 1.0
+        self,
+        backend: Backend,
+        levels: Levels,
+        *,
+        limits: Limits,
+        sampling: Sampling,
+        undecided: Undecided = Undecided(),  # noqa: B008  (immutable)
     ) -> None:
-        """`sampling`: the defaults. `hold_below`: below this λ a response whose prompt opened a thought may have none,
-        so that a stream holds its text back until the thought is closed."""
+        """`sampling`: the defaults. `undecided`: at which λ a stream must wait to know thought from answer."""
         self.backend, self.levels, self.limits, self.sampling = backend, levels, limits, sampling
-        self.hold_below = hold_below
+        self.undecided = undecided
+        self._entered = 0
         self.metrics = Metrics()
+        self.metrics.under_way.set_function(lambda: self.backend.under_way)
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Work on a request before it is answered. Raises `ApiError` if there is too much of it, or it takes too long:
+        bodies are held in memory meanwhile."""
+        if self._entered >= self.limits.waiting:
+            raise _overloaded()
+        self._entered += 1
+        try:
+            async with asyncio.timeout(self.limits.seconds):
+                yield
+        except TimeoutError:
+            raise self._late() from None
+        finally:
+            self._entered -= 1
 
     async def chat(self, request: ChatRequest) -> Asked:
         """Raises `ApiError` for a request that cannot be answered."""
         prompt = await self._rendered(request)
-        usage = bool(request.stream_options and request.stream_options.include_usage)
-        return await self._asked(request, [prompt], "chatcmpl", request.limit, request.alternatives, usage)
+        return await self._asked(request, [prompt], "chatcmpl", request.limit, request.alternatives)
 
     async def text(self, request: TextRequest) -> Asked:
         """Raises `ApiError` for a request that cannot be answered."""
@@ -68,9 +90,8 @@ class Service:
         many = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
         if not 0 < len(many) <= 64:
             raise bad("prompt takes 1 to 64 prompts", "prompt")
-        prompts = [self.backend.encode(each) if isinstance(each, str) else tuple(each) for each in many]  # type: ignore[arg-type]
-        usage = bool(request.stream_options and request.stream_options.include_usage)
-        return await self._asked(request, prompts, "cmpl", request.limit, request.alternatives, usage)
+        prompts = [await self._encoded(each) if isinstance(each, str) else tuple(each) for each in many]  # type: ignore[arg-type]
+        return await self._asked(request, prompts, "cmpl", request.limit, request.alternatives)
 
     async def chosen(self, request: ChatRequest) -> dict[str, Any]:
         """λ of a conversation and why, without an answer. Raises `ApiError`."""
@@ -98,6 +119,9 @@ class Service:
         except MullError as error:
             raise of(error) from None
 
+    async def _encoded(self, text: str) -> PromptIds:
+        return await asyncio.to_thread(self.backend.encode, text)  # a long text must not stop all other replies
+
     async def _asked(
         self,
         request: Common,
@@ -105,7 +129,6 @@ class Service:
         kind: str,
         limit: int | None,
         alternatives: int | None,
-        usage: bool,
     ) -> Asked:
         longest = max(map(len, prompts))
         room = self.backend.context - longest
@@ -138,30 +161,41 @@ class Service:
             for i in range(request.n)
         ]
         self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
-        hold = self.backend.opens_thought(prompts[0]) and lam < self.hold_below
+        above, below = self.undecided
         return Asked(
             head=Head(id=name, model=self.levels.name(lam), mull=said),
             prompts=prompts,
             requests=requests,
-            wanted=Wanted(stop=request.stops, alternatives=alternatives or 0, hold=hold),
+            wanted=Wanted(
+                stop=request.stops, alternatives=alternatives or 0, hold=above < lam < below, direct=lam <= above
+            ),
             logprobs=alternatives is not None,
             chat=kind == "chatcmpl",
             stream=request.stream,
-            usage=usage,
+            usage=request.usage,
             lam=lam,
         )
 
     async def whole(self, asked: Asked) -> dict[str, Any]:
-        """The reply at once."""
+        """The reply at once. Cancelling it ends the responses."""
+        self._admit(asked)
         wanted = replace(asked.wanted, hold=False)
-        answers = await asyncio.gather(*(self._answer(request, wanted, asked.logprobs) for request in asked.requests))
+        tasks = [asyncio.create_task(self._answer(request, wanted, asked.logprobs)) for request in asked.requests]
+        try:
+            answers = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
         make = replies.chat if asked.chat else replies.text
         return make(asked.head, answers, asked.prompt_tokens)
 
     async def stream(self, asked: Asked) -> AsyncIterator[str]:
-        """The reply as server-sent events, from role to `[DONE]`. Closing the iterator ends the responses."""
+        """The reply as server-sent events, from the first token to `[DONE]`. Closing the iterator ends the responses.
+
+        Raises `ApiError` before the first event if there is no response at all.
+        """
+        self._admit(asked)
         events: asyncio.Queue[tuple[int, Token | Ended | ApiError]] = asyncio.Queue()
-        head, answers = asked.head, {}
 
         async def follow(index: int, request: Request) -> None:
             try:
@@ -172,48 +206,41 @@ class Service:
                 events.put_nowait((index, error))
 
         tasks = [asyncio.create_task(follow(index, request)) for index, request in enumerate(asked.requests)]
+        chunks = Chunks(asked.head, chat=asked.chat)
+        answers: dict[int, Answered] = {}
+        begun = False
         try:
-            if asked.chat:
-                for index in range(len(tasks)):
-                    yield _event(replies.chat_chunk(head, index, role=True))
             while len(answers) < len(tasks):
                 index, event = await events.get()
                 if isinstance(event, ApiError):
+                    if not begun:
+                        raise event
                     yield _event(event.body())
                     return
+                if not begun:
+                    begun = True
+                    for chunk in chunks.opening(len(tasks)):
+                        yield _event(chunk)
                 logprobs = [self._logprob(event)] if asked.logprobs and isinstance(event, Token) else None
-                for chunk in self._chunks(asked, index, event, logprobs):
+                for chunk in chunks.of(index, event, logprobs):
                     yield _event(chunk)
                 if isinstance(event, Ended):
-                    answers[index] = self._answered(event, [])
+                    answers[index] = self._answered(event, None)
+                    self.metrics.corrected.inc(event.corrected)
             if asked.usage:
-                kind = "chat.completion.chunk" if asked.chat else "text_completion"
-                yield _event(replies.usage_chunk(head, kind, asked.prompt_tokens, list(answers.values())))
+                yield _event(chunks.usage(asked.prompt_tokens, list(answers.values())))
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
                 task.cancel()
 
-    def _chunks(
-        self, asked: Asked, index: int, event: Token | Ended, logprobs: list[TokenLogprob] | None
-    ) -> list[dict[str, Any]]:
-        chunks = []
-        if asked.chat:
-            for piece in event.pieces:
-                said = {"reasoning" if piece.kind == "thought" else "content": piece.text}
-                chunks.append(replies.chat_chunk(asked.head, index, logprobs=logprobs, **said))  # type: ignore[arg-type]
-                logprobs = None
-            if logprobs:
-                chunks.append(replies.chat_chunk(asked.head, index, logprobs=logprobs))
-            if isinstance(event, Ended) and event.finished is not None:
-                chunks.append(replies.chat_chunk(asked.head, index, finish=event.finished.finish))
-                self.metrics.corrected.inc(event.corrected)
-        elif isinstance(event, Token):
-            chunks += [replies.text_chunk(asked.head, index, piece.text) for piece in event.pieces]
-        elif event.finished is not None:
-            chunks += [replies.text_chunk(asked.head, index, piece.text) for piece in event.pieces]
-            chunks.append(replies.text_chunk(asked.head, index, "", event.finished.finish))
-        return chunks
+    def _admit(self, asked: Asked) -> None:
+        """Raises `ApiError` if there is no room for so many responses."""
+        count, most = len(asked.requests), self.limits.waiting
+        if count > most:
+            raise bad(f"the request asks for {count:,} responses, and {most:,} are allowed at a time", "n")
+        if self.backend.under_way + count > most:
+            raise _overloaded()
 
     async def _answer(self, request: Request, wanted: Wanted, logprobs: bool) -> Answered:
         told: list[TokenLogprob] = []
@@ -227,9 +254,7 @@ class Service:
 
     async def _events(self, request: Request, wanted: Wanted) -> AsyncIterator[Token | Ended]:
         """The events of one response, timed. Raises `ApiError` if it fails, or takes longer than the limit."""
-        began = last = time.perf_counter()
-        first = True
-        self.metrics.under_way.set(self.backend.under_way)
+        last, first = time.perf_counter(), True
         try:
             async with asyncio.timeout(self.limits.seconds):
                 async with aclosing(self.backend.events(request, wanted)) as events:  # type: ignore[type-var]
@@ -239,20 +264,16 @@ class Service:
                             (self.metrics.first_token if first else self.metrics.between_tokens).observe(now - last)
                             first, last = False, now
                         elif event.error is not None:
-                            raise ApiError(500, event.error.what)
+                            raise ApiError(500, "the server failed while it answered", code="internal_error")
                         elif event.finished is None:
                             raise ApiError(503, "the server is going down", retry=5)
                         else:
                             self._count(request, event)
                         yield event
         except TimeoutError:
-            message = f"the response took longer than {self.limits.seconds:g} seconds"
-            raise ApiError(408, message, code="timeout") from None
+            raise self._late() from None
         except MullError as error:
             raise self._refused(error) from None
-        finally:
-            self.metrics.under_way.set(self.backend.under_way)
-            del began
 
     def _count(self, request: Request, event: Ended) -> None:
         assert event.finished is not None
@@ -260,19 +281,21 @@ class Service:
         self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
         self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
 
+    def _late(self) -> ApiError:
+        return ApiError(408, f"the response took longer than {self.limits.seconds:g} seconds", code="timeout")
+
     def _refused(self, error: MullError) -> ApiError:
         """A refusal of the engine: too many responses are an overload, all else is the request's fault."""
         if self.backend.under_way >= self.limits.waiting:
-            return ApiError(429, "too many requests are under way", code="overloaded", retry=1)
+            return _overloaded()
         return of(error)
 
     def _answered(self, event: Ended, logprobs: list[TokenLogprob] | None) -> Answered:
         completion, split = event.finished, event.split
         assert completion is not None and split is not None
-        thought, answer = (split.thought, split.answer)
         return Answered(
-            reasoning=thought,
-            content=answer,
+            reasoning=split.thought,
+            content=split.answer,
             finish=completion.finish,
             tokens=completion.tokens,
             reasoning_tokens=event.reasoning_tokens,
@@ -283,6 +306,10 @@ class Service:
     def _logprob(self, token: Token) -> TokenLogprob:
         alternatives = [(self.backend.decode(other), logprob) for other, logprob in token.alternatives]
         return TokenLogprob(self.backend.decode(token.id), token.logprob, alternatives)
+
+
+def _overloaded() -> ApiError:
+    return ApiError(429, "too many requests are under way", code="overloaded", retry=1)
 
 
 def _event(value: dict[str, Any]) -> str:

@@ -8,6 +8,22 @@ from typing import Literal
 Kind = Literal["base", "instruct", "thinking"]
 
 
+THINK_RATIO = {
+    0.0: 0.0,
+    0.2: 0.0,
+    0.3: 0.0,
+    0.4: 0.040,
+    0.45: 0.189,
+    0.5: 0.417,
+    0.6: 0.855,
+    0.7: 1.0,
+    0.8: 1.0,
+    0.9: 0.999,
+    1.0: 1.0,
+}
+"""Share of the pair's responses that think, by λ, as `mull demo` measures it (docs/tiny-pair.md)."""
+
+
 def checkpoint_folder(kind: Kind) -> Path:
     """The folder of a built-in checkpoint, as transformers reads it."""
     return Path(__file__).parent / "weights" / kind

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.analysis.stages import Stages, stages_of_samples
+from mull import tiny
+from mull.analysis.records import Sample
+from mull.analysis.stages import stages_of_samples
+from mull.analysis.transition import fit_transition
 from mull.benchmarks import FREE_ANSWER, AnswerForm
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
@@ -73,7 +77,7 @@ def serve(
 
         from mull.serving.app import application
         from mull.serving.backend import Limits, LocalBackend
-        from mull.serving.levels import Levels, efforts_of
+        from mull.serving.levels import Levels, Undecided, efforts_of
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
@@ -85,25 +89,30 @@ def serve(
     trained = Head.open(head) if head else None
     chooser, form = _estimator(trained, estimator)
     fixed = _lam(default)
+    listening = _listening(host, port)
     opened = pair.open()
     if trained is not None:
         trained.check(hashes(opened))
-    efforts, hold_below, measured = None, 1.0, ""
+    efforts, undecided, measured = None, Undecided(), ""
     if run is not None:
-        stages = _stages(run, hashes(opened))
-        efforts = efforts_of(stages)
+        samples = _samples(run, hashes(opened))
+        stages = stages_of_samples(samples)
+        efforts = efforts_of(stages.fit if stages.found else None)
+        undecided = Undecided.of(_think_ratio(samples))
         measured = f"by the stages of {run.name}"
         if efforts is None:
             observer.say(f"{run} shows no transition: efforts follow the published guideline")
-        elif stages.fit is not None:
-            hold_below = min(1.0, stages.fit.crossing_99)
+    elif pair.instruct is None:
+        ratio = tiny.THINK_RATIO
+        efforts, undecided = efforts_of(fit_transition(list(ratio), list(ratio.values()))), Undecided.of(ratio)
+        measured = "by the stages of the built-in pair"
     with observer.busy("loading the checkpoints"):
         engine = row_engine(opened, pair)
     limits = Limits(waiting=waiting, max_tokens=max_tokens, seconds=timeout)
     sampling = Sampling(max_tokens=max_tokens)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
     levels = Levels(model=name, default=fixed, **({"efforts": efforts, "measured": measured} if efforts else {}))
-    service = Service(backend, levels, limits=limits, sampling=sampling, hold_below=hold_below)
+    service = Service(backend, levels, limits=limits, sampling=sampling, undecided=undecided)
     key = os.environ.get(KEY) or None
     local = host in ("127.0.0.1", "localhost", "::1")
     if not local and key is None:
@@ -115,10 +124,19 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
     )
-    observer.say(
-        f"ready after {time.perf_counter() - began:.1f} s; http://{host}:{port}/v1, model {name!r}. Ctrl-C ends"
-    )
-    server.run()
+    url = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/v1"
+    observer.say(f"ready after {time.perf_counter() - began:.1f} s; {url}, model {name!r}. Ctrl-C ends")
+    server.run(sockets=[listening])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket on that address; raises `MullError` if there can be none. Before the weights are loaded, so that nobody
+    waits in vain."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise MullError(what, "give another --port, or --port 0 for any free one") from None
 
 
 def _estimator(head: Head | None, name: str) -> tuple[Estimator, AnswerForm]:
@@ -145,11 +163,20 @@ def _lam(text: str) -> float | None:
     return lam
 
 
-def _stages(run: Path, pair: dict[str, str]) -> Stages:
-    """The stages of a sweep of this pair. Raises `MullError` for a run of another one."""
+def _samples(run: Path, pair: dict[str, str]) -> list[Sample]:
+    """The samples of a sweep of this pair. Raises `MullError` for a run of another one."""
     with RunStore.open(run) as store:
         recorded = {side: store.plan.get(side) for side in pair}
         samples = store.samples(texts=False)
     if recorded != pair:
         raise MullError(f"{run} is a run of another pair", "give one of `mull sweep` with these checkpoints")
-    return stages_of_samples(samples)
+    return samples
+
+
+def _think_ratio(samples: list[Sample]) -> dict[float, float]:
+    """The share of responses with a thought, by λ."""
+    kinds: dict[float, list[bool]] = {}
+    for sample in samples:
+        if sample.lam is not None:
+            kinds.setdefault(sample.lam, []).append(sample.thinking != "none")
+    return {lam: sum(thinks) / len(thinks) for lam, thinks in kinds.items()}

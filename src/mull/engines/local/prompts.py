@@ -95,10 +95,12 @@ class Prompts:
             raise MullError(f"the budget message holds {named!r}", "Leave it out: the closing delimiter is added")
         return ids
 
-    def reader(self, request: Request, stop: Sequence[str] = (), *, hold: bool = False) -> ResponseReader:
+    def reader(
+        self, request: Request, stop: Sequence[str] = (), *, hold: bool = False, direct: bool = False
+    ) -> ResponseReader:
         """Reads a response to `request` token by token, as `text` and `mull.thinking.split_thinking` read the whole.
 
-        `stop`: strings before which the text ends. `hold`: see `ThoughtStream`."""
+        `stop`: strings before which the text ends. `hold` and `direct`: see `ThoughtStream`."""
         cleans = _cleans(self.tokenizer)
 
         def decode(token_ids: Sequence[int]) -> str:
@@ -106,7 +108,7 @@ class Prompts:
 
         stream = TextStream(decode, byte_ids=self._byte_ids, clean=clean_spaces if cleans else None)
         opened = self.opened(request.prompt_ids) is not None
-        return ResponseReader(stream, self._dropped, self.tags, stop, opened=opened, hold=hold)
+        return ResponseReader(stream, self._dropped, self.tags, stop, opened=opened, hold=hold, direct=direct)
 
     def opened(self, prompt_ids: Sequence[int]) -> ThinkTags | None:
         """The delimiters of the thought that a prompt has begun at its end; None if it has begun none."""

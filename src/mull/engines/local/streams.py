@@ -36,6 +36,8 @@ class Token(NamedTuple):
     """The text that is certain with this token, thought and answer apart; empty while text is held back."""
     alternatives: Alternatives = ()
     """The likeliest tokens in its place, if they were asked for."""
+    text: str = ""
+    """What is certain of the text with this token, delimiters included."""
 
 
 class Ended(NamedTuple):
@@ -54,6 +56,8 @@ class Ended(NamedTuple):
     """The stop string that ended the response."""
     reasoning_tokens: int = 0
     """Tokens of the thought, its delimiters not included."""
+    text: str = ""
+    """The rest of the text, delimiters included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,8 @@ class Wanted:
     hold: bool = False
     """Whether to give out no piece of a thought that the prompt opened until it is closed: a response without any
     thought is then never taken for one."""
+    direct: bool = False
+    """Whether to take a response whose prompt opened a thought for an answer without one, until it is closed."""
 
     def __post_init__(self) -> None:
         if not all(self.stop) or len(self.stop) > MOST_STOPS:
@@ -104,7 +110,7 @@ class Stream:
     ) -> None:
         self.request, self.on_event, self.wanted = request, on_event, wanted
         self._engine = engine
-        self._reader = engine.prompts.reader(request, wanted.stop, hold=wanted.hold)
+        self._reader = engine.prompts.reader(request, wanted.stop, hold=wanted.hold, direct=wanted.direct)
         self._sent = 0
         """Tokens passed on so far. A row that is sent back for lack of memory repeats them; each is passed on once."""
         self.over = False
@@ -119,7 +125,7 @@ class Stream:
         try:
             pieces = self._reader.push(token)
             self.over = self._reader.stopped is not None
-            self.on_event(Token(token, logprob, pieces, alternatives))
+            self.on_event(Token(token, logprob, pieces, alternatives, self._reader.certain))
         except Exception as error:  # mostly of the receiver: other responses must not suffer
             self._failure, self.over = error, True
 
@@ -145,7 +151,7 @@ class Stream:
         else:
             completion = self._engine.completion(replace(row, stopped=True), reader.text)
         tokens = prompts.reasoning_tokens(ids, completion.text, parted.split)
-        return Ended(completion, None, *parted, reader.stopped, tokens)
+        return Ended(completion, None, *parted, reader.stopped, tokens, reader.certain)
 
 
 class Streams:

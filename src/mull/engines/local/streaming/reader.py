@@ -22,11 +22,14 @@ class ResponseReader:
         *,
         opened: bool,
         hold: bool,
+        direct: bool = False,
     ) -> None:
         """`dropped`: tokens that are no text. For the others see the parts."""
         self._text, self._dropped = text, dropped
         self._stops = StopStrings(stop)
-        self._thought = ThoughtStream(tags, opened=opened, hold=hold)
+        self.certain = ""
+        """What the last call added to the text."""
+        self._thought = ThoughtStream(tags, opened=opened, hold=hold, direct=direct)
 
     @property
     def stopped(self) -> str | None:
@@ -40,13 +43,12 @@ class ResponseReader:
 
     def push(self, token: int) -> tuple[Piece, ...]:
         """The pieces that are certain now and were not before."""
-        if token in self._dropped:
-            return ()
-        return self._thought.push(self._stops.push(self._text.push(token)))
+        self.certain = "" if token in self._dropped else self._stops.push(self._text.push(token))
+        return self._thought.push(self.certain)
 
     def finish(self, whole: str, *, finished: bool) -> Parted:
         """`whole`: the text of all tokens. `finished`: the response ended by itself, not at the token limit."""
-        rest = self._stops.push(self._text.finish(whole)) + self._stops.finish()
-        before = self._thought.push(rest)
+        self.certain = self._stops.push(self._text.finish(whole)) + self._stops.finish()
+        before = self._thought.push(self.certain)
         parted = self._thought.finish(finished=finished or self.stopped is not None)
         return parted._replace(pieces=before + parted.pieces)

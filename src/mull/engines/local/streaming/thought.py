@@ -54,17 +54,20 @@ class ThoughtStream:
     holds a delimiter and never ends.
     """
 
-    def __init__(self, tags: Sequence[ThinkTags], *, opened: bool = False, hold: bool = False) -> None:
+    def __init__(
+        self, tags: Sequence[ThinkTags], *, opened: bool = False, hold: bool = False, direct: bool = False
+    ) -> None:
         """`tags`: the delimiters that may occur. `opened`: the prompt ends inside a thought. `hold`: say nothing until
-        such a thought is closed, so that an answer without a thought is not taken for one meanwhile."""
-        self._tags, self._opened = tuple(tags), opened
+        such a thought is closed, so that an answer without a thought is not taken for one meanwhile. `direct`: take the
+        response to such a prompt for an answer without a thought."""
+        self._tags, self._opened = tuple(tags), opened and not direct
         worded = all(each in WORDED for each in tags)
         own = tuple(each for each in tags if worded or each not in WORDED)
         """Plain words delimit a thought only if both are there, which a stream cannot wait for."""
         self._settled = False
         self._take(own)
-        self._kind: Kind = "thought" if opened else "answer"
-        self._sure = not (opened and hold)
+        self._kind: Kind = "thought" if self._opened else "answer"
+        self._sure = not (self._opened and hold)
         self._begun = False
         """Whether the text has begun, with an opening delimiter or something else."""
         self._closed = 0

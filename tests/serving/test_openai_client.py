@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx2
 import openai
 import pytest
 
@@ -174,10 +175,10 @@ def test_text_completions_are_raw_text_streamed_or_not(server, ask):
 def test_budgets_under_both_names(server, ask):
     for name in ("thinking_token_budget", "thinking_budget"):
         reply = server.client.chat.completions.create(
-            model="mull@1", messages=ask(), temperature=0, extra_body={name: 12}
+            model="mull@1", messages=ask(), temperature=0, extra_body={name: 30}
         )
-        assert reply.mull["budget"] == 12
-        assert 0 < reply.usage.completion_tokens_details.reasoning_tokens <= 12
+        assert reply.mull["budget"] == 30
+        assert 0 < reply.usage.completion_tokens_details.reasoning_tokens <= 30
         assert "boxed" in reply.choices[0].message.content
     assert reply.choices[0].message.reasoning.startswith("Okay, let me think.")
 
@@ -210,21 +211,11 @@ def test_errors_have_the_types_of_the_client(server, serve, ask):
     with pytest.raises(openai.NotFoundError) as missing:
         server.client.responses.create(model="mull", input="Hello")
     assert "not supported" in missing.value.message
-    with serve(key="secret-ä", waiting=1) as locked:
+    with serve(key="secret-ä") as locked:
         with pytest.raises(openai.AuthenticationError):
             locked.client.models.list()
-        client = openai.OpenAI(base_url=f"{locked.url}/v1", api_key="secret-ä".encode().decode("latin-1"))
         with pytest.raises(openai.AuthenticationError):
-            client.with_options(api_key="secret-").models.list()
-        client = openai.OpenAI(
-            base_url=f"{locked.url}/v1", api_key="x", max_retries=0, default_headers={"Authorization": "Bearer secret"}
-        )
-        with pytest.raises(openai.AuthenticationError):
-            client.models.list()
-        assert httpx_health(locked) == {"status": "ok"}
-
-
-def httpx_health(server):
-    import httpx2
-
-    return httpx2.get(f"{server.url}/health").json()
+            locked.client.with_options(api_key="secret").models.list()
+        headers = {"Authorization": "Bearer secret-ä".encode()}
+        assert httpx2.get(f"{locked.url}/v1/models", headers=headers).status_code == 200
+        assert httpx2.get(f"{locked.url}/health").json() == {"status": "ok"}

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from mull.engines.base import Request, Sampling
@@ -179,8 +179,7 @@ class Service:
     async def whole(self, asked: Asked) -> dict[str, Any]:
         """The reply at once. Cancelling it ends the responses."""
         self._admit(asked)
-        wanted = replace(asked.wanted, hold=False)
-        tasks = [asyncio.create_task(self._answer(request, wanted, asked.logprobs)) for request in asked.requests]
+        tasks = [asyncio.create_task(self._answer(request, asked.wanted, asked.logprobs)) for request in asked.requests]
         try:
             answers = await asyncio.gather(*tasks)
         finally:

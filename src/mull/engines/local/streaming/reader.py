@@ -27,6 +27,7 @@ class ResponseReader:
         """`dropped`: tokens that are no text. For the others see the parts."""
         self._text, self._dropped = text, dropped
         self._stops = StopStrings(stop)
+        self._thinks = opened and not hold and not direct
         self.certain = ""
         """What the last call added to the text."""
         self._thought = ThoughtStream(tags, opened=opened, hold=hold, direct=direct)
@@ -50,5 +51,7 @@ class ResponseReader:
         """`whole`: the text of all tokens. `finished`: the response ended by itself, not at the token limit."""
         self.certain = self._stops.push(self._text.finish(whole)) + self._stops.finish()
         before = self._thought.push(self.certain)
-        parted = self._thought.finish(finished=finished or self.stopped is not None)
+        if self.stopped is not None:  # what was told as a thought is one; else a text without a thought is an answer
+            finished = not self._thinks
+        parted = self._thought.finish(finished=finished)
         return parted._replace(pieces=before + parted.pieces)

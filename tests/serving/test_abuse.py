@@ -162,7 +162,7 @@ def test_prompts_beyond_the_context(server, ask):
     for words in (1000, 300_000):
         long = "one " * words
         said = error(server.post(CHAT, GOOD | {"messages": ask(long)}))
-        assert said["code"] == "context_length_exceeded" or "tokens" in said["message"]
+        assert said["code"] == "context_length_exceeded"
         error(server.post(TEXT, {"model": "mull@auto", "prompt": long}))
     assert server.post(CHAT, GOOD).status_code == 200
 
@@ -235,7 +235,7 @@ def test_only_known_hosts_are_served(server, serve):
 
 def test_keys_are_compared_whole(serve):
     with serve(key="secret") as locked:
-        for given in (None, "", "Bearer", "Bearer ", "Bearer secre", "Bearer secrets", "secret", "Basic secret"):
+        for given in (None, "", "Bearer", "Bearer secre", "Bearer secrets", "secret", "Basic secret"):
             headers = {} if given is None else {"Authorization": given}
             assert error(locked.post(CHAT, GOOD, headers=headers), 401)["type"] == "authentication_error"
             assert httpx2.get(f"{locked.url}/metrics", headers=headers).status_code == 401
@@ -279,7 +279,8 @@ def test_half_a_request_holds_nothing_up(server):
 VALUES = [
     None, True, False, 0, 1, -1, 2**63, 10**40, 0.5, 1e308, -0.0, "", "auto", "mull@0", "x" * 300, "\0", "🙂", "\ud800",
     [], [[]], {}, {"a": {"b": []}}, [None], ["a", 1], [1, 2], {"type": "text", "text": "x"}, {"type": "image_url"},
-    [{"role": "user", "content": "hi"}], [{"role": "user", "content": [{"type": "text", "text": 1}]}], {"include_usage": 1},
+    [{"role": "user", "content": "hi"}], [{"role": "user", "content": [{"type": "text", "text": 1}]}],
+    {"include_usage": 1},
 ]  # fmt: skip
 FIELDS = [
     "model", "messages", "prompt", "lambda", "n", "seed", "stop", "max_tokens", "max_completion_tokens", "temperature",

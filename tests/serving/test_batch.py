@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -83,17 +84,23 @@ def test_a_client_that_leaves_frees_its_rows(server, ask, stream, lam):
 
 
 def test_a_full_queue_is_refused_with_the_time_to_wait(serve, ask):
-    with serve(waiting=2) as small:
-        with httpx2.stream(
-            "POST", f"{small.url}/v1/chat/completions", json=body(ask, 1, 900, n=2, temperature=2, top_p=1, stream=True)
-        ) as held:
-            next(held.iter_lines())
+    gate = threading.Event()
+    with serve(waiting=2) as small, ThreadPoolExecutor(1) as pool:
+        hook = small.engine.model.register_forward_pre_hook(lambda *_: gate.wait() and None)
+        try:
+            held = pool.submit(small.post, "/v1/chat/completions", body(ask, 1, 5, n=2))
+            while small.service.backend.under_way < 2:
+                time.sleep(0.001)
             for stream in (True, False):
                 refused = small.post("/v1/chat/completions", body(ask, 0, stream=stream))
                 assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
                 assert refused.json()["error"]["type"] == "rate_limit_error"
             with pytest.raises(openai.RateLimitError):
                 small.client.chat.completions.create(model="mull@auto", messages=ask())
+        finally:
+            gate.set()
+            hook.remove()
+        assert held.result().status_code == 200
         small.wait_until_free()
         assert small.post("/v1/chat/completions", body(ask, 0)).status_code == 200
         assert small.post("/v1/chat/completions", body(ask, 0, n=3)).status_code == 400  # never

@@ -114,13 +114,23 @@ class Service:
         return lam, {"lambda": lam, **said}
 
     async def _rendered(self, request: ChatRequest) -> PromptIds:
+        messages = texts(request.messages)
+        self._check_length(sum(len(message["content"]) for message in messages))
         try:
-            return await self.backend.render(texts(request.messages))
+            return await self.backend.render(messages)
         except MullError as error:
             raise of(error) from None
 
     async def _encoded(self, text: str) -> PromptIds:
+        self._check_length(len(text))
         return await asyncio.to_thread(self.backend.encode, text)  # a long text must not stop all other replies
+
+    def _check_length(self, characters: int) -> None:
+        """Raises `ApiError` for a text so long that it need not be tokenized to know: tokens have about four."""
+        most = max(1 << 19, 16 * self.backend.context)
+        if characters > most:
+            message = f"the prompt has {characters:,} characters, and {most:,} are allowed"
+            raise ApiError(400, message, param="messages", code="context_length_exceeded")
 
     async def _asked(
         self,

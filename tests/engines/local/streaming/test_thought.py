@@ -21,13 +21,15 @@ PARTS = [
 ]  # fmt: skip
 
 
-def read(text, *, cuts, tags=KNOWN, opened=False, hold=False, finished=True):
+def read(text, *, cuts, tags=KNOWN, opened=False, hold=False, direct=False, finished=True):
     """(thought, answer, how it ended, pieces) of `text`, cut at `cuts`."""
-    stream = ThoughtStream(tags, opened=opened, hold=hold)
+    stream = ThoughtStream(tags, opened=opened, hold=hold, direct=direct)
     pieces = [piece for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True) for piece in stream.push(text[a:b])]
     parted = stream.finish(finished=finished)
     pieces += parted.pieces
-    assert stream.text == text and parted.split == split_thinking(text, finished=finished or not opened, tags=tags)
+    assert stream.text == text and parted.split == split_thinking(
+        text, finished=finished or direct or not opened, tags=tags
+    )
     thought, answer = ("".join(p.text for p in pieces if p.kind == kind) for kind in ("thought", "answer"))
     return thought, answer, parted, pieces
 
@@ -119,3 +121,12 @@ def test_long_texts_take_linear_time(part):
 def test_an_answer_that_is_cut_off_is_one_where_the_prompt_opened_no_thought():
     thought, answer, parted, _ = read("It is", cuts=[2], finished=False)
     assert (thought, answer, parted.corrected) == ("", "It is", False)
+
+
+def test_a_direct_answer_is_one_from_its_first_character_also_if_it_is_cut_off():
+    for finished in (True, False):
+        thought, answer, parted, pieces = read("It is 4.", cuts=[3], opened=True, direct=True, finished=finished)
+        assert (thought, answer) == ("", "It is 4.") and not parted.corrected
+        assert pieces[0] == Piece("answer", "It") and parted.split.kind == "none"
+    _, _, parted, _ = read("2+2</think>4", cuts=[3], opened=True, direct=True)
+    assert parted.corrected and parted.split[:3] == ("closed", "2+2", "4")

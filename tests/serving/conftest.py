@@ -97,8 +97,12 @@ def server(engine: LocalEngine) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def serve(engine: LocalEngine) -> Callable[..., Any]:
-    """Servers with other settings: a context."""
-    return lambda **settings: serving(engine, **settings)
+    """Servers with other settings: a context. `on`: another pair, by the folders of both sides."""
+
+    def start(on: tuple[Path, Path] | None = None, **settings: Any) -> Any:
+        return serving(engine_of(*on) if on else engine, **settings)
+
+    return start
 
 
 def asked(text: str = "What is the sum of 3 4 5 6 7?") -> list[Any]:

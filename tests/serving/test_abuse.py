@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -203,6 +204,23 @@ def test_routes_and_methods_that_there_are_not(server):
     for path in ("/../../etc/passwd", "/v1/models/..%2f..%2fetc%2fpasswd", "/v1/models/mull@%00", "/%2e%2e/x", "/docs"):
         error(httpx2.get(f"{server.url}{path}"), httpx2.get(f"{server.url}{path}").status_code)
         assert httpx2.get(f"{server.url}{path}").status_code in (400, 404)
+
+
+def test_no_request_makes_the_server_open_the_file_that_it_names(server, tmp_path, ask):
+    canary = tmp_path / "canary.json"
+    canary.write_text('{"model": "mull"}')
+    opened = []
+    sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event in ("open", "os.listdir") else None)
+    for name in (str(canary), canary.as_uri(), f"mull@{canary}", "{% include '" + str(canary) + "' %}"):
+        for field in ("model", "lambda", "reasoning_effort", "stop", "chat_template", "user", "x"):
+            server.post(CHAT, GOOD | {field: name})
+        server.post(CHAT, GOOD | {"messages": ask(name)})
+        server.post(TEXT, {"model": "mull@0", "prompt": name, "max_tokens": 1})
+        httpx2.get(f"{server.url}/v1/models/{name}")
+    found = [path for path in opened if "canary" in path]
+    assert found == []
+    canary.read_text()
+    assert any("canary" in path for path in opened)  # the hook does see it
 
 
 def test_no_page_of_another_origin_is_let_in(server):

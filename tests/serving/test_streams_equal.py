@@ -110,21 +110,15 @@ def test_a_stream_that_took_an_answer_for_a_thought_says_so_and_gives_the_answer
 
 
 def test_under_a_template_that_opens_no_thought_nothing_is_held_back(serve, tmp_path, ask):
-    from mull.engines.local.engine import LocalEngine
-
-    folders = [tmp_path / side for side in ("instruct", "thinking")]
+    folders = (tmp_path / "instruct", tmp_path / "thinking")
     for folder in folders:
         shutil.copytree(tiny.checkpoint_folder(folder.name), folder)
         config = json.loads((folder / "tokenizer_config.json").read_text())
         config["chat_template"] = PLAIN_TEMPLATE
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
         (folder / "chat_template.jinja").unlink(missing_ok=True)
-    engine = LocalEngine(*folders, by_row=True, device="cpu", processes=1)
-    prompt = engine.render(ask())
-    assert engine.prompts.opened(prompt) is None
-    from tests.serving.conftest import serving
-
-    with serving(engine) as server:
+    with serve(on=folders) as server:
+        assert server.engine.prompts.opened(server.engine.render(ask())) is None
         for lam in (0, 0.4, 1):
             body = {"model": "mull", "messages": ask(), "lambda": lam, "temperature": 0, "max_tokens": 200}
             told, count = streamed(server, body)

@@ -168,6 +168,18 @@ def test_the_head_of_another_pair_is_refused(tmp_path):
     assert found.returncode == 2 and "pref" in found.stderr
 
 
+def test_a_run_of_the_pair_gives_the_efforts(tmp_path):
+    pair = ("--instruct", tiny.checkpoint_folder("instruct"), "--thinking", tiny.checkpoint_folder("thinking"))
+    lams = "0,0.2,0.3,0.4,0.45,0.5,0.55,0.6,0.7,0.8,1"
+    settings = ("--benchmark", "tiny", "--questions", 12, "-k", 2, "--lambdas", lams, "--max-tokens", 400)
+    ran = mull("sweep", *pair, *settings, "--run", tmp_path / "sweep")
+    assert ran.returncode == 0, ran.stderr
+    with server("--run", tmp_path / "sweep") as (_, _, said):
+        assert "(by the stages of sweep)" in said
+        low, medium, high = (float(re.search(rf"{effort} ([\d.]+)", said)[1]) for effort in ("low", "medium", " high"))
+        assert 0.3 < low < medium < high < 0.75 and abs(medium - 0.518) < 0.03
+
+
 def test_a_missing_library_is_named_with_the_extra_that_has_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     found = mull("serve", "--port", 0)

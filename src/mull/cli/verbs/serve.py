@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.analysis.stages import Stages, stages_of_samples
-from mull.benchmarks import FREE_ANSWER, AnswerForm
+from mull.analysis.records import Sample
+from mull.analysis.stages import stages_of_samples
+from mull.benchmarks import FREE_ANSWER, AnswerForm, load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
@@ -37,7 +38,10 @@ def serve(
     ] = "auto",
     run: Annotated[
         Path | None,
-        typer.Option(help="A finished sweep of this pair: its stages give the λ of reasoning_effort.", metavar="DIR"),
+        typer.Option(
+            help="A finished sweep of this pair: its stages give the λ of reasoning_effort, the playground shows it.",
+            metavar="DIR",
+        ),
     ] = None,
     head: HeadOption = None,
     estimator: Annotated[
@@ -49,6 +53,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A host name by which clients may call, besides localhost. Repeatable.")
     ] = None,
+    playground: Annotated[bool, typer.Option(help="Whether / is a page on which to ask and to compare λ.")] = True,
     *,
     pair: RoutePairOptions,
 ) -> None:
@@ -74,6 +79,8 @@ def serve(
         from mull.serving.app import application
         from mull.serving.backend import Limits, LocalBackend
         from mull.serving.levels import Levels, efforts_of
+        from mull.serving.playground.measured import measured as curves_of
+        from mull.serving.playground.page import page
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
@@ -88,9 +95,11 @@ def serve(
     opened = pair.open()
     if trained is not None:
         trained.check(hashes(opened))
-    efforts, hold_below, measured = None, 1.0, ""
+    efforts, hold_below, measured, curves = None, 1.0, "", None
     if run is not None:
-        stages = _stages(run, hashes(opened))
+        samples = _samples(run, hashes(opened))
+        stages = stages_of_samples(samples)
+        curves = curves_of(samples, stages, run.name)
         efforts = efforts_of(stages)
         measured = f"by the stages of {run.name}"
         if efforts is None:
@@ -109,7 +118,10 @@ def serve(
     if not local and key is None:
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
-    app = application(service, key=key, hosts=hosts, close=backend.close)
+    names = f"{opened.instruct.published_name} and {opened.thinking.published_name}"
+    examples = [] if pair.instruct else [question.text for question in load_benchmark("tiny").questions()[:3]]
+    shown_at = page(levels, pair=names, measured=curves, keyed=key is not None, examples=examples)
+    app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
     shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
     observer.say(f"reasoning_effort: {shown} ({levels.measured})")
     server = uvicorn.Server(
@@ -145,11 +157,11 @@ def _lam(text: str) -> float | None:
     return lam
 
 
-def _stages(run: Path, pair: dict[str, str]) -> Stages:
-    """The stages of a sweep of this pair. Raises `MullError` for a run of another one."""
+def _samples(run: Path, pair: dict[str, str]) -> list[Sample]:
+    """The responses of a sweep of this pair, without their texts. Raises `MullError` for a run of another one."""
     with RunStore.open(run) as store:
         recorded = {side: store.plan.get(side) for side in pair}
         samples = store.samples(texts=False)
     if recorded != pair:
         raise MullError(f"{run} is a run of another pair", "give one of `mull sweep` with these checkpoints")
-    return stages_of_samples(samples)
+    return samples

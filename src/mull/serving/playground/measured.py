@@ -53,7 +53,7 @@ def _against(m: SettingMetrics, end: SettingMetrics, samples: Sequence[Sample]) 
     """What this λ costs and gains against an end of the sweep, paired by question."""
     tokens = paired_difference(samples, m.setting, end.setting, "tokens")
     points = paired_difference(samples, m.setting, end.setting, "correct")
-    cost, gain = "about as many tokens", "equally accurate within error"
+    cost, gain = "no clear difference in tokens", "no clear difference in accuracy"
     if not tokens.tie:
         share = signed(100 * tokens.difference / end.tokens.value, 0)
         more = "more" if tokens.difference > 0 else "fewer"

@@ -20,8 +20,9 @@
     const thought = make("pre", { tabIndex: 0, "aria-label": "Thought" });
     const fold = make("details", { className: "thought", open: !state.folded, hidden: true }, make("summary", { textContent: "Thought" }), thought);
     fold.querySelector("summary").addEventListener("click", () => { state.folded = fold.open; });
-    const answer = make("div", { className: "answer" });
-    const card = make("article", { className: `card reply slot${slot}` }, make("header", {}, name, how), meta, fold, answer);
+    const answer = make("div", { className: "answer", hidden: true });
+    const none = make("p", { className: "unanswered empty", hidden: true, textContent: "No answer." });
+    const card = make("article", { className: `card reply slot${slot}` }, make("header", {}, name, how), meta, fold, answer, none);
     card.setAttribute("aria-busy", "true");
     const reply = { setting, slot, many, card, thought: "", answer: "", mull: null, usage: null, finish: null, first: null, began: performance.now() };
     reply.show = () => {
@@ -30,6 +31,8 @@
       if (thought.textContent !== reply.thought) thought.textContent = reply.thought;
       if (low) thought.scrollTop = thought.scrollHeight;
       if (answer.textContent !== reply.answer) answer.textContent = reply.answer;
+      answer.hidden = !reply.answer;
+      none.hidden = reply.answer || !reply.finish;
       const time = (reply.ended ?? performance.now()) - reply.began;
       if (reply.mull) name.textContent = (many ? `${letter(slot)}: ` : "") + shown(reply.mull.lambda);
       meta.textContent = [tokens(reply), seconds(time), came(reply)].filter(Boolean).join(" · ");
@@ -39,7 +42,6 @@
       how.textContent = badge;
       how.className = `badge ${kind}`;
       card.setAttribute("aria-busy", "false");
-      if (!reply.answer && reply.thought && !kind) answer.append(make("p", { className: "empty", textContent: "No answer after this thought." }));
       reply.show();
     };
     reply.fail = (text) => {
@@ -49,8 +51,9 @@
     return reply;
   };
 
-  const tokens = ({ usage, first, began }) => {
-    if (!usage) return first === null ? "waiting" : `first text after ${seconds(first - began)}`;
+  const tokens = ({ usage, first, began, ended }) => {
+    if (!usage && first === null) return ended ? "" : "waiting";
+    if (!usage) return `first text after ${seconds(first - began)}`;
     const all = usage.completion_tokens, thought = usage.completion_tokens_details?.reasoning_tokens ?? 0;
     return thought ? `${counted(all)}: ${number(thought)} of thought, ${number(all - thought)} of answer` : `${counted(all)}, no thought`;
   };
@@ -113,7 +116,7 @@
     turns.push({ question, replies });
     state.asked = question;
     $("question").value = "";
-    remember();
+    write();
     $("empty").hidden = true;
     const asked = make("div", { className: "question" }, make("h2", { className: "visually-hidden", textContent: `Question ${turns.length}` }), make("div", { className: "text", textContent: question }));
     $("turns").append(make("section", { className: "turn", "aria-label": `Turn ${turns.length}` }, asked, make("div", { className: `replies of${replies.length}` }, ...replies.map((r) => r.card))));
@@ -167,7 +170,7 @@
     example.addEventListener("click", () => { $("question").value = example.textContent; ask(); });
   }
   $("share").addEventListener("click", async () => {
-    remember();
+    write();
     const done = await navigator.clipboard?.writeText(location.href).then(() => true, () => false);
     $("share").textContent = done ? "Copied" : "See the address";
     tell(done ? "The link is copied." : "The address of this page is the link.");

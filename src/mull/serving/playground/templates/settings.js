@@ -98,8 +98,15 @@
     $("settings").querySelectorAll("input[type=range]")[state.settings.length - 1].focus();
   });
 
-  // The address: #lambda=0.6&budget=200&lambda=auto&budget=&q=…
+  // The address: #lambda=0.6&budget=200&lambda=auto&budget=&q=… Browsers limit how often it may change, so that a
+  // dragged slider writes it once, when it rests.
+  let resting = 0;
   const remember = () => {
+    clearTimeout(resting);
+    resting = setTimeout(write, 150);
+  };
+  const write = () => {
+    clearTimeout(resting);
     const query = new URLSearchParams();
     const budgeted = state.settings.some((s) => s.budget !== null);
     for (const setting of state.settings) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -25,7 +26,6 @@ from mull.serving.backend import Limits, LocalBackend
 from mull.serving.levels import Levels
 from mull.serving.playground.measured import measured
 from mull.serving.playground.page import page
-from mull.serving.replies import Answered, Head, chat_chunk, usage_chunk
 from mull.serving.service import Service
 from mull.tiny import checkpoint_folder
 from tests.browser import Opened, axe_source, chromium
@@ -48,7 +48,7 @@ def service():
     engine = LocalEngine(*folders, donor="thinking", device="cpu", by_row=True)
     limits, sampling = Limits(max_tokens=400), Sampling(max_tokens=400)
     backend = LocalBackend(engine, estimator=zero_shot(FREE_ANSWER), form=FREE_ANSWER, limits=limits, sampling=sampling)
-    yield Service(backend, LEVELS, limits=limits, sampling=sampling, hold_below=0.7)
+    yield Service(backend, LEVELS, limits=limits, sampling=sampling)
     backend.close()
 
 
@@ -98,19 +98,16 @@ def answered_with(opened, *events, status=200, headers=None):
     opened.page.route("**/v1/chat/completions", lambda route: route.fulfill(status=status, headers=kind, body=body))
 
 
-def chunks(thought="", answer="", finish="stop"):
-    """A whole stream as the server writes it."""
-    import json
-
-    head = Head(id="x", model="mull@0.6", mull={"lambda": 0.6, "source": "lambda", "budget": None})
-    told = [
-        chat_chunk(head, 0, role=True),
-        chat_chunk(head, 0, reasoning=thought),
-        chat_chunk(head, 0, content=answer),
-        chat_chunk(head, 0, finish=finish),
-        usage_chunk(head, "chat.completion.chunk", 5, [Answered(thought, answer, finish, 1234, 1000)]),
-    ]
-    return [*map(json.dumps, told), "[DONE]"]
+def chunks(thought="", answer="", finish="stop", **mull):
+    """A whole stream as the server writes it; `mull` is told at its end."""
+    said = {"lambda": 0.6, "source": "lambda", "budget": None}
+    deltas = [{"role": "assistant", "content": ""}, {"reasoning": thought, "reasoning_content": thought}]
+    deltas += [{"content": answer}]
+    told = [{"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    told[0]["mull"] = said
+    told.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}], "mull": said | mull})
+    usage = {"completion_tokens": 1234, "completion_tokens_details": {"reasoning_tokens": 1000}}
+    return [*map(json.dumps, [*told, {"choices": [], "usage": usage}]), "[DONE]"]
 
 
 def test_a_thought_streams_and_the_answer_stands_apart_with_its_tokens(browser, address):
@@ -270,6 +267,14 @@ def test_a_thought_without_an_answer_says_so(browser, address):
         ask(opened)
         assert opened.page.locator(".unanswered").inner_text() == "No answer."
         assert opened.page.locator(".reply .badge").inner_text() == "cut off at the token limit"
+
+
+def test_what_came_as_a_thought_and_is_the_answer_stands_there_once(browser, address):
+    with Opened(browser, address, 1400, "light") as opened:
+        answered_with(opened, *chunks(thought="It is 42.", answer="It is 42.", corrected=True))
+        ask(opened)
+        assert opened.page.locator(".answer").inner_text() == "It is 42."
+        assert not opened.page.locator(".thought").is_visible()
 
 
 def test_the_names_of_the_pair_stay_text(service):

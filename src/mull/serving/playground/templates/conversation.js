@@ -93,6 +93,8 @@
         follow(() => {
           reply.thought += reasoning ?? other ?? "";
           reply.answer += content ?? "";
+          // What was told as a thought has turned out to be the answer, and came once more as that.
+          if (chunk.mull?.corrected && reply.answer.trim().startsWith(reply.thought.trim())) reply.thought = "";
           reply.show();
         });
       });

@@ -72,6 +72,9 @@ class Opened:
         self.page = self.context.new_page()
         self.said: list[str] = []
         self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
+        self.asked: list[str] = []
+        """Every address that the page asked for."""
+        self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
         self.page.goto(address)
 

@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mull import __version__
 from mull.serving.errors import ApiError
+from mull.serving.playground.page import Page
 from mull.serving.router import refusal, router_of
 from mull.serving.service import Service
 
-_OPEN = ("/health",)
-"""Routes that need no key."""
+_OPEN = ("/health", "/")
+"""Routes that need no key. The page of the playground sends the key that its user gives it with what it asks."""
 
 
 def application(
@@ -28,12 +29,13 @@ def application(
     key: str | None = None,
     hosts: frozenset[str] | None = None,
     close: Callable[[], Any] | None = None,
+    page: Page | None = None,
 ) -> FastAPI:
     """The server as an ASGI application.
 
     `key`: what clients must send as bearer token. `hosts`: the host names by which it may be called, besides
     localhost and addresses; None: any. A web page elsewhere whose name was pointed at this machine (DNS rebinding)
-    calls it by another name. `close` is called at shutdown.
+    calls it by another name. `close` is called at shutdown. `page`: the playground, at `/`.
     """
 
     @asynccontextmanager
@@ -43,7 +45,7 @@ def application(
             close()
 
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(router_of(service))
+    app.include_router(router_of(service, page))
 
     app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 

@@ -14,12 +14,13 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from prometheus_client import generate_latest
 from starlette.requests import ClientDisconnect
 
 from mull.serving.errors import ApiError, bad
 from mull.serving.levels import number
+from mull.serving.playground.page import Page
 from mull.serving.requests import ChatRequest, Common, TextRequest, parsed
 from mull.serving.service import Asked, Service
 
@@ -27,9 +28,16 @@ _REFUSED = ("responses", "embeddings", "images/generations", "audio/speech", "au
 """Routes of OpenAI's API that are refused by name."""
 
 
-def router_of(service: Service) -> APIRouter:
-    """The routes of `service`: models, chat and text completions, λ of a query, health and metrics."""
+def router_of(service: Service, page: Page | None = None) -> APIRouter:
+    """The routes of `service`: models, chat and text completions, λ of a query, health and metrics; and the `page` of
+    its playground, if it is to have one."""
     router = APIRouter()
+
+    if page is not None:
+
+        @router.get("/", include_in_schema=False)
+        async def playground() -> Response:
+            return HTMLResponse(page.html, headers=page.headers)
 
     async def answered(
         request: Request, route: str, kind: type[Common], prepare: Callable[[Any], Awaitable[Asked]]

@@ -14,7 +14,7 @@ from mull import tiny
 from mull.analysis.records import Sample
 from mull.analysis.stages import stages_of_samples
 from mull.analysis.transition import fit_transition
-from mull.benchmarks import FREE_ANSWER, AnswerForm
+from mull.benchmarks import FREE_ANSWER, AnswerForm, load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
@@ -41,7 +41,10 @@ def serve(
     ] = "auto",
     run: Annotated[
         Path | None,
-        typer.Option(help="A finished sweep of this pair: its stages give the λ of reasoning_effort.", metavar="DIR"),
+        typer.Option(
+            help="A finished sweep of this pair: its stages give the λ of reasoning_effort, the playground shows it.",
+            metavar="DIR",
+        ),
     ] = None,
     head: HeadOption = None,
     estimator: Annotated[
@@ -53,6 +56,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A host name by which clients may call, besides localhost. Repeatable.")
     ] = None,
+    playground: Annotated[bool, typer.Option(help="Whether / is a page on which to ask and to compare λ.")] = True,
     *,
     pair: RoutePairOptions,
 ) -> None:
@@ -78,6 +82,8 @@ def serve(
         from mull.serving.app import application
         from mull.serving.backend import Limits, LocalBackend
         from mull.serving.levels import Levels, Undecided, efforts_of
+        from mull.serving.playground.measured import measured as curves_of
+        from mull.serving.playground.page import page
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
@@ -93,10 +99,11 @@ def serve(
     opened = pair.open()
     if trained is not None:
         trained.check(hashes(opened))
-    efforts, undecided, measured = None, Undecided(), ""
+    efforts, undecided, measured, curves = None, Undecided(), "", None
     if run is not None:
         samples = _samples(run, hashes(opened))
         stages = stages_of_samples(samples)
+        curves = curves_of(samples, stages, run.name)
         efforts = efforts_of(stages.fit if stages.found else None)
         undecided = Undecided.of(_think_ratio(samples))
         measured = f"by the stages of {run.name}"
@@ -118,7 +125,10 @@ def serve(
     if not local and key is None:
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
-    app = application(service, key=key, hosts=hosts, close=backend.close)
+    names = f"{opened.instruct.published_name} and {opened.thinking.published_name}"
+    examples = [] if pair.instruct else [question.text for question in load_benchmark("tiny").questions()[:3]]
+    shown_at = page(levels, pair=names, measured=curves, keyed=key is not None, examples=examples)
+    app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
     shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
     observer.say(f"reasoning_effort: {shown} ({levels.measured})")
     server = uvicorn.Server(
@@ -164,7 +174,7 @@ def _lam(text: str) -> float | None:
 
 
 def _samples(run: Path, pair: dict[str, str]) -> list[Sample]:
-    """The samples of a sweep of this pair. Raises `MullError` for a run of another one."""
+    """The responses of a sweep of this pair, without their texts. Raises `MullError` for a run of another one."""
     with RunStore.open(run) as store:
         recorded = {side: store.plan.get(side) for side in pair}
         samples = store.samples(texts=False)

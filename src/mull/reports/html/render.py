@@ -20,6 +20,11 @@ def render(template: str, **values: Any) -> str:
     return _TEMPLATES.get_template(template).render(values)
 
 
+def beside(package: str) -> jinja2.Environment:
+    """The templates of another package, which can include and import those of this one."""
+    return _TEMPLATES.overlay(loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), _TEMPLATES.loader]))  # pyright: ignore
+
+
 def html(table: Table, *, titled: bool = False) -> str:
     """A scrolling table element, its title above it where it is to be `titled`; captions are the page's."""
     return str(_TEMPLATES.get_template("parts.html").module.table(table.shown, titled))  # pyright: ignore

@@ -5,23 +5,18 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mull.analysis.stages import Stages, stages_of_samples
-from mull.benchmarks import FREE_ANSWER, AnswerForm
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
 from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
-from mull.errors import MullError, nearest
+from mull.errors import MullError
 from mull.runs.store import RunStore
-
-if TYPE_CHECKING:
-    from mull.dynamic.base import Estimator
-    from mull.dynamic.head import Head
 
 KEY = "MULL_API_KEY"
 """Environment variable of the key that clients must send."""
@@ -78,13 +73,14 @@ def serve(
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
     from mull.dynamic.head import Head
+    from mull.serving.choosing import chooser_of, lam_of
 
     began = time.perf_counter()
     _, stderr = consoles()
     observer = Terminal(stderr)
     trained = Head.open(head) if head else None
-    chooser, form = _estimator(trained, estimator)
-    fixed = _lam(default)
+    chooser, form = chooser_of(trained, estimator)
+    fixed = lam_of(default)
     opened = pair.open()
     if trained is not None:
         trained.check(hashes(opened))
@@ -119,30 +115,6 @@ def serve(
         f"ready after {time.perf_counter() - began:.1f} s; http://{host}:{port}/v1, model {name!r}. Ctrl-C ends"
     )
     server.run()
-
-
-def _estimator(head: Head | None, name: str) -> tuple[Estimator, AnswerForm]:
-    """What chooses λ for `auto`, and how it forces answers."""
-    from mull.dynamic.estimators.conf import zero_shot
-
-    form = head.form if head else FREE_ANSWER
-    known = {each.name: each for each in (head.estimators() if head else [zero_shot(form)])}
-    if name not in known:
-        hint = nearest(name, known) if head else "without --head there is conf alone"
-        raise MullError(f"no estimator {name!r}", hint)
-    return known[name], form
-
-
-def _lam(text: str) -> float | None:
-    if text == "auto":
-        return None
-    try:
-        lam = float(text)
-    except ValueError:
-        lam = -1.0
-    if not 0 <= lam <= 1:
-        raise MullError(f"--lambda {text!r} is no λ", "give a number from 0 to 1, or auto")
-    return lam
 
 
 def _stages(run: Path, pair: dict[str, str]) -> Stages:

@@ -71,7 +71,7 @@ def serve(
         from mull.serving.levels import Levels, efforts_of
         from mull.serving.service import Service
     except ImportError as error:
-        raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
+        raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
     from mull.dynamic.head import Head
     from mull.serving.choosing import chooser_of, lam_of
 

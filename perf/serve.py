@@ -10,21 +10,23 @@ of its own, so that no two responses belong to the same prompt. Fails unless
 - every bad request gets its 4xx;
 - the server's mean resident memory in the last fifth of the time is within 5 % of that in the second fifth.
 
-Printed are tokens per second, and mean time to the first token and between tokens by the server's own metrics; then the
-same for requests that all have λ = 0, as a ratio. (Rows of λ = 0 cost two models, too: the ratio shows what mixing λ
-costs, not what a plain model does.)
+Printed are tokens per second, and mean time to the first token and between tokens by the server's own metrics, beside
+the same for requests that all have λ = 0, which take turns with the others and as much time again. (Rows of λ = 0 cost
+two models, too: the ratio shows what mixing λ costs, not what a plain model does.)
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,8 @@ from prometheus_client.parser import text_string_to_metric_families
 LEAVES, BAD = 0.01, 0.02
 """Shares of requests that leave before their end, and of requests that are wrong."""
 TOKENS = 200
+TURNS = 5
+"""Random λ and λ = 0 take turns, so that other load affects both."""
 WRONG: tuple[bytes | dict[str, Any], ...] = (
     b"{", b"[]", b"\xff\xfe", {"model": "mull"}, {"model": "other", "messages": [{"role": "user", "content": "1"}]},
     {"model": "mull@2", "messages": [{"role": "user", "content": "1"}]},
@@ -54,6 +58,19 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     left: int = 0
     refused: int = 0
+    seconds: float = 0.0
+    figures: dict[str, float] = field(default_factory=dict)
+    """How much the server's metrics grew."""
+
+    def rates(self) -> dict[str, float]:
+        def mean(name: str) -> float:
+            return self.figures[f"{name}_sum"] / self.figures[f"{name}_count"]
+
+        return {
+            "tokens/s": self.figures["mull_generated_tokens_total"] / self.seconds,
+            "first token": mean("mull_time_to_first_token_seconds"),
+            "between tokens": mean("mull_inter_token_seconds"),
+        }
 
 
 def main() -> int:
@@ -90,10 +107,13 @@ async def measure(url: str, server: subprocess.Popen[bytes], began: float, argum
         print(f"first response {time.perf_counter() - began:.1f} s after the start, ready after {started:.1f} s")
         memory: list[float] = []
         watching = asyncio.create_task(watch(server.pid, memory))
-        mixed, figures = await phase(client, arguments, lam=None)
+        mixed, plain = Load(), Load()
+        numbers = itertools.count(1)
+        for _ in range(TURNS):
+            await phase(client, mixed, numbers, arguments, lam=None)
+            await phase(client, plain, numbers, arguments, lam=0.0)
         watching.cancel()
         same = await compare(client, mixed, arguments.checked)
-        _, plain = await phase(client, arguments, lam=0.0)
     fifth = max(1, len(memory) // 5)
     early, late = (sum(part) / len(part) for part in (memory[fifth : 2 * fifth], memory[-fifth:]))
     print(
@@ -103,37 +123,27 @@ async def measure(url: str, server: subprocess.Popen[bytes], began: float, argum
     print(f"texts equal to those asked alone: {same:,} of {min(arguments.checked, len(mixed.texts)):,}")
     print(f"resident memory: {early / 1e6:.0f} MB in the second fifth, {late / 1e6:.0f} MB in the last")
     for name, unit in (("tokens/s", ""), ("first token", " s"), ("between tokens", " s")):
-        ratio = figures[name] / plain[name]
-        print(f"{name}: {figures[name]:.4g}{unit}, all at λ = 0 {plain[name]:.4g}{unit}, ratio {ratio:.2f}")
-    for each in mixed.wrong[:10]:
+        ours, others = mixed.rates()[name], plain.rates()[name]
+        print(f"{name}: {ours:.4g}{unit}, all at λ = 0 {others:.4g}{unit}, ratio {ours / others:.2f}")
+    for each in (mixed.wrong + plain.wrong)[:10]:
         print("wrong:", each)
-    sound = not mixed.wrong and same == min(arguments.checked, len(mixed.texts)) > 0
+    sound = not mixed.wrong + plain.wrong and same == min(arguments.checked, len(mixed.texts)) > 0
     return 0 if sound and abs(late / early - 1) <= 0.05 else 1
 
 
 async def phase(
-    client: httpx2.AsyncClient, arguments: argparse.Namespace, lam: float | None
-) -> tuple[Load, dict[str, float]]:
-    """Streams for some seconds, at random λ or at `lam`, and the figures of that time."""
-    load = Load()
+    client: httpx2.AsyncClient, load: Load, numbers: Iterator[int], arguments: argparse.Namespace, lam: float | None
+) -> None:
+    """Streams for a turn, at random λ or at `lam`."""
     before, began = await figures_of(client), time.perf_counter()
-    numbers = iter(range(1, 1 << 40))
-    streams = (stream(client, load, numbers, began + arguments.seconds, lam) for _ in range(arguments.streams))
-    await asyncio.gather(*streams)
-    seconds, after = time.perf_counter() - began, await figures_of(client)
-    change = {name: after[name] - before.get(name, 0.0) for name in after}
-
-    def mean(name: str) -> float:
-        return change[f"{name}_sum"] / change[f"{name}_count"]
-
-    return load, {
-        "tokens/s": change["mull_generated_tokens_total"] / seconds,
-        "first token": mean("mull_time_to_first_token_seconds"),
-        "between tokens": mean("mull_inter_token_seconds"),
-    }
+    end = began + arguments.seconds / TURNS
+    await asyncio.gather(*(stream(client, load, numbers, end, lam) for _ in range(arguments.streams)))
+    load.seconds += time.perf_counter() - began
+    for name, value in (await figures_of(client)).items():
+        load.figures[name] = load.figures.get(name, 0.0) + value - before.get(name, 0.0)
 
 
-async def stream(client: httpx2.AsyncClient, load: Load, numbers: Any, end: float, lam: float | None) -> None:
+async def stream(client: httpx2.AsyncClient, load: Load, numbers: Iterator[int], end: float, lam: float | None) -> None:
     """One request after the other until `end`."""
     while time.perf_counter() < end:
         number = next(numbers)

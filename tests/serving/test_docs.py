@@ -39,7 +39,8 @@ def printed(command, **options):
 
 def node_modules():
     """A folder that has npm's openai, if there is one."""
-    places = [os.environ.get("MULL_NODE_MODULES"), *os.environ.get("NODE_PATH", "").split(os.pathsep)]
+    clients = os.environ.get("MULL_CLIENTS", Path(__file__).parent.parent.parent / ".clients")  # of `make test-clients`
+    places = [Path(clients) / "npm" / "node_modules", *os.environ.get("NODE_PATH", "").split(os.pathsep)]
     return next((Path(place) for place in places if place and (Path(place) / "openai").is_dir()), None)
 
 

@@ -170,7 +170,7 @@ def body_of(number: int, lam: float, drawn: random.Random) -> dict[str, Any]:
 
 async def read(client: httpx2.AsyncClient, load: Load, number: int, body: dict[str, Any], leave: int | None) -> None:
     """One stream; `leave`: after so many chunks."""
-    text, finish, usage, done, ids, models, chunks = "", None, None, False, set(), set(), 0
+    text, finish, usage, done, ids, models, chunks, corrected = "", None, None, False, set(), set(), 0, False
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     async with client.stream("POST", "/v1/chat/completions", json=asked) as reply:
         if reply.status_code != 200:
@@ -190,13 +190,15 @@ async def read(client: httpx2.AsyncClient, load: Load, number: int, body: dict[s
             ids.add(chunk["id"])
             models.add(chunk["model"])
             usage = chunk.get("usage") or usage
+            corrected |= chunk.get("mull", {}).get("corrected", False)
             for choice in chunk["choices"]:
                 finish = choice["finish_reason"] or finish
                 text += choice["delta"].get("reasoning", "") + choice["delta"].get("content", "")
     if not (done and finish and usage and len(ids) == 1 and models == {body["model"]}):
         load.wrong.append(f"request {number}: done {done}, finish {finish}, ids {ids}, models {models}")
         return
-    load.texts[number] = (body, text)
+    if not corrected:  # such a stream tells its answer twice
+        load.texts[number] = (body, text)
 
 
 async def refused(client: httpx2.AsyncClient, load: Load, body: bytes | dict[str, Any]) -> None:

@@ -31,7 +31,6 @@ def open_service(
     head: str | Path | None = None,
     estimator: str = "conf",
     efforts: Mapping[str, float] | None = None,
-    hold_below: float = 1.0,
     limits: Limits | None = None,
     sampling: Sampling | None = None,
     device: str = "auto",
@@ -40,9 +39,8 @@ def open_service(
     """The pair of both checkpoints (folders or hub ids; by default the built-in one) behind the API. Loads the weights.
 
     `name`: the model's name for clients. `lam`: λ of requests that ask for none; None: `estimator` chooses it, one of
-    the `head` (a file of `mull route train`) if that is given. `efforts`: λ of each `reasoning_effort`. `hold_below`:
-    see `Service`. `sampling`: the defaults of requests. Raises `MullError` for what is no pair, and for a head of
-    another one.
+    the `head` (a file of `mull route train`) if that is given. `efforts`: λ of each `reasoning_effort`. `sampling`:
+    the defaults of requests. Raises `MullError` for what is no pair, and for a head of another one.
     """
     if (instruct is None) != (thinking is None):
         raise MullError("one checkpoint is missing", "give both, or neither for the built-in pair")
@@ -58,7 +56,7 @@ def open_service(
     levels = Levels(model=name, default=lam, **measured)
     engine = open_rows(pair, device=device, trust_remote_code=trust_remote_code)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
-    return Service(backend, levels, limits=limits, sampling=sampling, hold_below=hold_below)
+    return Service(backend, levels, limits=limits, sampling=sampling)
 
 
 def open_router(instruct: str | Path | None = None, thinking: str | Path | None = None, **options: Any) -> APIRouter:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-oldest lint docs clean
+.PHONY: demo test test-slow test-oldest test-clients lint docs clean
 
 demo: .venv/.ready
 	$(BIN)/mull demo
@@ -17,6 +17,10 @@ test-slow: .venv/.ready
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
+# Clients of the server, each in an environment of its own in .clients; not part of make test.
+test-clients: .venv/.ready
+	$(BIN)/python tests/clients/run.py
+
 lint: .venv/.ready
 	$(BIN)/ruff check src tests perf training
 	$(BIN)/ruff format --check src tests perf training
@@ -26,7 +30,7 @@ docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
 
 clean:
-	rm -rf .venv .venv-oldest demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
 	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
 	find src tests perf training -name __pycache__ -prune -exec rm -rf {} +
 

@@ -28,6 +28,12 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def forget() -> None:
+    """Go on after Ctrl-C, for verbs in which it ends a step and not the program."""
+    global _seen
+    _seen = False
+
+
 def _note(number: int, frame: FrameType | None) -> None:
     global _seen
     _seen = True

@@ -70,21 +70,9 @@ def row_arithmetic(pair: Pair, options: RoutePairOptions) -> str:
 
 def row_engine(pair: Pair, options: RoutePairOptions) -> LocalEngine:
     """An engine whose rows have a λ each."""
-    from mull.engines.local.engine import LocalEngine
-    from mull.engines.local.prompts import Prompts
+    from mull.engines.local.opening import open_rows
 
-    tags = pair.think_tags
-    folder = pair.donor.folder
-    prompts = Prompts(folder, options.trust_remote_code, tags) if tags else Prompts(folder, options.trust_remote_code)
-    return LocalEngine(
-        pair.instruct.folder,
-        pair.thinking.folder,
-        donor=pair.donor_side,
-        device=options.device,
-        trust_remote_code=options.trust_remote_code,
-        prompts=prompts,
-        by_row=True,
-    )
+    return open_rows(pair, device=options.device, trust_remote_code=options.trust_remote_code)
 
 
 HeadOption = Annotated[

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,18 +14,14 @@ from mull import tiny
 from mull.analysis.records import Sample
 from mull.analysis.stages import stages_of_samples
 from mull.analysis.transition import fit_transition
-from mull.benchmarks import FREE_ANSWER, AnswerForm, load_benchmark
+from mull.benchmarks import load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
 from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
-from mull.errors import MullError, nearest
+from mull.errors import MullError
 from mull.runs.store import RunStore
-
-if TYPE_CHECKING:
-    from mull.dynamic.base import Estimator
-    from mull.dynamic.head import Head
 
 KEY = "MULL_API_KEY"
 """Environment variable of the key that clients must send."""
@@ -86,15 +82,16 @@ def serve(
         from mull.serving.playground.page import page
         from mull.serving.service import Service
     except ImportError as error:
-        raise MullError(f"serving needs {error.name}", "pip install 'mull[serve]'") from None
+        raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
     from mull.dynamic.head import Head
+    from mull.serving.choosing import chooser_of, lam_of
 
     began = time.perf_counter()
     _, stderr = consoles()
     observer = Terminal(stderr)
     trained = Head.open(head) if head else None
-    chooser, form = _estimator(trained, estimator)
-    fixed = _lam(default)
+    chooser, form = chooser_of(trained, estimator)
+    fixed = lam_of(default)
     listening = _listening(host, port)
     opened = pair.open()
     if trained is not None:
@@ -147,30 +144,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         what = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise MullError(what, "give another --port, or --port 0 for any free one") from None
-
-
-def _estimator(head: Head | None, name: str) -> tuple[Estimator, AnswerForm]:
-    """What chooses λ for `auto`, and how it forces answers."""
-    from mull.dynamic.estimators.conf import zero_shot
-
-    form = head.form if head else FREE_ANSWER
-    known = {each.name: each for each in (head.estimators() if head else [zero_shot(form)])}
-    if name not in known:
-        hint = nearest(name, known) if head else "without --head there is conf alone"
-        raise MullError(f"no estimator {name!r}", hint)
-    return known[name], form
-
-
-def _lam(text: str) -> float | None:
-    if text == "auto":
-        return None
-    try:
-        lam = float(text)
-    except ValueError:
-        lam = -1.0
-    if not 0 <= lam <= 1:
-        raise MullError(f"--lambda {text!r} is no λ", "give a number from 0 to 1, or auto")
-    return lam
 
 
 def _samples(run: Path, pair: dict[str, str]) -> list[Sample]:

@@ -1,0 +1,77 @@
+"""Opens a pair as a service, or as routes for somebody else's application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from mull.checkpoints.fingerprint import fingerprint
+from mull.checkpoints.pair import Pair
+from mull.dynamic.head import Head
+from mull.engines.base import Sampling
+from mull.engines.local.opening import built_in_pair, open_rows
+from mull.errors import MullError
+from mull.serving.backend import Limits, LocalBackend
+from mull.serving.choosing import chooser_of
+from mull.serving.levels import Levels
+from mull.serving.router import router_of
+from mull.serving.service import Service
+
+
+def open_service(
+    instruct: str | Path | None = None,
+    thinking: str | Path | None = None,
+    *,
+    name: str = "mull",
+    lam: float | None = None,
+    head: str | Path | None = None,
+    estimator: str = "conf",
+    efforts: Mapping[str, float] | None = None,
+    limits: Limits | None = None,
+    sampling: Sampling | None = None,
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> Service:
+    """The pair of both checkpoints (folders or hub ids; by default the built-in one) behind the API. Loads the weights.
+
+    `name`: the model's name for clients. `lam`: λ of requests that ask for none; None: `estimator` chooses it, one of
+    the `head` (a file of `mull route train`) if that is given. `efforts`: λ of each `reasoning_effort`. `sampling`:
+    the defaults of requests. Raises `MullError` for what is no pair, and for a head of another one.
+    """
+    if (instruct is None) != (thinking is None):
+        raise MullError("one checkpoint is missing", "give both, or neither for the built-in pair")
+    pair = built_in_pair() if instruct is None else Pair.open(str(instruct), str(thinking))
+    pair.check()
+    trained = Head.open(Path(head)) if head else None
+    chooser, form = chooser_of(trained, estimator)
+    if trained is not None:
+        trained.check({"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)})
+    limits = limits or Limits()
+    sampling = sampling or Sampling(max_tokens=limits.max_tokens)
+    measured: dict[str, Any] = {"efforts": efforts, "measured": "chosen by the server's owner"} if efforts else {}
+    levels = Levels(model=name, default=lam, **measured)
+    engine = open_rows(pair, device=device, trust_remote_code=trust_remote_code)
+    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
+    return Service(backend, levels, limits=limits, sampling=sampling)
+
+
+def open_router(instruct: str | Path | None = None, thinking: str | Path | None = None, **options: Any) -> APIRouter:
+    """The routes of `open_service`, for `include_router`, with or without a prefix.
+
+    The engine ends with the application. Host names, keys and errors of other routes are the application's own affair.
+    """
+    service = open_service(instruct, thinking, **options)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        if isinstance(service.backend, LocalBackend):
+            service.backend.close()
+
+    router = APIRouter(lifespan=lifespan)
+    router.include_router(router_of(service))
+    return router

@@ -1,0 +1,96 @@
+"""Asks a running `mull serve` by clients that exist, each in an environment of its own: `make test-clients`.
+
+A client is a program beside this file that takes the server's URL and fails if it is not answered as it should be.
+Environments are kept in `.clients`, or where MULL_CLIENTS says. A client that cannot be installed is named and fails.
+
+    python tests/clients/run.py [NAME …]
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ENVIRONMENTS = Path(os.environ.get("MULL_CLIENTS", HERE.parent.parent / ".clients")).resolve()
+PACKAGES = {
+    "openai": ["openai"],
+    "litellm": ["litellm"],
+    "inspect_ai": ["inspect_ai", "openai"],
+    "lm-eval": ["lm-eval[api]"],
+    "npm": ["openai"],
+}
+QUIET = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "OPENAI_API_KEY": "none",
+    "INSPECT_DISPLAY": "none",
+}
+"""Clients ask nobody but the server."""
+
+
+def install(name: str) -> None:
+    """The client's environment, unless it is there."""
+    folder = ENVIRONMENTS / name
+    if name == "npm":
+        if not (folder / "node_modules" / "openai").is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["npm", "install", "--prefix", str(folder), *PACKAGES[name]], check=True)
+    elif not (folder / "bin" / "python").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *PACKAGES[name]], check=True)
+
+
+def command(name: str, url: str) -> list[str]:
+    """How the client's program is started."""
+    folder = ENVIRONMENTS / name
+    if name == "npm":
+        shutil.copy(HERE / "ask.mjs", folder / "ask.mjs")  # modules are looked for beside the program
+        return ["node", str(folder / "ask.mjs"), url]
+    return [str(folder / "bin" / "python"), str(HERE / f"ask_{name.replace('-', '_')}.py"), url]
+
+
+def main(names: list[str]) -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "mull.cli.main", "serve", "--port", str(port), "--lambda", "0.5"])
+    url = f"http://127.0.0.1:{port}/v1"
+    failed = []
+    try:
+        while not _answers(url):
+            if server.poll() is not None:
+                return 1
+            time.sleep(0.2)
+        for name in names or PACKAGES:
+            began = time.perf_counter()
+            try:
+                install(name)
+                subprocess.run(command(name, url), check=True, env={**os.environ, **QUIET}, cwd=HERE, timeout=600)
+                print(f"{name}: passed in {time.perf_counter() - began:.0f} s", flush=True)
+            except (OSError, subprocess.SubprocessError) as error:
+                print(f"{name}: FAILED: {error}", flush=True)
+                failed.append(name)
+    finally:
+        server.terminate()
+        server.wait()
+    return len(failed)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/models"):
+            return True
+    except OSError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

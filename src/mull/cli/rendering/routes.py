@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mull.dynamic.evaluation.session import Result
+from mull.dynamic.evaluation.result import Result
 from mull.dynamic.explain import Explained
 from mull.dynamic.head import Head
 from mull.reports.renderers import terminal

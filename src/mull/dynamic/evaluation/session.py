@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mull.analysis.records import Sample
 from mull.benchmarks import Benchmark, Grade, Question, answer_form
 from mull.checkpoints.pair import Pair
-from mull.dynamic.evaluation.comparison import Means, Table, pooled, question_means, table
 from mull.dynamic.evaluation.policies import Policy, PolicyKind
+from mull.dynamic.evaluation.result import Records, Result, compared
 from mull.dynamic.evaluation.sampling import Sampler
 from mull.dynamic.training.records import text_hash
 from mull.engines.base import Sampling
 from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
 from mull.runs.plan import StudyKind, SweepPlan
-from mull.runs.routes import Route
 from mull.runs.run import planned, provenance
 from mull.runs.sessions.observer import Observer
 from mull.runs.store import DATABASE, RunStore
@@ -74,20 +72,6 @@ class Evaluation:
             engine=self.arithmetic,
             study=StudyKind.other,
         )
-
-
-@dataclass(frozen=True)
-class Result:
-    """The records of an evaluation and what they say."""
-
-    samples: Mapping[str, list[Sample]]
-    """By benchmark, without texts."""
-    tables: Sequence[Table]
-    """One for each benchmark; of several also one of all together, called "average", which comes first."""
-    routes: Mapping[str, Mapping[str, Mapping[str, Route]]]
-    """Benchmark → policy → question → the λ that was chosen for it."""
-    means: Mapping[str, Mapping[str, Means]]
-    """Benchmark → policy → means by question; "average" for all together, where there are several."""
 
 
 def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> list[Benchmark]:
@@ -149,44 +133,13 @@ def evaluate(
 
 def compare(evaluation: Evaluation, folder: Path, *, prefill_weight: float = 0.0) -> Result:
     """The comparison of what the runs in `folder` hold."""
-    found: dict[str, dict[str, Means]] = {}
-    samples: dict[str, list[Sample]] = {}
-    every_route: dict[str, dict[str, dict[str, Route]]] = {}
-    walls: list[dict[str, float]] = []
-    lams: list[dict[str, float]] = []
+    records = []
     for benchmark in evaluation.benchmarks:
         plan = evaluation.plan(benchmark)
         with RunStore.open(folder / benchmark.name) as store:
-            own = planned(plan, store.samples(texts=False))
-            routes = store.routes
-            own_walls = {label: wall.seconds / wall.responses for label, wall in store.walls.items() if wall.responses}
-        prefilled = {
-            (label, question): float(route.prefilled)
-            for label, row in routes.items()
-            for question, route in row.items()
-        }
-        samples[benchmark.name], every_route[benchmark.name] = own, routes
-        found[benchmark.name] = question_means(own, prefilled)
-        walls.append(own_walls)
-        chosen = {label: [route.lam for route in row.values()] for label, row in routes.items()}
-        lams.append({label: sum(row) / len(row) for label, row in chosen.items() if row})
+            records.append(Records.of(store, benchmark.name, planned(plan, store.samples(texts=False))))
     kinds: dict[str, PolicyKind] = {policy.label: policy.kind for policy in evaluation.policies}
-    tables = [
-        table(name, own, kinds, seconds=wall, lams=lam, prefill_weight=prefill_weight)
-        for (name, own), wall, lam in zip(found.items(), walls, lams, strict=True)
-    ]
-    if len(found) > 1:
-        found = {"average": pooled(list(found.values())), **found}
-        wall, lam = _averaged(walls), _averaged(lams)
-        every = found["average"]
-        tables = [table("average", every, kinds, seconds=wall, lams=lam, prefill_weight=prefill_weight), *tables]
-    return Result(samples, tables, every_route, found)
-
-
-def _averaged(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means of the entries that all parts have."""
-    shared = set.intersection(*(set(part) for part in parts))
-    return {key: sum(part[key] for part in parts) / len(parts) for key in shared}
+    return compared(records, kinds, prefill_weight=prefill_weight)
 
 
 def _is_complete(plan: SweepPlan, run: Path) -> bool:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from mull import __version__
 from mull.dynamic.evaluation.comparison import Table
-from mull.dynamic.evaluation.session import Evaluation, Result
+from mull.dynamic.evaluation.result import Result
+from mull.dynamic.evaluation.session import Evaluation
 from mull.folders import write_atomically
 from mull.reports import renderers
 from mull.reports.figures.render import Figure, png, svg

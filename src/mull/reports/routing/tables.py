@@ -9,7 +9,7 @@ from mull.analysis.paired import PairedDifference, holm
 from mull.dynamic.evaluation import comparison
 from mull.dynamic.evaluation.comparison import break_even
 from mull.dynamic.evaluation.policies import PolicyKind
-from mull.dynamic.evaluation.session import Result
+from mull.dynamic.evaluation.result import Result
 from mull.reports.format import signed
 from mull.reports.table import Cell, Column, Row, Table
 

@@ -13,7 +13,7 @@ from mull.cli.options.common import consoles
 def paper(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of `mull sweep`, `mull compare`, `mull ablate` and `mull route eval`.", metavar="RUN..."),
+        typer.Argument(help="Folders of `mull sweep`, `compare`, `ablate` and `route eval`.", metavar="RUN..."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the figures and tables.", metavar="DIR")] = Path(
         "paper"

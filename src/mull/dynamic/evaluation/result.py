@@ -29,7 +29,7 @@ class Records:
     @classmethod
     def of(cls, store: RunStore, benchmark: str, samples: list[Sample]) -> Records:
         """Those of a run, of which `samples` count."""
-        seconds = {label: wall.seconds / wall.responses for label, wall in store.walls.items() if wall.responses}
+        seconds = {label: wall.each for label, wall in store.walls.items() if wall.responses}
         return cls(benchmark, samples, store.routes, seconds)
 
 

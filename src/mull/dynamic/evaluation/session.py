@@ -9,9 +9,11 @@ from typing import Any
 
 from mull.benchmarks import Benchmark, Grade, Question, answer_form
 from mull.checkpoints.pair import Pair
+from mull.dynamic.evaluation import signals
 from mull.dynamic.evaluation.policies import Policy, PolicyKind
 from mull.dynamic.evaluation.result import Records, Result, compared
-from mull.dynamic.evaluation.sampling import Sampler
+from mull.dynamic.evaluation.sampling import Sampler, with_system
+from mull.dynamic.head import Head
 from mull.dynamic.training.records import text_hash
 from mull.engines.base import Sampling
 from mull.engines.local.engine import LocalEngine
@@ -61,10 +63,13 @@ class Evaluation:
     """Of the engine, for plans (`mull.engines.local.arithmetic`): that of a λ per row."""
     seed: int = 0
 
+    def policies_on(self, benchmark: Benchmark) -> list[Policy]:
+        return [policy.sampled(self.sampling(benchmark)) for policy in self.policies]
+
     def plan(self, benchmark: Benchmark) -> SweepPlan:
         return SweepPlan(
             self.pair,
-            [policy.setting() for policy in self.policies],
+            [policy.setting() for policy in self.policies_on(benchmark)],
             benchmark,
             self.k,
             self.sampling(benchmark),
@@ -72,6 +77,20 @@ class Evaluation:
             engine=self.arithmetic,
             study=StudyKind.other,
         )
+
+
+def refuse_training_seed(benchmarks: Sequence[Benchmark], head: Head) -> None:
+    """Raises `MullError` for a benchmark that makes its questions with the seed of the head's training: what is left of
+    them after the training questions would be no benchmark that anybody else has."""
+    trained = [record for record in head.report.get("benchmarks", {}).values() if "seed" in record]
+    for benchmark in benchmarks:
+        own = benchmark.describe()
+        if any(own.get("seed") == each["seed"] and own.get("split") == each.get("split") for each in trained):
+            raise MullError(
+                f"the head was trained on questions of --question-seed {own['seed']}, and {benchmark.name} would ask "
+                "them again",
+                "give another --question-seed",
+            )
 
 
 def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> list[Benchmark]:
@@ -92,6 +111,25 @@ def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> 
     return found
 
 
+MARGIN = 40
+"""Tokens of the context that must be left behind a prompt: for the text that forces an answer, and that answer."""
+
+
+def check_prompts(evaluation: Evaluation, engine: LocalEngine) -> None:
+    """Raises `MullError` for a question that leaves no room for an answer in the model's context."""
+    for benchmark in evaluation.benchmarks:
+        for question in benchmark.questions():
+            asked = benchmark.prompt(question)
+            systems = {policy.system for policy in evaluation.policies}
+            length = max(len(engine.render(with_system(asked, system))) for system in systems)
+            if length + MARGIN > engine.context:
+                raise MullError(
+                    f"the question {question.id} of {benchmark.name} takes {length:,} tokens, and the model's context "
+                    f"is {engine.context:,}",
+                    "ask fewer questions (--questions), or choose a model with a longer context",
+                )
+
+
 def evaluate(
     evaluation: Evaluation, folder: Path, load: Callable[[], LocalEngine], observer: Observer | None = None
 ) -> Result:
@@ -109,15 +147,16 @@ def evaluate(
         plan = evaluation.plan(benchmark)
         run = folder / benchmark.name
         RunStore.check_folder(run)
-        if _is_complete(plan, run):
+        if _is_complete(plan, run, evaluation.policies):
             continue
         if engine is None:
             with observer.busy("loading the checkpoints"):
                 engine = load()
+                check_prompts(evaluation, engine)
         with RunStore.record(run, plan, provenance(plan)) as store:
             sampler = Sampler(
                 plan=plan,
-                policies=evaluation.policies,
+                policies=evaluation.policies_on(benchmark),
                 engine=engine,
                 form=answer_form(benchmark.describe()),
                 store=store,
@@ -126,6 +165,7 @@ def evaluate(
             if lacking:
                 with observer.counting(f"{benchmark.name}: choosing λ", lacking) as advance:
                     sampler.choose(advance)
+            sampler.keep_signals()
             with observer.sweeping(plan, planned(plan, store.samples(texts=False))) as on_sample:
                 sampler.run(on_sample)
     return compare(evaluation, folder)
@@ -142,9 +182,11 @@ def compare(evaluation: Evaluation, folder: Path, *, prefill_weight: float = 0.0
     return compared(records, kinds, prefill_weight=prefill_weight)
 
 
-def _is_complete(plan: SweepPlan, run: Path) -> bool:
+def _is_complete(plan: SweepPlan, run: Path, policies: Sequence[Policy]) -> bool:
     if not (run / DATABASE).exists():
         return False
     with RunStore.open(run) as store:
         store.grown(plan, provenance(plan))
+        if signals.wanted(policies) and signals.lacking(store, [q.id for q in plan.benchmark.questions()]):
+            return False
         return len(planned(plan, store.samples(texts=False))) == plan.total

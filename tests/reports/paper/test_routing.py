@@ -69,8 +69,9 @@ def test_an_evaluation_is_a_part_of_the_page_with_its_files(whole, tmp_path):
 
 
 def test_several_benchmarks_are_averaged_and_a_sweep_stays_apart(tmp_path):
-    for benchmark in ("tiny-easy", "tiny-hard"):
-        evaluation(tmp_path / "route", benchmark)
+    for benchmark, limit in (("tiny-easy", 512), ("tiny-hard", 900)):  # each with its own limit
+        policies = [*POLICIES[:3], Policy.budgeted(20, Sampling(max_tokens=limit))]
+        evaluation(tmp_path / "route", benchmark, policies=policies)
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in (0.0, 1.0)]
     samples = [s for lam in (0, 1) for s in responses(f"{lam}", float(lam), [1, 1, 0], 2, benchmark="tiny")]
     swept = write_run(tmp_path / "swept", settings, samples, benchmark="tiny")

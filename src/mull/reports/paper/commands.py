@@ -54,7 +54,7 @@ def route_command(runs: Sequence[Run], benchmarks: Sequence[str], taken: set[str
     """The command of an evaluation of λ per query, with the policies of the one that is there, if there is one."""
     like = min(runs, key=lambda run: (not run.records, run.benchmark not in benchmarks))
     words = ["mull", "route", "eval", *_models(runs, StudyKind.other)]
-    if any("head" in record for record in _policies(like).values()):
+    if any("head" in record for record in like.policies.values()):
         words += ["--head", "FILE"]
     words += ["--benchmark", ",".join(benchmarks)]
     alike = like.benchmark in benchmarks and (like.records is not None or len(benchmarks) == 1)
@@ -67,14 +67,9 @@ def route_command(runs: Sequence[Run], benchmarks: Sequence[str], taken: set[str
     return shlex.join([*words, "--out", like.folder.resolve().parent.name if like.records else _free("route", taken)])
 
 
-def _policies(run: Run) -> dict[str, dict[str, Any]]:
-    """What an evaluation records of each of its policies; nothing of static λ."""
-    return {label: record.get("policy") or {} for label, record in run.plan["settings"].items()}
-
-
 def _compared(run: Run) -> Iterator[str]:
     """The policies of an evaluation."""
-    policies = _policies(run)
+    policies = run.policies
     labels = {kind: [label for label, own in policies.items() if own.get("kind") == kind] for kind in _KINDS}
     if labels["estimator"] != ["conf"]:
         yield from ("--estimators", ",".join(labels["estimator"]))

@@ -57,6 +57,11 @@ class Run:
         share = "" if self.complete else f" (incomplete: {100 * len(self.samples) / self.planned:.0f} %)"
         return f"{self.folder.resolve().name}{share}"
 
+    @property
+    def policies(self) -> dict[str, dict[str, Any]]:
+        """Setting → what decides its responses beside weights and sampling; nothing of a static λ."""
+        return {setting: record.get("policy") or {} for setting, record in self.plan["settings"].items()}
+
     @cached_property
     def metrics(self) -> dict[str, SettingMetrics]:
         """Setting → its metrics, in the order of the plan."""
@@ -251,7 +256,7 @@ def _name_own_instruct(runs: Sequence[Run]) -> list[Run]:
 
 def _check_together(a: Run, b: Run) -> None:
     own = [OWN_INSTRUCT in run.plan["settings"] for run in (a, b)]
-    if a.records and b.records and a.plan["settings"] != b.plan["settings"]:
+    if a.records and b.records and a.policies != b.policies:
         what = f"{a.folder} and {b.folder} compare different policies"
         raise MullError(what, "give the runs of one `mull route eval`")
     if a.benchmark != b.benchmark:

@@ -124,8 +124,8 @@ def route_eval(
 
         questions = benchmarks.load()
         if trained is not None:
-            refuse_training_seed(questions, trained)
             questions = unseen(questions, trained.seen, trained.digest)
+            refuse_training_seed(questions, trained)
         limits = sampling.sampling_of
         policies = policies_of(
             trained,

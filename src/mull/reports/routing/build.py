@@ -37,12 +37,13 @@ _SECONDS = (
     "of the static frontier (mixtures of two λ included) where it is at least as accurate, over the policy's own."
 )
 _REPLAYED = (
-    "No response was sampled here. Static λ and thinking budgets are those on record. λ(q) was chosen anew, its tokens "
-    "are charged, and a question's accuracy and tokens at λ(q) are interpolated linearly between the two neighbouring "
-    "λ on record, as if λ(q) were rounded to one of them by lot. The oracle chose by one half of a question's samples "
-    "and was judged by the other. There are no seconds, and no budgets or controls beside those on record. The static "
-    "frontier takes the best λ of this very run, so the comparison leans against the estimators. The estimators' "
-    "formulas are our reconstruction of DAMI, whose paper could not be read whole."
+    "No response was sampled here. Static λ and thinking budgets are those on record. λ(q) was chosen anew, its "
+    "tokens are charged, and a question's accuracy and tokens at λ(q) are interpolated linearly between the two "
+    "neighbouring λ on record, as if λ(q) were rounded to one of them by lot: the coarser the grid, the further that "
+    "may be from the weights at λ(q). The oracle chose by one half of a question's samples and was judged by the "
+    "other. There are no seconds, and no budgets or controls beside those on record. The static frontier takes the "
+    "best λ of this very run, so the comparison leans against the estimators. The estimators' formulas are our "
+    "reconstruction of DAMI, whose paper could not be read whole."
 )
 
 

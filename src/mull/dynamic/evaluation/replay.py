@@ -221,7 +221,7 @@ def _routed(
         else:
             estimator = policy.estimator
             if policy.of is not None:
-                estimator = Random.matched([route.lam for route in routes[policy.of].values()], policy.of)
+                estimator = Random({key: route.lam for key, route in routes[policy.of].items()}, policy.of)
             assert estimator is not None
             choices = {key: estimator.choose(measured.signals[key]) for key in grid.questions}
             own = {key: Route(choice.lam, choice.why, *choice.cost) for key, choice in choices.items()}

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-
 MARGIN = 0.02
 """Utilities nearer than this count as equal."""
 

@@ -21,7 +21,7 @@ from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.runs.growth import Growth, grow
 from mull.runs.later_grades import LaterGrades
 from mull.runs.plan import SweepPlan, differences
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 
 DATABASE = "run.sqlite"
 COLUMNS = [field.name for field in fields(Sample)]

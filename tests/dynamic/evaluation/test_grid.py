@@ -7,7 +7,7 @@ import pytest
 
 from mull.analysis.records import Sample
 from mull.dynamic.evaluation.grid import Grid
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 
 
 def sample(question, lam, index, correct, tokens):

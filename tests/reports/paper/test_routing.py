@@ -13,8 +13,7 @@ from mull.merging.coefficients import Coefficients
 from mull.reports.paper.build import write_paper
 from mull.reports.paper.missing import missing
 from mull.reports.paper.runs import open_runs
-from mull.runs.routes import Route
-from mull.runs.settings import Setting
+from mull.runs.settings import Route, Setting
 from mull.runs.store import RunStore
 
 from .conftest import responses, write_run

@@ -16,7 +16,7 @@ import numpy as np
 
 from mull.analysis.records import Sample
 from mull.dynamic.evaluation.comparison import Means
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

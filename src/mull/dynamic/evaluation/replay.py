@@ -33,8 +33,8 @@ from mull.dynamic.probing.local import measure
 from mull.dynamic.training.records import text_hash
 from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
-from mull.runs.routes import Route
 from mull.runs.sessions.observer import Observer
+from mull.runs.settings import Route
 from mull.runs.store import RunStore
 from mull.words import counted, listed
 

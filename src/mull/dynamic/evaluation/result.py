@@ -10,7 +10,7 @@ from mull.analysis.records import Sample
 from mull.dynamic.evaluation.comparison import Means, Table, pooled, question_means, table
 from mull.dynamic.evaluation.policies import PolicyKind
 from mull.errors import MullError
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 from mull.runs.store import RunStore
 
 

@@ -20,8 +20,8 @@ from mull.dynamic.probing.local import PromptIds, measure
 from mull.engines.base import Completion, Request
 from mull.engines.local.engine import LocalEngine
 from mull.runs.plan import SweepPlan
-from mull.runs.routes import Route
 from mull.runs.run import grade, missing, planned
+from mull.runs.settings import Route
 from mull.runs.store import RunStore, Wall
 
 Prompts = Mapping[str, PromptIds]

@@ -19,8 +19,8 @@ from mull.dynamic.evaluation.grid import Grid
 from mull.dynamic.evaluation.policies import Policy, PolicyKind
 from mull.dynamic.evaluation.session import Evaluation
 from mull.errors import MullError
-from mull.runs.routes import Route
 from mull.runs.run import planned
+from mull.runs.settings import Route
 from mull.runs.store import RunStore
 
 FACTORS = (0.5, 0.8, 1.25, 2.0)

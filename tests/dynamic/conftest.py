@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from mull.benchmarks import BOXED_ANSWER
 from mull.dynamic.base import Cost, ForcedAnswer, Hidden, Need, Signals
@@ -13,11 +15,6 @@ from mull.dynamic.probing.local import Query, measure_all
 from mull.dynamic.training.records import GridRecords, read_runs
 from mull.dynamic.training.train import NEEDS, train_head
 from mull.tiny import checkpoint_folder
-
-from ..running import mull
-
-ENDS = ("--instruct", checkpoint_folder("instruct"), "--thinking", checkpoint_folder("thinking"))
-TRAINING = ("--benchmark", "tiny", "--questions", 50, "--question-seed", 5, "-k", 2, "--max-tokens", 64)
 
 
 def forced_answer(probabilities=(0.5,), entropy=0.7, cost=(1, 10), text="7"):
@@ -69,36 +66,84 @@ def made_up(questions=200, seed=0, samples=8, features=6):
     return records, measured
 
 
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory):
-    """50 questions × 3 λ × 2 samples of the built-in pair."""
-    folder = tmp_path_factory.mktemp("small") / "run"
-    done = mull("sweep", *TRAINING, *ENDS, "--lambdas", "0,0.5,1", "--run", folder)
-    assert done.returncode == 0, done.stderr
+def small_run_of(engine, folder):
+    """50 questions × 3 λ × 2 samples of the built-in pair, unrounded."""
+    from mull.benchmarks import load_benchmark
+    from mull.checkpoints.pair import Pair
+    from mull.engines.base import Sampling
+    from mull.engines.local.arithmetic import arithmetic
+    from mull.merging.coefficients import Coefficients
+    from mull.runs.plan import SweepPlan
+    from mull.runs.run import provenance, run_sweep
+    from mull.runs.settings import Setting
+    from mull.runs.store import RunStore
+
+    pair = Pair.open(*(str(checkpoint_folder(side)) for side in ("instruct", "thinking")))
+    settings = [Setting.of(Coefficients.scalar(lam)) for lam in (0, 0.5, 1)]
+    benchmark = load_benchmark("tiny", questions=50, seed=5)
+    name = arithmetic(pair.donor.folder, "cpu", unrounded=True)
+    plan = SweepPlan(pair, settings, benchmark, 2, Sampling(max_tokens=48), engine=name)
+    with RunStore.record(folder, plan, provenance(plan)) as store:
+        run_sweep(plan, engine, store)
     return folder
 
 
-@pytest.fixture(scope="session")
-def row_engine():
-    """The built-in pair, one λ per row."""
+MADE = []
+"""What `made_once` has made: a fixture that other folders import is another one there, and these take seconds."""
+
+
+def made_once(factory):
+    """Engine, run, records, measurements and head file."""
     from mull.engines.local.engine import LocalEngine
 
+    if MADE:
+        return MADE[0]
+    torch.set_num_threads(1)
     folders = (checkpoint_folder("instruct"), checkpoint_folder("thinking"))
-    return LocalEngine(*folders, device="cpu", processes=1, by_row=True)
-
-
-@pytest.fixture(scope="session")
-def measured(small_run, row_engine):
-    """The records of the small run, and what was measured of its questions."""
-    records = read_runs([small_run])
+    engine = LocalEngine(*folders, device="cpu", processes=1, by_row=True)
+    folder = factory.mktemp("small")
+    run = small_run_of(engine, folder / "run")
+    records = read_runs([run])
     queries = [Query(*each) for each in zip(records.names, records.messages, records.forms, strict=True)]
-    return records, measure_all(row_engine, queries, NEEDS)
+    signals = measure_all(engine, queries, NEEDS)
+    train_head(records, signals, records.form).save(folder / "head.safetensors")
+    MADE.append(
+        SimpleNamespace(engine=engine, run=run, records=records, signals=signals, head_file=folder / "head.safetensors")
+    )
+    return MADE[0]
 
 
 @pytest.fixture(scope="session")
-def head_file(measured, tmp_path_factory):
+def small(tmp_path_factory):
+    """What `made_once` makes."""
+    return made_once(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def small_run(small):
+    """50 questions × 3 λ × 2 samples of the built-in pair."""
+    return small.run
+
+
+@pytest.fixture(scope="session")
+def row_engine(small):
+    """The built-in pair, one λ per row."""
+    return small.engine
+
+
+@pytest.fixture(scope="session")
+def measured(small):
+    """The records of the small run, and what was measured of its questions."""
+    return small.records, small.signals
+
+
+@pytest.fixture(scope="session")
+def head_file(small):
     """The head of the small run."""
-    records, signals = measured
-    path = tmp_path_factory.mktemp("head") / "head.safetensors"
-    train_head(records, signals, records.form).save(path)
-    return path
+    return small.head_file
+
+
+@pytest.fixture
+def one_process(monkeypatch):
+    """Engines decode in this process: starting others takes seconds."""
+    monkeypatch.setattr("mull.engines.local.engine.AVAILABLE", False)

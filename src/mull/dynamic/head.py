@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -206,8 +207,8 @@ def _numbers(record: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 def _confidence(record: Mapping[str, Any]) -> Confidence:
     words = {"form": record["form"], "name": record["name"]}
-    if not all(isinstance(word, str) for word in words.values()):
-        raise _Damaged("constants")
+    if not all(isinstance(word, str) and re.fullmatch("[a-z][a-z-]{0,19}", word) for word in words.values()):
+        raise _Damaged("name of a confidence")
     names = {field.name for field in fields(Confidence)} - words.keys()
     rest = {name: value for name, value in record.items() if name not in words}
     return Confidence(**words, **_numbers(rest, names))

@@ -23,9 +23,11 @@ LAMS = (0.0, 0.5, 1.0)
 PAIR = {"instruct": "a" * 16, "thinking": "b" * 16, "donor": "thinking"}
 
 
-def write_run(folder, questions=45, *, lams=LAMS, first=0, k=2, name="mine", skip=(), sources=PAIR, thought=True):
+def write_run(
+    folder, questions=45, *, lams=LAMS, first=0, k=2, name="mine", skip=(), sources=PAIR, thought=True, stratum="s"
+):
     """A run with questions `first`, `first` + 1 …; `skip`: (question, λ) that were not sampled yet."""
-    asked = [Question(id=str(i), text=f"What is {first + i}?", gold="1", stratum="s") for i in range(questions)]
+    asked = [Question(id=str(i), text=f"What is {first + i}?", gold="1", stratum=stratum) for i in range(questions)]
     benchmark = SimpleNamespace(questions=lambda: asked)
     record = {
         "study": "sweep",
@@ -47,11 +49,23 @@ def write_run(folder, questions=45, *, lams=LAMS, first=0, k=2, name="mine", ski
                     number = first + int(question.id)
                     store.add(
                         Sample(
-                            benchmark=name, question=question.id, stratum="s", setting=f"{lam:g}", lam=lam, index=index,
-                            seed=0, text="", tokens=10 + number + index, thought_tokens=number if thought else None,
-                            finish="stop", thinking="none", answer="", correct=(number + index) % 3 == 0, seconds=0.1,
+                            benchmark=name,
+                            question=question.id,
+                            stratum=stratum,
+                            setting=f"{lam:g}",
+                            lam=lam,
+                            index=index,
+                            seed=0,
+                            text="",
+                            tokens=10 + number + index + round(20 * lam),
+                            thought_tokens=number if thought else None,
+                            finish="stop",
+                            thinking="none",
+                            answer="",
+                            correct=(number + index) % 3 == 0,
+                            seconds=0.1,
                         )
-                    )  # fmt: skip
+                    )
     return folder
 
 

@@ -63,7 +63,7 @@ def page(evaluation: Evaluation, result: Result) -> str:
         contents=[Contents([(section.key, section.title) for section in sections])],
         sections=sections,
         footer=f"Made by mull {__version__}.",
-        data=encode({}),
+        data=encode({"responses": []}),
     )
 
 

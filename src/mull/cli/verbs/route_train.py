@@ -30,6 +30,14 @@ def route_train(
     delta: Annotated[
         float, typer.Option(help="A response is shorter if it has this share fewer tokens.", min=0, max=0.9)
     ] = 0.05,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="Prefer by utility, accuracy − β·length/length of Thinking, in place of --epsilon and --delta: the "
+            "smaller, the more accuracy counts.",
+            min=0,
+        ),
+    ] = None,
     json: JsonOption = False,
     *,
     pair: RoutePairOptions,
@@ -71,6 +79,7 @@ def route_train(
         records.form,
         epsilon=epsilon,
         delta=delta,
+        beta=beta,
         on_part=lambda part: observer.say(f"fitting {part} …"),
     ).save(out)
     if json:

@@ -6,8 +6,9 @@ An estimator that does not beat this one knows nothing about queries.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mull.dynamic.base import Choice, Need, Signals
@@ -16,26 +17,37 @@ from mull.errors import MullError
 
 @dataclass(frozen=True)
 class Random:
-    """Draws from `lams`, each equally likely; the same query with the same seed gets the same λ."""
+    """Gives the queries of `lams` their λ in another order, so that the mean is the same; any other query gets one of
+    them. The same query with the same seed gets the same λ."""
 
-    lams: tuple[float, ...]
+    lams: Mapping[str, float] = field(hash=False)
+    """Query → the λ that the other estimator chose."""
+    of: str = ""
+    """The name of that estimator."""
     seed: int = 0
-    name: str = "random"
     needs: frozenset[Need] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.lams:
             raise MullError("a random λ needs some λ to draw from")
 
-    @classmethod
-    def matched(cls, lams: Sequence[float], name: str = "random", seed: int = 0) -> Random:
-        """A lot with the histogram of `lams`, which the estimator called `name` chose."""
-        return cls(tuple(sorted(lams)), seed, name)
+    @property
+    def name(self) -> str:
+        return f"random as {self.of}"
 
     def choose(self, signals: Signals) -> Choice:
-        digest = hashlib.blake2b(f"{self.seed}/{signals.query}".encode(), digest_size=8).digest()
-        drawn = int.from_bytes(digest, "little") % len(self.lams)
-        return Choice(self.lams[drawn], f"by lot, one of {len(self.lams)}")
+        lams = list(self.lams.values())
+        place = self._places.get(signals.query, self._lot(signals.query) % len(lams))
+        return Choice(lams[place], f"by lot, one of {len(lams)}")
 
     def record(self) -> dict[str, Any]:
-        return {"estimator": "random", "of": self.name, "seed": self.seed}
+        return {"estimator": "random", "of": self.of, "seed": self.seed}
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        """Query → the place of its λ: a random order of all."""
+        return {query: place for place, query in enumerate(sorted(self.lams, key=self._lot))}
+
+    def _lot(self, query: str) -> int:
+        digest = hashlib.blake2b(f"{self.seed}/{query}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "little")

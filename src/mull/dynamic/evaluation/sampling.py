@@ -101,7 +101,7 @@ class Sampler:
         estimator = policy.estimator
         if policy.kind == "random":
             assert policy.of is not None
-            estimator = Random.matched([known[policy.of][name].lam for name in prompts], policy.of)
+            estimator = Random({name: known[policy.of][name].lam for name in prompts}, policy.of)
         elif policy.kind == "oracle":
             estimator = best_on_record(planned(self.plan, self.store.samples(texts=False)))
         assert estimator is not None

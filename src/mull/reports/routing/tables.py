@@ -52,9 +52,9 @@ def routes_table(found: comparison.Table) -> Table:
                 [
                     Cell(row.accuracy, row.accuracy_error),
                     Cell(row.tokens, row.tokens_error),
-                    Cell.difference(row.gain),
+                    _gain(row),
                     Cell() if row.gain_over_budgets is None else Cell.difference(row.gain_over_budgets),
-                    Cell.difference(row.over_thinking),
+                    Cell() if row.label == "1" else Cell.difference(row.over_thinking),
                     *map(_cell, (row.lam, row.prefilled, row.seconds, row.speed_up)),
                 ],
                 SECTIONS[row.kind],
@@ -106,6 +106,12 @@ def guideline(winners: Sequence[comparison.Row], own: Sequence[comparison.Row]) 
         "λ per query is not worth it here: no estimator surely beats a static λ at the same tokens. A static λ is "
         "simpler, and its prompts can be cached."
     )
+
+
+def _gain(row: comparison.Row) -> Cell:
+    """How far above the static frontier; the static λ of which it consists are on it."""
+    on_it = row.kind == "static" and row.gain.alike and not row.gain.difference
+    return Cell(row.gain.difference, note="on it") if on_it else Cell.difference(row.gain)
 
 
 def _cell(value: float | None) -> Cell:

@@ -47,18 +47,19 @@ def test_fixed():
     assert choice.lam == 0.4 and choice.cost == Cost()
 
 
-def test_random_draws_its_histogram_and_the_same_for_the_same_query():
-    lot = Random.matched([0.8, 0.1, 0.1, 0.3], "conf")
-    counts = Counter(lot.choose(signals_of(query=str(i))).lam for i in range(4000))
-    assert counts.keys() == {0.1, 0.3, 0.8}
-    for lam, share in ((0.1, 0.5), (0.3, 0.25), (0.8, 0.25)):
-        assert counts[lam] / 4000 == pytest.approx(share, abs=0.04)
-    query = signals_of(query="a")
-    assert lot.choose(query) == Random.matched([0.1, 0.1, 0.3, 0.8], "conf").choose(query)
-    others = [Random((0.0, 1.0), seed).choose(query).lam for seed in range(20)]
-    assert set(others) == {0.0, 1.0}
+def test_random_is_another_order_of_the_same_lambdas():
+    lams = {str(i): i / 50 for i in range(50)}
+    lot = Random(lams, "conf")
+    drawn = [lot.choose(signals_of(query=query)).lam for query in lams]
+    assert sorted(drawn) == sorted(lams.values()) and drawn != list(lams.values())
+    assert abs(np.corrcoef(drawn, list(lams.values()))[0, 1]) < 0.4
+    assert Random(lams, "conf").choose(signals_of(query="7")) == lot.choose(signals_of(query="7"))
+    others = {Random(lams, "conf", seed).choose(signals_of(query="7")).lam for seed in range(20)}
+    assert len(others) > 5
+    unknown = Counter(lot.choose(signals_of(query=f"x{i}")).lam for i in range(2000))
+    assert set(unknown) <= set(lams.values()) and len(unknown) > 40
     with pytest.raises(MullError, match="some λ to draw from"):
-        Random(())
+        Random({})
 
 
 def test_the_oracle_looks_up_and_refuses_what_it_has_no_record_of():
@@ -123,7 +124,7 @@ def test_all_can_be_pickled():
         features=features(Need.hidden_thinking), weights=MEAN, bias=1.0, shortest=0.0, longest=5.0, low=0.0, high=1.0
     )
     router = Router(features=features(Need.hidden_instruct), weights=MEAN, bias=0.1)
-    for own in (Fixed(0.3), Random((0.1, 0.2)), Oracle({"q": 0.4}), preference(), length, router):
+    for own in (Fixed(0.3), Random({"q": 0.1, "r": 0.2}), Oracle({"q": 0.4}), preference(), length, router):
         assert pickle.loads(pickle.dumps(own)).choose(query) == own.choose(query)
 
 

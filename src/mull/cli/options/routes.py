@@ -18,6 +18,7 @@ from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError, nearest
 from mull.tiny import checkpoint_folder
+from mull.words import counted
 
 if TYPE_CHECKING:
     from mull.dynamic.base import Estimator
@@ -117,7 +118,8 @@ class RouteBenchmarkOptions:
             raise MullError(what, "name each once, as in gsm8k,aime24")
         files: list[Path | None] = list(self.data or [])
         if len(files) not in (0, len(names)):
-            raise MullError(f"{len(files)} files for {len(names)} benchmarks", "give --data once for each, or never")
+            what = f"{counted(len(files), 'file')} for {counted(len(names), 'benchmark')}"
+            raise MullError(what, "give --data once for each, or never")
         return [
             load_benchmark(name, questions=self.questions, seed=self.question_seed, data=file)
             for name, file in zip(names, files or [None] * len(names), strict=True)

@@ -14,6 +14,7 @@ from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.progress import item_progress
 from mull.cli.rendering.routes import print_head
+from mull.errors import MullError
 
 
 @grouped
@@ -61,9 +62,12 @@ def route_train(
     stdout, stderr = consoles()
     observer = Terminal(stderr)
     refuse_unwritable("--out", out)
+    if out.is_dir():
+        raise MullError(f"--out {out} is a folder", f"name a file, as in {out / 'head.safetensors'}")
     records = read_runs(runs)
     opened = pair.open()
     pair.check_hashes(opened, records.pair, str(runs[0]))
+    out.parent.mkdir(parents=True, exist_ok=True)
     with observer.busy("loading the checkpoints"):
         engine = row_engine(opened, pair)
     with item_progress("measuring the questions", len(records.texts), stderr) as advance:

@@ -103,9 +103,9 @@ def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> 
         own = Unseen(benchmark, seen, head)
         if len(own.questions()) < FEWEST:
             raise MullError(
-                f"of {counted(len(benchmark.questions()), 'question')} of {benchmark.name}, "
-                f"{len(own.questions())} are unknown to the head",
-                "evaluate on other questions (--question-seed, another benchmark) than those of the training runs",
+                f"of {counted(len(benchmark.questions()), 'question')} of {benchmark.name} the head has not seen "
+                f"{len(own.questions())}, and an evaluation needs {FEWEST}",
+                "ask more questions, or others than those of the training runs (--question-seed, another benchmark)",
             )
         found.append(own)
     return found
@@ -142,6 +142,9 @@ def evaluate(
         MullError: a run in the folder has another plan, or the engine cannot be made or fails.
     """
     observer = observer or Observer()
+    for benchmark in evaluation.benchmarks:
+        if len(benchmark.questions()) < 2:
+            raise MullError(f"{benchmark.name} has one question, and intervals need two", "ask more questions")
     engine: LocalEngine | None = None
     for benchmark in evaluation.benchmarks:
         plan = evaluation.plan(benchmark)

@@ -6,6 +6,7 @@ features.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -72,9 +73,9 @@ def fit(features_QD: np.ndarray, preferred_QKK: np.ndarray, *, penalty: float) -
 
 
 def log_loss(scores_QK: np.ndarray, preferred_QKK: np.ndarray) -> float:
-    """Mean of −log σ(r_i − r_j) over all preferences; ln 2 for scores that know nothing."""
+    """Mean of −log σ(r_i − r_j) over all preferences; ln 2 for scores that know nothing, and without any preference."""
     gap = scores_QK[:, :, None] - scores_QK[:, None, :]
-    return float(np.logaddexp(0, -gap)[preferred_QKK].mean())
+    return float(np.logaddexp(0, -gap)[preferred_QKK].mean()) if preferred_QKK.any() else math.log(2)
 
 
 def _unpacked(flat: np.ndarray, grid: int, dimensions: int) -> Scores:

@@ -147,7 +147,8 @@ def _preference(
 def _router(
     records: GridRecords, states: np.ndarray, epsilon: float, train_Q: np.ndarray
 ) -> tuple[Router, dict[str, Any]]:
-    needed = records.accuracy[:, -1] > records.accuracy[:, 0] + epsilon - 1e-9
+    gap = records.accuracy[:, -1] - records.accuracy[:, 0]
+    needed = gap > max(epsilon - 1e-9, 1e-9)  # accuracies are rounded; equal ones are no need, even with ε = 0
 
     def fitted(fit_Q: np.ndarray, layer: int, penalty: float) -> tuple[Features, np.ndarray, float]:
         features = Features.fit(Need.hidden_instruct, layer, states[fit_Q, layer])

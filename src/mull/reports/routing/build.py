@@ -110,7 +110,7 @@ def page(evaluation: Compared, result: Result, sensitivity: Table | None = None)
         contents=[Contents([(section.key, section.title) for section in sections])],
         sections=sections,
         footer=f"Made by mull {__version__}.",
-        data=encode({}),
+        data=encode({"responses": []}),
     )
 
 

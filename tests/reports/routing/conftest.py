@@ -13,7 +13,7 @@ from mull.dynamic.evaluation.comparison import pooled, question_means, table
 from mull.dynamic.evaluation.policies import Policy
 from mull.dynamic.evaluation.session import Evaluation, Result
 from mull.engines.base import Sampling
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 
 LAMS = (0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1)
 SAMPLING = Sampling(max_tokens=100)

@@ -12,12 +12,14 @@ def test_the_reference_is_current():
 
 
 def test_commands_in_messages_and_help_have_the_options_that_they_name():
-    sections = dict(re.findall(r"^## mull (\S+)\n(.*?)(?=^## |\Z)", reference(), re.MULTILINE | re.DOTALL))
+    sections = dict(re.findall(r"^## mull (\S+|route \S+)\n(.*?)(?=^## |\Z)", reference(), re.MULTILINE | re.DOTALL))
     options = {verb: set(re.findall(r"(?<=[`/])--?[a-z-]+", text)) for verb, text in sections.items()}
     source = Path(__file__).parents[2] / "src" / "mull"
     commands = {
-        found for path in source.rglob("*.py") for found in re.findall(r"`mull ([a-z-]+)([^`\n]*)`", path.read_text())
+        found
+        for path in source.rglob("*.py")
+        for found in re.findall(r"`mull (route [a-z]+|[a-z-]+)([^`\n]*)`", path.read_text())
     }
     named = {(verb, option) for verb, rest in commands for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest)}
-    assert ("sweep", "--extrapolate") in named and ("compare", "--base") in named
+    assert ("sweep", "--extrapolate") in named and ("compare", "--base") in named and ("route eval", "--head") in named
     assert {(verb, option) for verb, option in named if option not in options[verb]} == set()

@@ -7,6 +7,7 @@ import pytest
 from mull.reports.build import write_report
 from mull.reports.geometry.build import write_geometry
 from mull.reports.paper.build import write_paper
+from mull.reports.routing.build import write_report as write_routes
 from mull.runs.store import RunStore
 from tests.browser import Opened, axe_source, chromium
 
@@ -22,6 +23,7 @@ def addresses(tmp_path_factory):
     """Name → address of a page; few questions, so that the Tab key is soon through."""
     from tests.reports.conftest import make_run
     from tests.reports.geometry.conftest import make_pilot
+    from tests.reports.routing.conftest import make_result
 
     folder = tmp_path_factory.mktemp("pages")
     make_run(folder / "run", (0, 0.4, 0.5, 0.6, 1), 12, 2, hostile=True).__exit__()
@@ -29,12 +31,14 @@ def addresses(tmp_path_factory):
         report = write_report(store, folder / "report", formats=("html",))[0]
     paper = write_paper([folder / "run"], folder / "paper").paths[0]
     geometry = write_geometry(make_pilot(), folder / "geometry")[0]
-    return {"report": report.as_uri(), "paper": paper.as_uri(), "geometry": geometry.as_uri()}
+    routes = write_routes(*make_result(hostile=True), folder / "routes")[0]
+    pages = {"report": report, "paper": paper, "geometry": geometry, "routes": routes}
+    return {name: path.as_uri() for name, path in pages.items()}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-@pytest.mark.parametrize("name", ["report", "paper", "geometry"])
+@pytest.mark.parametrize("name", ["report", "paper", "geometry", "routes"])
 def test_pages_fit_are_silent_and_accessible(browser, addresses, name, width, theme):
     with Opened(browser, addresses[name], width, theme) as opened:
         assert opened.overflow() == []

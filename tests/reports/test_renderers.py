@@ -146,3 +146,11 @@ def test_html_in_a_name_is_text_in_markdown():
     table = Table(name="t", title="<b>T", caption="C", head="H", columns=[Column(key="m", head="M")], rows=[row])
     text = renderers.markdown(table)
     assert "\\<img src=x onerror=alert(1)\\>\\|[a\\](b)" in text and "### \\<b\\>T" in text
+
+
+def test_a_difference_that_there_is_none_of_is_a_dash():
+    columns = [Column(key="gain", head="gain", scale=100, signed=True)]
+    empty = Table(name="t", title="T", caption="c", head="x", columns=columns, rows=[Row("a", [Cell()])])
+    for text in (latex(empty), markdown(empty), html(empty)):
+        assert "nan" not in text.lower()
+    assert "| a | – |" in markdown(empty)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Head:
     def open(cls, path: Path) -> Head:
         """Reads the file. Raises `MullError` for anything that is no whole head."""
         try:
-            if path.stat().st_size > MOST_BYTES:
+            if path.stat().st_size > MOST_BYTES or path.is_char_device() or path.is_fifo():
                 raise MullError(f"{path} is too large for a head", "give a file of `mull route train`")
             content = path.read_bytes()
         except OSError as error:
@@ -99,9 +100,11 @@ class Head:
             metadata = json.loads(content[8 : 8 + size])["__metadata__"]
             record = json.loads(metadata["mull_head"])
             head = _read(record, load(content))
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            what = f"{path} is no head of `mull route train`, or is damaged ({type(error).__name__})"
-            raise MullError(what, "train it again") from None
+        except _WRONG as error:
+            said = str(error).splitlines()[0] if isinstance(error, _Damaged) else type(error).__name__
+            raise MullError(
+                f"{path} is no head of `mull route train`, or is damaged ({said})", "train it again"
+            ) from None
         return _with_digest(head, content)
 
     def _parts(self) -> dict[str, Preference | Router | Length]:
@@ -120,29 +123,61 @@ def _with_digest(head: Head, content: bytes) -> Head:
 
 
 _NEEDS = {"pref": Need.hidden_instruct, "router": Need.hidden_instruct, "length": Need.hidden_thinking}
+_ARRAYS = {"pref.lams", "pref.biases", *(f"{name}.{part}" for name in _NEEDS for part in ("mean", "scale", "weights"))}
+_RECORD = {"version", "pair", "form", "layers", "router", "length", "confidences", "seen", "report"}
+
+
+class _Damaged(ValueError):
+    """What does not fit together, in words."""
+
+
+_WRONG = (
+    SafetensorError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    MullError,
+)
+"""What reading a file of any content raises."""
 
 
 def _read(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head:
-    """Raises `ValueError` and its like for what does not fit together."""
+    """Raises one of `_WRONG` for what does not fit together."""
     if record["version"] != VERSION:
-        raise ValueError("another version")
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError("not finite")
+        raise _Damaged(f"version {record['version']!r}, not {VERSION}")
+    if record.keys() != _RECORD or arrays.keys() != _ARRAYS:
+        raise _Damaged("other parts")
+    if not all(array.dtype == np.float64 and np.isfinite(array).all() for array in arrays.values()):
+        raise _Damaged("numbers that are not finite")
     features = {}
     for name, need in _NEEDS.items():
-        mean, scale, layer = arrays[f"{name}.mean"], arrays[f"{name}.scale"], int(record["layers"][name])
-        if mean.ndim != 1 or scale.shape != mean.shape or not 0 <= layer < 10_000:
-            raise ValueError("features")
+        mean, scale, layer = arrays[f"{name}.mean"], arrays[f"{name}.scale"], record["layers"][name]
+        if mean.ndim != 1 or scale.shape != mean.shape or not (scale > 0).all():
+            raise _Damaged(f"features of {name}")
+        if type(layer) is not int or layer < 0:
+            raise _Damaged(f"layer of {name}")
         features[name] = Features(need=need, layer=layer, mean=mean, scale=scale)
     size = {name: len(each.mean) for name, each in features.items()}
     lams, biases = arrays["pref.lams"], arrays["pref.biases"]
+    if lams.ndim != 1 or not len(lams) or lams[0] < 0 or lams[-1] > 1 or not (np.diff(lams) > 0).all():
+        raise _Damaged("λ that do not rise from 0 to 1")
     shapes = {name: arrays[f"{name}.weights"].shape for name in _NEEDS}
     expected = {"pref": (len(lams), size["pref"]), "router": (size["router"],), "length": (size["length"],)}
-    if shapes != expected or biases.shape != lams.shape or lams.ndim != 1 or not ((lams >= 0) & (lams <= 1)).all():
-        raise ValueError("shapes")
+    if shapes != expected or biases.shape != lams.shape:
+        raise _Damaged("shapes of weights")
     kind, opening = record["form"]
     if kind not in ("boxed", "letter", "free") or not isinstance(opening, str):
-        raise ValueError("form")
+        raise _Damaged("answer form")
+    length = _numbers(record["length"], _LENGTH)
+    if not 0 <= length["low"] <= length["high"] <= 1:
+        raise _Damaged("λ of length")
+    confidences = [_confidence(each) for each in record["confidences"]]
+    if len({each.name for each in confidences} | _NEEDS.keys()) < len(confidences) + len(_NEEDS):
+        raise _Damaged("two estimators of one name")
     return Head(
         pair={side: str(record["pair"][side]) for side in ("instruct", "thinking")},
         form=AnswerForm(kind, opening),
@@ -150,10 +185,8 @@ def _read(record: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Head:
         router=Router(
             features=features["router"], weights=arrays["router.weights"], **_numbers(record["router"], _ROUTER)
         ),
-        length=Length(
-            features=features["length"], weights=arrays["length.weights"], **_numbers(record["length"], _LENGTH)
-        ),
-        confidences=[Confidence(**each) for each in record["confidences"]],
+        length=Length(features=features["length"], weights=arrays["length.weights"], **length),
+        confidences=confidences,
         seen=frozenset(map(str, record["seen"])),
         report=dict(record["report"]),
     )
@@ -164,7 +197,18 @@ _LENGTH = ("bias", "shortest", "longest", "low", "high")
 
 
 def _numbers(record: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    if record.keys() != set(names) or not all(type(value) in (int, float) for value in record.values()):
+        raise _Damaged("constants")
     found = {name: float(record[name]) for name in names}
     if not all(map(math.isfinite, found.values())):
-        raise ValueError("not finite")
+        raise _Damaged("numbers that are not finite")
     return found
+
+
+def _confidence(record: Mapping[str, Any]) -> Confidence:
+    words = {"form": record["form"], "name": record["name"]}
+    if not all(isinstance(word, str) and re.fullmatch("[a-z][a-z-]{0,19}", word) for word in words.values()):
+        raise _Damaged("name of a confidence")
+    names = {field.name for field in fields(Confidence)} - words.keys()
+    rest = {name: value for name, value in record.items() if name not in words}
+    return Confidence(**words, **_numbers(rest, names))

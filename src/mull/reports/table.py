@@ -188,6 +188,8 @@ def parts(cell: Cell, column: Column) -> tuple[str, str]:
     """A cell's value as text, and its error or interval."""
     value, error, low, high = (column.scale * each for each in (cell.value, cell.error, cell.low, cell.high))
     places = column.decimals or 0
+    if column.signed and math.isnan(value):
+        return NONE, cell.note
     if column.signed:
         shown, limits = signed(value, places), f"[{signed(low, places)}, {signed(high, places)}]"
         if cell.note:

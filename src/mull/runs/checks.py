@@ -52,6 +52,8 @@ _SHAPES: Mapping[str, Any] = {
     "kernels": ["*", str],
     "routes": {"*": {"*": [float, str, int, int]}},
     "walls": {"*": [float, int]},
+    "choices": {"*": [float, int]},
+    "signals": {"*": {"*": [str, ["*", float], float, int, int]}},
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
@@ -48,3 +48,14 @@ class Setting:
         weights = self.recipe.to_json()
         own = {"sampling": self.sampling.record()} if self.sampling else {}
         return {**weights, **own, **({"policy": dict(self.policy)} if self.policy else {})}
+
+
+class Route(NamedTuple):
+    """The λ that an estimator chose for a question, and what it cost, as a run records it."""
+
+    lam: float
+    why: str
+    generated: int = 0
+    """Tokens that were generated to choose."""
+    prefilled: int = 0
+    """Prompt tokens that were read to choose."""

@@ -21,7 +21,7 @@ from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.runs.growth import Growth, grow
 from mull.runs.later_grades import LaterGrades
 from mull.runs.plan import SweepPlan, differences
-from mull.runs.routes import Route
+from mull.runs.settings import Route
 
 DATABASE = "run.sqlite"
 COLUMNS = [field.name for field in fields(Sample)]
@@ -50,9 +50,27 @@ class Pace(NamedTuple):
 class Wall(NamedTuple):
     """What the responses of one setting took when they were sampled by themselves."""
 
-    seconds: float
-    """Wall-clock seconds, the choice of λ included."""
-    responses: int
+    seconds: float = 0.0
+    """Wall-clock seconds of sampling, over all sessions."""
+    responses: int = 0
+    choosing: float = 0.0
+    """Wall-clock seconds of choosing λ."""
+    chosen: int = 0
+    """Questions whose λ was chosen in that time."""
+
+    def plus(self, more: Wall) -> Wall:
+        """Both together."""
+        return Wall(
+            self.seconds + more.seconds,
+            self.responses + more.responses,
+            self.choosing + more.choosing,
+            self.chosen + more.chosen,
+        )
+
+    @property
+    def each(self) -> float:
+        """Seconds per response. Every response pays for the choice of its λ, though those of one question share it."""
+        return self.seconds / max(1, self.responses) + self.choosing / max(1, self.chosen)
 
 
 class RunStore:
@@ -201,13 +219,25 @@ class RunStore:
     @property
     def walls(self) -> dict[str, Wall]:
         """Setting → what its responses took, for runs that sample one setting at a time."""
-        return {setting: Wall(*wall) for setting, wall in (self._noted("walls") or {}).items()}
+        walls, choices = self._noted("walls") or {}, self._noted("choices") or {}
+        both = dict.fromkeys([*walls, *choices])
+        return {setting: Wall(*walls.get(setting, (0.0, 0)), *choices.get(setting, (0.0, 0))) for setting in both}
 
-    def note_wall(self, setting: str, seconds: float, responses: int) -> None:
-        """Record that `responses` more of a setting took `seconds`."""
+    def note_wall(self, setting: str, more: Wall) -> None:
+        """Record what `more` responses of a setting, or choices of their λ, took."""
         walls = self.walls
-        before = walls.get(setting, Wall(0.0, 0))
-        self._note("walls", {**walls, setting: Wall(before.seconds + seconds, before.responses + responses)})
+        walls[setting] = walls.get(setting, Wall()).plus(more)
+        self._note("walls", {name: wall[:2] for name, wall in walls.items()})
+        self._note("choices", {name: wall[2:] for name, wall in walls.items() if wall.chosen})
+
+    @property
+    def signals(self) -> dict[str, dict[str, list[Any]]]:
+        """Question → end → its forced answer: text, logprobs, entropy, tokens generated and read (`mull.dynamic`)."""
+        return self._noted("signals") or {}
+
+    def note_signals(self, signals: Mapping[str, Mapping[str, list[Any]]]) -> None:
+        """Record what `signals` returns."""
+        self._note("signals", signals)
 
     def done(self, setting: str) -> set[tuple[str, int]]:
         """(question, index) of the recorded samples of `setting`."""

@@ -8,8 +8,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mull.cli.verbs.headroom import headroom
+from mull.analysis.choosing.headroom import headroom as measure
+from mull.cli.verbs.headroom import headroom, in_a_line
 from mull.errors import MullError
+from mull.runs.store import RunStore
 from tests.reports import conftest as runs
 
 app = typer.Typer()
@@ -30,6 +32,15 @@ def test_prints_both_oracles_and_a_verdict(run):
         assert text in result.stdout
     assert "could pay here" in result.stdout or "a fixed λ is as good" in result.stdout
     assert "ta" not in result.stdout.split()
+
+
+def test_the_line_of_the_demo_is_the_oracle_by_stratum_at_half_of_the_tokens(run):
+    with RunStore.open(run) as store:
+        found = measure(store.samples(texts=False))
+    half = next(gain for gain in found.oracles[0].gains if gain.share == 0.5)
+    value = f"{100 * half.gain.value:+.1f} ({100 * half.gain.low:.1f} to".replace("-", "−")
+    line = in_a_line(found)
+    assert value in line and "the difficulty of each question" in line and f"{half.tokens:,.0f} tokens" in line
 
 
 def test_json_holds_every_number_of_several_runs(run, tmp_path):

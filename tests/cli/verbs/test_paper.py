@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mull.dynamic.evaluation import session as evaluations
+from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.reports.paper.missing import missing
 from mull.reports.paper.runs import open_runs
@@ -85,7 +87,9 @@ def test_offered_commands_ask_the_same_questions_in_the_same_way(own_file, tmp_p
     expected = session.expect
     monkeypatch.setattr(session, "expect", expect)
     monkeypatch.chdir(tmp_path)
-    offered = [each.command for each in missing(opened)]
+    every = [each.command for each in missing(opened)]
+    offered = [command for command in every if not command.startswith("mull route eval")]
+    assert len(every) - len(offered) == (not own_file)  # own questions cannot be routed
     for command in offered:
         words = [word.replace("BASE", str(folders["base"])) for word in shlex.split(command)]
         words = [word.replace("HYBRID", str(folders["base"])) for word in words]
@@ -97,3 +101,26 @@ def test_offered_commands_ask_the_same_questions_in_the_same_way(own_file, tmp_p
         assert {key: plan.record[key] for key in same} == {key: record[key] for key in same}
         assert plan.study == "decoding" or plan.record["sampling"] == record["sampling"]
         assert plan.record["sampling"]["max_tokens"] == 8 and plan.record["sampling"]["top_k"] == 5
+
+
+def test_an_offered_evaluation_of_λ_per_query_plans_what_is_on_record(tmp_path, monkeypatch):
+    """The command line's own parser takes it; questions, k, seed and sampling are those of the sweep."""
+    pair = [word for role in ("instruct", "thinking") for word in (f"--{role}", checkpoint_folder(role))]
+    asked = ["--questions", "3", "--question-seed", "5", "--temperature", "0.3", "--max-tokens", "8", "--seed", "3"]
+    swept = mull("sweep", *pair, *asked, "-k", "1", "--lambdas", "0,1", "--device", "cpu", "--run", tmp_path / "r")
+    assert swept.returncode == 0, swept.stderr
+    opened = open_runs([tmp_path / "r"])
+    command = next(each.command for each in missing(opened) if each.what == "λ per query on tiny")
+    planned = []
+
+    def take(evaluation, out, *rest):
+        planned.append((evaluation.plan(evaluation.benchmarks[0]).record, out))
+        raise MullError("taken")
+
+    monkeypatch.setattr(evaluations, "evaluate", take)
+    done = mull(*shlex.split(command)[1:])
+    assert "taken" in done.stderr and len(planned) == 1, done.stderr
+    record, out = planned[0]
+    same = ("instruct", "thinking", "donor", "benchmark", "questions", "k", "seed", "sampling")
+    assert {key: record[key] for key in same} == {key: opened.runs[0].plan[key] for key in same}
+    assert str(out) == "route"

@@ -126,7 +126,7 @@ def test_the_commands_are_those_of_the_documentation(run, answers, tmp_path):
     samples = answers("0", 0.0, [1, 1, 1], 2, benchmark="aime25")
     usual = {"benchmark": "aime25", "questions": 30, "k": 64, "sampling_record": Sampling().record()}
     found = missing(open_runs([run(tmp_path / "r", grid, samples, **usual)]))
-    assert len(found) == 8
+    assert len(found) == 9
     text = DOCS.read_text()
     for each in found:
         command = each.command.replace("org/instruct", "$I").replace("org/thinking", "$T")

@@ -18,10 +18,12 @@ from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError, nearest
 from mull.tiny import checkpoint_folder
+from mull.words import counted
 
 if TYPE_CHECKING:
     from mull.dynamic.base import Estimator
     from mull.dynamic.evaluation.policies import Policy
+    from mull.dynamic.evaluation.replay import Recorded
     from mull.dynamic.head import Head
     from mull.engines.local.engine import LocalEngine
 
@@ -104,7 +106,8 @@ class RouteBenchmarkOptions:
             raise MullError(what, "name each once, as in gsm8k,aime24")
         files: list[Path | None] = list(self.data or [])
         if len(files) not in (0, len(names)):
-            raise MullError(f"{len(files)} files for {len(names)} benchmarks", "give --data once for each, or never")
+            what = f"{counted(len(files), 'file')} for {counted(len(names), 'benchmark')}"
+            raise MullError(what, "give --data once for each, or never")
         return [
             load_benchmark(name, questions=self.questions, seed=self.question_seed, data=file)
             for name, file in zip(names, files or [None] * len(names), strict=True)
@@ -155,20 +158,12 @@ def policies_of(
 
     Raises `MullError` for a grid without its ends, an unknown estimator, and what is no list of budgets.
     """
-    from mull.dynamic.estimators.conf import Confidence
     from mull.dynamic.evaluation.policies import Policy
 
     if 0.0 not in lams or 1.0 not in lams:
         raise MullError("the static λ lack an end of the pair", "give --lambdas with 0 and 1 among them")
-    known: dict[str, Estimator] = {each.name: each for each in (head.estimators() if head else [Confidence()])}
-    chosen = list(known) if estimators is None else [name.strip() for name in estimators.split(",")]
-    for name in chosen:
-        if name not in known:
-            hint = nearest(name, known) if head else "without --head there is conf alone"
-            raise MullError(f"no estimator {name!r}", hint)
     found = [Policy.static(lam) for lam in lams]
-    found += [Policy.estimated(known[name]) for name in chosen]
-    found += [Policy.random(name) for name in chosen]
+    found += _routed(head, estimators)
     found.append(Policy.oracle())
     found += [Policy.budgeted(tokens, sampling) for tokens in token_counts("--budgets", budgets)]
     if brief:
@@ -176,3 +171,43 @@ def policies_of(
     if early_exit:
         found.append(Policy.exiting(*early_exit))
     return found
+
+
+def replayed_policies(head: Head | None, estimators: str | None, runs: Sequence[Recorded]) -> list[Policy]:
+    """What is compared on records: their λ and budgets, the estimators, lots, and an oracle where questions have two
+    samples. Raises `MullError` for an unknown estimator."""
+    from mull.dynamic.evaluation.policies import Policy
+    from mull.dynamic.evaluation.replay import common
+
+    lams, budgets = common(runs)
+    found = [Policy.static(lam) for lam in lams]
+    found += _routed(head, estimators)
+    if all(run.has_halves for run in runs):
+        found.append(Policy.oracle())
+    return [*found, *(Policy(label=label, kind="budget") for label in budgets)]
+
+
+def _routed(head: Head | None, estimators: str | None) -> list[Policy]:
+    """The estimators called so, by default all that there are, and the same λ by lot."""
+    from mull.dynamic.estimators.conf import Confidence
+    from mull.dynamic.evaluation.policies import Policy
+
+    known: dict[str, Estimator] = {each.name: each for each in (head.estimators() if head else [Confidence()])}
+    chosen = list(known) if estimators is None else [name.strip() for name in estimators.split(",")]
+    for name in chosen:
+        if name not in known:
+            hint = nearest(name, known) if head else "without --head there is conf alone"
+            raise MullError(f"no estimator {name!r}", hint)
+    return [*(Policy.estimated(known[name]) for name in chosen), *map(Policy.random, chosen)]
+
+
+_FOR_REPLAY = {"replay", "out", "head", "estimators", "sensitivity", "prefill_weight", "report", "json"}
+_PAIR = {"instruct", "thinking", "donor", "allow", "device", "trust_remote_code"}
+
+
+def refuse_beside_replay(given: Mapping[str, str]) -> None:
+    """Raise `MullError` for an option that decides what is sampled. `given`: see `given_options`."""
+    wrong = next((option for name, option in given.items() if name not in _FOR_REPLAY | _PAIR), None)
+    if wrong is not None:
+        why = "its questions, λ, budgets and samples are those of the runs"
+        raise MullError(f"{wrong} does not go with --replay: no response is sampled", f"leave it out; {why}")

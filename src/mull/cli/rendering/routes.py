@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console
@@ -10,10 +11,12 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mull.dynamic.evaluation.session import Result
+from mull.dynamic.evaluation import comparison
+from mull.dynamic.evaluation.result import Result
 from mull.dynamic.explain import Explained
 from mull.dynamic.head import Head
 from mull.reports.renderers import terminal
+from mull.reports.routing.sensitivity import sensitivity_table, sensitivity_words
 from mull.reports.routing.tables import conclusions, routes_table
 from mull.reports.table import Cell, Column, Row, Table
 from mull.words import counted
@@ -24,6 +27,16 @@ def print_result(result: Result, stdout: Console) -> None:
     for found in result.tables:
         stdout.print(terminal(routes_table(found)), highlight=False)
     for line in conclusions(result):
+        stdout.print(line, highlight=False, markup=False)
+
+
+def print_sensitivity(found: comparison.Table, stdout: Console) -> None:
+    """The study of the constants of `conf`: a table for each estimator, the caption below the last."""
+    shown = sensitivity_table(found)
+    for section, rows in shown.sections:
+        caption = shown.caption if rows[-1] is shown.rows[-1] else ""
+        stdout.print(terminal(replace(shown, head=section, caption=caption, rows=rows)), highlight=False)
+    for line in sensitivity_words(found):
         stdout.print(line, highlight=False, markup=False)
 
 

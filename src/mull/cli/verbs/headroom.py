@@ -84,6 +84,18 @@ def show(found: Headroom, stdout: Console) -> None:
         stdout.print("\nNo oracle surely gains anything here: a fixed λ is as good.", style="bold", highlight=False)
 
 
+def in_a_line(found: Headroom) -> str:
+    """The gain of knowing each question's difficulty, or else each question, at the largest budget of up to half of the
+    best fixed λ's tokens."""
+    oracle = found.oracles[0]
+    gain = next((each for each in reversed(oracle.gains) if each.share <= 0.5), oracle.gains[0])
+    knowing = "the difficulty of each question" if oracle.kind == "stratum" else "each question"
+    return (
+        f"λ per query: knowing {knowing} would change accuracy by {_signed(gain.gain)} points against a fixed λ at "
+        f"{gain.tokens:,.0f} tokens per response"
+    )
+
+
 def gains_table(found: Headroom) -> Table:
     """A row per oracle and token budget: its accuracy, that of a fixed λ at the same tokens, and the gain."""
     rows = [

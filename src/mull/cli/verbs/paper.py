@@ -13,7 +13,7 @@ from mull.cli.options.common import consoles
 def paper(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Run folders of `mull sweep`, `mull compare` and `mull ablate`.", metavar="RUN..."),
+        typer.Argument(help="Folders of `mull sweep`, `compare`, `ablate` and `route eval`.", metavar="RUN..."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the figures and tables.", metavar="DIR")] = Path(
         "paper"
@@ -34,9 +34,11 @@ def paper(
 
     The plan of each run says which study it is. Figures: dynamics over λ, accuracy over tokens, layers, modules,
     decoding (SVG, PDF). Tables: comparison, layers, modules, decoding, backbones, kinds of thinking and failures,
-    significance, cost (LaTeX, CSV, Parquet, Markdown). Missing studies are listed with the commands that make them.
+    significance, cost (LaTeX, CSV, Parquet, Markdown). An evaluation of λ per query gets a part of its own: accuracy
+    over tokens of every policy, their table, and the λ that each estimator chose. Missing studies are listed with the
+    commands that make them.
 
-    Example: `mull paper aime25 ifeval compare layers modules decoding backbones --out paper`
+    Example: `mull paper aime25 ifeval compare layers modules decoding backbones route --out paper`
     """
     from mull.reports.paper.build import write_paper
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
@@ -55,6 +56,8 @@ def route_explain(
         raise MullError("the question is empty", "write it in quotes")
     if answer is not None and answer not in FORMS:
         raise MullError(f"no answer form {answer!r}", nearest(answer, FORMS))
+    if math.isinf(temperature):
+        raise MullError("--temperature must be 0 (greedy) or a positive number, got inf", "0 is the default")
     trained = Head.open(head) if head else None
     form = FORMS[answer] if answer else trained.form if trained else FREE_ANSWER
     known = {each.name: each for each in (trained.estimators() if trained else [zero_shot(form)])}

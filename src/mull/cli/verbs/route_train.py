@@ -14,6 +14,7 @@ from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.progress import item_progress
 from mull.cli.rendering.routes import print_head
+from mull.errors import MullError
 
 
 @grouped
@@ -29,6 +30,14 @@ def route_train(
     delta: Annotated[
         float, typer.Option(help="A response is shorter if it has this share fewer tokens.", min=0, max=0.9)
     ] = 0.05,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            help="Prefer by utility, accuracy − β·length/length of Thinking, in place of --epsilon and --delta: the "
+            "smaller, the more accuracy counts.",
+            min=0,
+        ),
+    ] = None,
     json: JsonOption = False,
     *,
     pair: RoutePairOptions,
@@ -53,9 +62,12 @@ def route_train(
     stdout, stderr = consoles()
     observer = Terminal(stderr)
     refuse_unwritable("--out", out)
+    if out.is_dir():
+        raise MullError(f"--out {out} is a folder", f"name a file, as in {out / 'head.safetensors'}")
     records = read_runs(runs)
     opened = pair.open()
     pair.check_hashes(opened, records.pair, str(runs[0]))
+    out.parent.mkdir(parents=True, exist_ok=True)
     with observer.busy("loading the checkpoints"):
         engine = row_engine(opened, pair)
     with item_progress("measuring the questions", len(records.texts), stderr) as advance:
@@ -67,6 +79,7 @@ def route_train(
         records.form,
         epsilon=epsilon,
         delta=delta,
+        beta=beta,
         on_part=lambda part: observer.say(f"fitting {part} …"),
     ).save(out)
     if json:

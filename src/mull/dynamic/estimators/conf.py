@@ -72,10 +72,17 @@ class Confidence:
     def record(self) -> dict[str, Any]:
         return {"estimator": "conf", **{name: value for name, value in asdict(self).items() if name != "name"}}
 
-    def fitted(self, queries: Sequence[Signals], *, low: float = 0.0, high: float = 1.0) -> Confidence:
-        """This form with constants from unlabelled `queries`: those whose signal lies at the 25 % quantile or below get
-        λ = `low`, those at the 75 % quantile or above λ = `high`; between, λ is linear in the signal. The form *ratio*
-        gets the offset with which the mean λ is their middle.
+    def fitted(
+        self,
+        queries: Sequence[Signals],
+        *,
+        low: float = 0.0,
+        high: float = 1.0,
+        quantiles: tuple[float, float] = QUANTILES,
+    ) -> Confidence:
+        """This form with constants from unlabelled `queries`: those whose signal lies at the first of the `quantiles`
+        or below get λ = `low`, those at the second or above λ = `high`; between, λ is linear in the signal. The form
+        *ratio* gets the offset with which the mean λ is their middle.
 
         No answer is looked at. Raises `MullError` for fewer than eight queries, and where all have the same signal.
         """
@@ -84,7 +91,7 @@ class Confidence:
         if self.form == "ratio":
             return replace(self, offset=self._offset(queries, (low + high) / 2), low=low, high=high)
         zero = replace(self, lam0=0.0, low=0.0, high=1.0)
-        least, most = np.quantile([zero._raw(query) for query in queries], QUANTILES)
+        least, most = np.quantile([zero._raw(query) for query in queries], quantiles)
         if most - least < 1e-6:
             raise MullError("the forced answers of all queries are equally sure", "give other prompts or another form")
         scale = (high - low) / float(most - least)

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from mull.dynamic.base import Need, Signals
+from mull.errors import MullError
 
 logistic = expit
 
@@ -31,8 +32,12 @@ class Features:
         return cls(need=need, layer=layer, mean=states.mean(0), scale=np.where(scale > 1e-9, scale, 1.0))
 
     def of(self, signals: Signals) -> np.ndarray:
-        """float64 `[hidden]`."""
-        return self.standardised(signals.hidden(self.need).layers[self.layer])
+        """float64 `[hidden]`. Raises `MullError` for hidden states of another shape than those of the training."""
+        layers = signals.hidden(self.need).layers
+        if self.layer >= len(layers) or layers.shape[1:] != self.mean.shape:
+            what = f"hidden states of {len(layers)} layers × {layers.shape[-1]} do not fit the features"
+            raise MullError(what, "train the head again, with `mull route train`")
+        return self.standardised(layers[self.layer])
 
     def standardised(self, states: np.ndarray) -> np.ndarray:
         """Standardised `states`, float64 of the same shape `[…, hidden]`."""

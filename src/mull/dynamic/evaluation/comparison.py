@@ -72,9 +72,11 @@ class Row:
     """Accuracy less that of the Thinking end."""
     tokens_over_thinking: PairedDifference
     seconds: float | None = None
-    """Wall-clock seconds per response, the choice of λ included, when the policy was sampled by itself."""
+    """Wall-clock seconds of the machine per response, the choice of λ included, when the policy was sampled by itself,
+    many responses at a time: the inverse of throughput, not the time that one user waits."""
     speed_up: float | None = None
-    """Seconds of the static frontier at the same accuracy over this policy's; None where no static λ is as accurate."""
+    """Seconds of the static frontier, mixtures of two λ included, that is at least as accurate over this policy's
+    seconds; None where no static λ is as accurate."""
     lam: float | None = None
     """Mean λ; None where λ is not what the policy decides."""
 
@@ -86,6 +88,8 @@ class Table:
     benchmark: str
     questions: int
     rows: Sequence[Row]
+    source: str = ""
+    """Where the responses come from, if they were not sampled for this comparison."""
 
     def row(self, label: str) -> Row:
         return next(row for row in self.rows if row.label == label)

@@ -24,6 +24,7 @@ class _Thought:
     """A response under way."""
 
     request: Request
+    context: int
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     pieces: int = 0
@@ -39,7 +40,8 @@ class _Thought:
     @property
     def left(self) -> int:
         """Tokens that the response may still have."""
-        return self.request.sampling.max_tokens - len(self.tokens)
+        most = min(self.request.sampling.max_tokens, self.context - len(self.request.prompt_ids))
+        return most - len(self.tokens)
 
     def next(self, tokens: int) -> Request:
         """The request for up to `tokens` more."""
@@ -60,7 +62,9 @@ def respond(
 ) -> Iterator[tuple[Completion, Cost]]:
     """Completions of `requests`, all with λ = 1, and what their forced answers cost, in the order they finish."""
     closing = engine.prompts.encode(f"\n{engine.prompts.tags[0].close}\n\n")
-    thinking = {request.id: _Thought(request) for request in requests}
+    text = forcing_text(form, engine.prompts.tags[0])
+    longest = engine.context - len(engine.prompts.encode(text)) - 1
+    thinking = {request.id: _Thought(request, engine.context) for request in requests}
     answering: dict[str, _Thought] = {}
     while thinking:
         unsure: list[_Thought] = []
@@ -73,8 +77,9 @@ def respond(
                 answering[completion.id] = thought
             else:
                 unsure.append(thought)
-        thinking = {}
-        text = forcing_text(form, engine.prompts.tags[0])
+        # Where the context leaves no room for a forced answer, the thought goes on to its end.
+        thinking = {each.request.id: each for each in unsure if len(each.prompt) > longest}
+        unsure = [each for each in unsure if len(each.prompt) <= longest]
         answers = forced_after(engine, 1.0, [thought.prompt for thought in unsure], form, text)
         for thought, answer in zip(unsure, answers, strict=True):
             thought.cost += Cost(answer.cost.generated, answer.cost.prefilled - len(thought.prompt))

@@ -80,6 +80,12 @@ class Policy:
     def exiting(cls, every: int, confidence: float) -> Policy:
         return cls(label="early exit", kind="early exit", early_exit=EarlyExit(every=every, confidence=confidence))
 
+    def sampled(self, sampling: Sampling) -> Policy:
+        """This policy on a benchmark that is sampled so: limits differ between benchmarks, the budget does not."""
+        if self.sampling is None:
+            return self
+        return replace(self, sampling=replace(sampling, thinking_budget=self.sampling.thinking_budget))
+
     def setting(self) -> Setting:
         """This policy as a setting of a run, which records everything that decides its responses."""
         scalar = Recipe(Coefficients.scalar(self.lam))

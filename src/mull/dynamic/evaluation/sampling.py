@@ -13,15 +13,16 @@ from mull.benchmarks import AnswerForm, Question
 from mull.dynamic.base import Cost, Signals
 from mull.dynamic.estimators.oracle import Oracle
 from mull.dynamic.estimators.random import Random
+from mull.dynamic.evaluation import signals
 from mull.dynamic.evaluation.early_exit import respond
 from mull.dynamic.evaluation.policies import Policy
 from mull.dynamic.probing.local import PromptIds, measure
 from mull.engines.base import Completion, Request
 from mull.engines.local.engine import LocalEngine
 from mull.runs.plan import SweepPlan
-from mull.runs.routes import Route
 from mull.runs.run import grade, missing, planned
-from mull.runs.store import RunStore
+from mull.runs.settings import Route
+from mull.runs.store import RunStore, Wall
 
 Prompts = Mapping[str, PromptIds]
 
@@ -48,10 +49,14 @@ class Sampler:
         prompts = self._rendered(None)
         for policy in self.policies:
             if policy.kind == "estimator":
-                started = time.perf_counter()
                 self._routes(policy, prompts, advance)
-                # Every response pays for the choice of its λ, though here the k of one question share it.
-                self.store.note_wall(policy.label, self.plan.k * (time.perf_counter() - started), 0)
+
+    def keep_signals(self) -> None:
+        """Measures what the study of `conf`'s constants needs, for the questions that the run has no record of."""
+        asked = signals.lacking(self.store, [question.id for question in self.plan.benchmark.questions()])
+        if signals.wanted(self.policies) and asked:
+            prompts = self._rendered(None)
+            signals.keep(self.store, self.engine, {name: prompts[name] for name in asked}, self.form)
 
     def run(self, on_sample: Callable[[Sample], object]) -> None:
         """Samples what the run lacks, after `choose`. May be stopped at any moment: what is recorded stays, and another
@@ -65,25 +70,23 @@ class Sampler:
             if policy.system not in prompts:
                 prompts[policy.system] = self._rendered(policy.system)
             routes = self._routes(policy, prompts[policy.system])
-            started, count = time.perf_counter(), 0
+            seconds, count, since = 0.0, 0, time.perf_counter()
             try:
                 for completion, cost in self._responses(policy, wanted, prompts[policy.system], routes):
+                    seconds += time.perf_counter() - since
                     sample = self._sample(policy, questions, completion, cost)
                     self.store.add(sample)
                     count += 1
                     on_sample(sample)
+                    since = time.perf_counter()  # grading and recording are no part of a response
             finally:
                 if count:
-                    self.store.note_wall(policy.label, time.perf_counter() - started, count)
+                    self.store.note_wall(policy.label, Wall(seconds, count))
 
     def _rendered(self, system: str | None) -> Prompts:
         prompts = {}
         for question in self.plan.benchmark.questions():
-            messages = self.plan.benchmark.prompt(question)
-            if system is not None:
-                own = [message["content"] for message in messages if message["role"] == "system"]
-                rest = [message for message in messages if message["role"] != "system"]
-                messages = [{"role": "system", "content": "\n\n".join([*own, system])}, *rest]
+            messages = with_system(self.plan.benchmark.prompt(question), system)
             prompts[question.id] = self.engine.render(messages)
         return prompts
 
@@ -105,16 +108,19 @@ class Sampler:
         elif policy.kind == "oracle":
             estimator = best_on_record(planned(self.plan, self.store.samples(texts=False)))
         assert estimator is not None
-        signals = (
+        started = time.perf_counter()
+        found = (
             measure(self.engine, lacking, estimator.needs, self.form)
             if estimator.needs
             else (Signals(query=name) for name in lacking)
         )
-        for each in signals:
+        for each in found:
             choice = estimator.choose(each)
             own[each.query] = Route(choice.lam, choice.why, *choice.cost)
             advance(1)
         self.store.note_routes(known)
+        if policy.kind == "estimator":
+            self.store.note_wall(policy.label, Wall(choosing=time.perf_counter() - started, chosen=len(lacking)))
         return own
 
     def _responses(
@@ -154,6 +160,15 @@ class Sampler:
             tokens=sample.tokens + cost.generated,
             prompt_tokens=(sample.prompt_tokens or 0) + cost.prefilled,
         )
+
+
+def with_system(messages: list[dict[str, str]], system: str | None) -> list[dict[str, str]]:
+    """`messages` with `system` as their system prompt, behind their own if they have one."""
+    if system is None:
+        return messages
+    own = [message["content"] for message in messages if message["role"] == "system"]
+    rest = [message for message in messages if message["role"] != "system"]
+    return [{"role": "system", "content": "\n\n".join([*own, system])}, *rest]
 
 
 SHRUNK_BY = 2.0

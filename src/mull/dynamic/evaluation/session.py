@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mull.analysis.records import Sample
 from mull.benchmarks import Benchmark, Grade, Question, answer_form
 from mull.checkpoints.pair import Pair
-from mull.dynamic.evaluation.comparison import Means, Table, pooled, question_means, table
+from mull.dynamic.evaluation import signals
 from mull.dynamic.evaluation.policies import Policy, PolicyKind
-from mull.dynamic.evaluation.sampling import Sampler
+from mull.dynamic.evaluation.result import Records, Result, compared
+from mull.dynamic.evaluation.sampling import Sampler, with_system
+from mull.dynamic.head import Head
 from mull.dynamic.training.records import text_hash
 from mull.engines.base import Sampling
 from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
 from mull.runs.plan import StudyKind, SweepPlan
-from mull.runs.routes import Route
 from mull.runs.run import planned, provenance
 from mull.runs.sessions.observer import Observer
 from mull.runs.store import DATABASE, RunStore
@@ -63,10 +63,13 @@ class Evaluation:
     """Of the engine, for plans (`mull.engines.local.arithmetic`): that of a λ per row."""
     seed: int = 0
 
+    def policies_on(self, benchmark: Benchmark) -> list[Policy]:
+        return [policy.sampled(self.sampling(benchmark)) for policy in self.policies]
+
     def plan(self, benchmark: Benchmark) -> SweepPlan:
         return SweepPlan(
             self.pair,
-            [policy.setting() for policy in self.policies],
+            [policy.setting() for policy in self.policies_on(benchmark)],
             benchmark,
             self.k,
             self.sampling(benchmark),
@@ -76,18 +79,18 @@ class Evaluation:
         )
 
 
-@dataclass(frozen=True)
-class Result:
-    """The records of an evaluation and what they say."""
-
-    samples: Mapping[str, list[Sample]]
-    """By benchmark, without texts."""
-    tables: Sequence[Table]
-    """One for each benchmark; of several also one of all together, called "average", which comes first."""
-    routes: Mapping[str, Mapping[str, Mapping[str, Route]]]
-    """Benchmark → policy → question → the λ that was chosen for it."""
-    means: Mapping[str, Mapping[str, Means]]
-    """Benchmark → policy → means by question; "average" for all together, where there are several."""
+def refuse_training_seed(benchmarks: Sequence[Benchmark], head: Head) -> None:
+    """Raises `MullError` for a benchmark that makes its questions with the seed of the head's training: what is left of
+    them after the training questions would be no benchmark that anybody else has."""
+    trained = [record for record in head.report.get("benchmarks", {}).values() if "seed" in record]
+    for benchmark in benchmarks:
+        own = benchmark.describe()
+        if any(own.get("seed") == each["seed"] and own.get("split") == each.get("split") for each in trained):
+            raise MullError(
+                f"the head was trained on questions of --question-seed {own['seed']}, and {benchmark.name} would ask "
+                "them again",
+                "give another --question-seed",
+            )
 
 
 def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> list[Benchmark]:
@@ -100,12 +103,31 @@ def unseen(benchmarks: Sequence[Benchmark], seen: frozenset[str], head: str) -> 
         own = Unseen(benchmark, seen, head)
         if len(own.questions()) < FEWEST:
             raise MullError(
-                f"of {counted(len(benchmark.questions()), 'question')} of {benchmark.name}, "
-                f"{len(own.questions())} are unknown to the head",
-                "evaluate on other questions (--question-seed, another benchmark) than those of the training runs",
+                f"of {counted(len(benchmark.questions()), 'question')} of {benchmark.name} the head has not seen "
+                f"{len(own.questions())}, and an evaluation needs {FEWEST}",
+                "ask more questions, or others than those of the training runs (--question-seed, another benchmark)",
             )
         found.append(own)
     return found
+
+
+MARGIN = 40
+"""Tokens of the context that must be left behind a prompt: for the text that forces an answer, and that answer."""
+
+
+def check_prompts(evaluation: Evaluation, engine: LocalEngine) -> None:
+    """Raises `MullError` for a question that leaves no room for an answer in the model's context."""
+    for benchmark in evaluation.benchmarks:
+        for question in benchmark.questions():
+            asked = benchmark.prompt(question)
+            systems = {policy.system for policy in evaluation.policies}
+            length = max(len(engine.render(with_system(asked, system))) for system in systems)
+            if length + MARGIN > engine.context:
+                raise MullError(
+                    f"the question {question.id} of {benchmark.name} takes {length:,} tokens, and the model's context "
+                    f"is {engine.context:,}",
+                    "ask fewer questions (--questions), or choose a model with a longer context",
+                )
 
 
 def evaluate(
@@ -120,20 +142,24 @@ def evaluate(
         MullError: a run in the folder has another plan, or the engine cannot be made or fails.
     """
     observer = observer or Observer()
+    for benchmark in evaluation.benchmarks:
+        if len(benchmark.questions()) < 2:
+            raise MullError(f"{benchmark.name} has one question, and intervals need two", "ask more questions")
     engine: LocalEngine | None = None
     for benchmark in evaluation.benchmarks:
         plan = evaluation.plan(benchmark)
         run = folder / benchmark.name
         RunStore.check_folder(run)
-        if _is_complete(plan, run):
+        if _is_complete(plan, run, evaluation.policies):
             continue
         if engine is None:
             with observer.busy("loading the checkpoints"):
                 engine = load()
+                check_prompts(evaluation, engine)
         with RunStore.record(run, plan, provenance(plan)) as store:
             sampler = Sampler(
                 plan=plan,
-                policies=evaluation.policies,
+                policies=evaluation.policies_on(benchmark),
                 engine=engine,
                 form=answer_form(benchmark.describe()),
                 store=store,
@@ -142,6 +168,7 @@ def evaluate(
             if lacking:
                 with observer.counting(f"{benchmark.name}: choosing λ", lacking) as advance:
                     sampler.choose(advance)
+            sampler.keep_signals()
             with observer.sweeping(plan, planned(plan, store.samples(texts=False))) as on_sample:
                 sampler.run(on_sample)
     return compare(evaluation, folder)
@@ -149,49 +176,20 @@ def evaluate(
 
 def compare(evaluation: Evaluation, folder: Path, *, prefill_weight: float = 0.0) -> Result:
     """The comparison of what the runs in `folder` hold."""
-    found: dict[str, dict[str, Means]] = {}
-    samples: dict[str, list[Sample]] = {}
-    every_route: dict[str, dict[str, dict[str, Route]]] = {}
-    walls: list[dict[str, float]] = []
-    lams: list[dict[str, float]] = []
+    records = []
     for benchmark in evaluation.benchmarks:
         plan = evaluation.plan(benchmark)
         with RunStore.open(folder / benchmark.name) as store:
-            own = planned(plan, store.samples(texts=False))
-            routes = store.routes
-            own_walls = {label: wall.seconds / wall.responses for label, wall in store.walls.items() if wall.responses}
-        prefilled = {
-            (label, question): float(route.prefilled)
-            for label, row in routes.items()
-            for question, route in row.items()
-        }
-        samples[benchmark.name], every_route[benchmark.name] = own, routes
-        found[benchmark.name] = question_means(own, prefilled)
-        walls.append(own_walls)
-        chosen = {label: [route.lam for route in row.values()] for label, row in routes.items()}
-        lams.append({label: sum(row) / len(row) for label, row in chosen.items() if row})
+            records.append(Records.of(store, benchmark.name, planned(plan, store.samples(texts=False))))
     kinds: dict[str, PolicyKind] = {policy.label: policy.kind for policy in evaluation.policies}
-    tables = [
-        table(name, own, kinds, seconds=wall, lams=lam, prefill_weight=prefill_weight)
-        for (name, own), wall, lam in zip(found.items(), walls, lams, strict=True)
-    ]
-    if len(found) > 1:
-        found = {"average": pooled(list(found.values())), **found}
-        wall, lam = _averaged(walls), _averaged(lams)
-        every = found["average"]
-        tables = [table("average", every, kinds, seconds=wall, lams=lam, prefill_weight=prefill_weight), *tables]
-    return Result(samples, tables, every_route, found)
+    return compared(records, kinds, prefill_weight=prefill_weight)
 
 
-def _averaged(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Means of the entries that all parts have."""
-    shared = set.intersection(*(set(part) for part in parts))
-    return {key: sum(part[key] for part in parts) / len(parts) for key in shared}
-
-
-def _is_complete(plan: SweepPlan, run: Path) -> bool:
+def _is_complete(plan: SweepPlan, run: Path, policies: Sequence[Policy]) -> bool:
     if not (run / DATABASE).exists():
         return False
     with RunStore.open(run) as store:
         store.grown(plan, provenance(plan))
+        if signals.wanted(policies) and signals.lacking(store, [q.id for q in plan.benchmark.questions()]):
+            return False
         return len(planned(plan, store.samples(texts=False))) == plan.total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from mull.benchmarks import AnswerForm
@@ -54,13 +55,15 @@ def measure_all(
     advance: Callable[[int], object] = lambda count: None,
 ) -> list[Signals]:
     """As `measure`, for queries whose answers may begin in different ways, in their order; `advance(1)` after each."""
-    found: dict[str, Signals] = {}
+    found: dict[int, Signals] = {}
     for form in dict.fromkeys(query.form for query in queries):
-        own = {query.name: engine.render(query.messages) for query in queries if query.form == form}
+        # By number, since two runs may have different questions of the same name.
+        own = {str(i): engine.render(query.messages) for i, query in enumerate(queries) if query.form == form}
         for signals in measure(engine, own, needs, form):
-            found[signals.query] = signals
+            number = int(signals.query)
+            found[number] = replace(signals, query=queries[number].name)
             advance(1)
-    return [found[query.name] for query in queries]
+    return [found[i] for i in range(len(queries))]
 
 
 def _measured(

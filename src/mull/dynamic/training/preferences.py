@@ -6,11 +6,15 @@ features.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
+
+MARGIN = 0.02
+"""Utilities nearer than this count as equal."""
 
 
 class Scores(NamedTuple):
@@ -35,6 +39,13 @@ def preferred(accuracy_QK: np.ndarray, tokens_QK: np.ndarray, *, epsilon: float,
     shorter = tokens_QK[:, :, None] < (1 - delta) * tokens_QK[:, None, :]
     # Accuracies are multiples of 1/samples, and so is ε by default: without the margin, rounding would decide.
     return (gap > epsilon + 1e-9) | ((np.abs(gap) <= epsilon + 1e-9) & shorter)
+
+
+def preferred_by_utility(accuracy_QK: np.ndarray, tokens_QK: np.ndarray, *, beta: float) -> np.ndarray:
+    """The same by utility u = a − β·ℓ/ℓ₁, with ℓ₁ the mean length of the grid's last λ over all questions: i ≻ j where
+    u_i exceeds u_j by more than `MARGIN` (after AdaMix's utility; our choice of scale)."""
+    utility = accuracy_QK - beta * tokens_QK / tokens_QK[:, -1].mean()
+    return utility[:, :, None] - utility[:, None, :] > MARGIN
 
 
 def fit(features_QD: np.ndarray, preferred_QKK: np.ndarray, *, penalty: float) -> Scores:
@@ -62,9 +73,9 @@ def fit(features_QD: np.ndarray, preferred_QKK: np.ndarray, *, penalty: float) -
 
 
 def log_loss(scores_QK: np.ndarray, preferred_QKK: np.ndarray) -> float:
-    """Mean of −log σ(r_i − r_j) over all preferences; ln 2 for scores that know nothing."""
+    """Mean of −log σ(r_i − r_j) over all preferences; ln 2 for scores that know nothing, and without any preference."""
     gap = scores_QK[:, :, None] - scores_QK[:, None, :]
-    return float(np.logaddexp(0, -gap)[preferred_QKK].mean())
+    return float(np.logaddexp(0, -gap)[preferred_QKK].mean()) if preferred_QKK.any() else math.log(2)
 
 
 def _unpacked(flat: np.ndarray, grid: int, dimensions: int) -> Scores:

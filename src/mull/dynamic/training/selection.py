@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 FOLDS = 5
-PENALTIES = (1e-2, 1e-1, 1.0)
-MIDDLE = PENALTIES[1]
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+MIDDLE = 1e-1
 """The penalty with which layers are compared."""
 
 FoldLoss = Callable[[np.ndarray, np.ndarray, int, float], float]

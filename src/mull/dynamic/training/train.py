@@ -40,12 +40,14 @@ def train_head(
     *,
     epsilon: float | None = None,
     delta: float = DELTA,
+    beta: float | None = None,
     on_part: Callable[[str], object] = lambda part: None,
 ) -> Head:
     """A head for the pair of `records`, whose questions were measured as `signals` (all of `NEEDS`, same order).
 
     `epsilon`: accuracies nearer than this count as equal; by default 1/samples, 0.5 at most. A fifth of the questions
-    is held out to judge the head. `on_part` is called with the name of each part before it is fitted.
+    is held out to judge the head. `beta`: prefer by utility in place of both
+    criteria. `on_part` is called with the name of each part before it is fitted.
 
     Raises:
         MullError: the hidden states have NaN, or no question of the run prefers any λ.
@@ -54,7 +56,10 @@ def train_head(
     train_Q = ~records.held_out
     instruct, thinking = (_states(signals, need) for need in (Need.hidden_instruct, Need.hidden_thinking))
     on_part("preference")
-    wins = preferences.preferred(records.accuracy, records.tokens, epsilon=epsilon, delta=delta)
+    if beta is None:
+        wins = preferences.preferred(records.accuracy, records.tokens, epsilon=epsilon, delta=delta)
+    else:
+        wins = preferences.preferred_by_utility(records.accuracy, records.tokens, beta=beta)
     if not wins[train_Q].any():
         raise MullError("no question of the run prefers any λ to another", "sweep with a larger -k or a wider grid")
     preference, preference_report = _preference(records, instruct, wins, train_Q)
@@ -70,6 +75,7 @@ def train_head(
         "samples": records.samples,
         "epsilon": epsilon,
         "delta": delta,
+        **({} if beta is None else {"beta": beta}),
         "lams": records.lams.tolist(),
         "benchmarks": {name: dict(record) for name, record in records.benchmarks.items()},
         "pref": preference_report,
@@ -141,7 +147,8 @@ def _preference(
 def _router(
     records: GridRecords, states: np.ndarray, epsilon: float, train_Q: np.ndarray
 ) -> tuple[Router, dict[str, Any]]:
-    needed = records.accuracy[:, -1] > records.accuracy[:, 0] + epsilon - 1e-9
+    gap = records.accuracy[:, -1] - records.accuracy[:, 0]
+    needed = gap > max(epsilon - 1e-9, 1e-9)  # accuracies are rounded; equal ones are no need, even with ε = 0
 
     def fitted(fit_Q: np.ndarray, layer: int, penalty: float) -> tuple[Features, np.ndarray, float]:
         features = Features.fit(Need.hidden_instruct, layer, states[fit_Q, layer])

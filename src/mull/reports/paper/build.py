@@ -1,4 +1,4 @@
-"""Writes the paper's figures and tables from the user's runs into one folder."""
+"""Writes the paper's figures and tables, and those of λ per query, from the user's runs into one folder."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mull.reports.paper.figures import Swept, ablation_figure, decoding_figure, 
 from mull.reports.paper.further import further_tables
 from mull.reports.paper.missing import Missing, missing
 from mull.reports.paper.page import Drawn, page
+from mull.reports.paper.routing import routing_figures, routing_tables
 from mull.reports.paper.runs import OWN_INSTRUCT, Arena, Run, Studies, open_runs
 from mull.reports.paper.tables import paper_tables, scope, spread_words
 from mull.reports.renderers import csv, latex, markdown, parquet
@@ -53,15 +54,19 @@ def write_paper(folders: Sequence[Path], out: Path, *, overlay: bool = True, ref
             be written or holds something else.
     """
     studies = open_runs(folders)
-    tables = paper_tables(studies, overlay=overlay) + further_tables(studies, reference)
-    figures = list(paper_figures(studies, overlay=overlay))
+    routed_tables = routing_tables(studies.routing) if studies.routing else []
+    routed_figures = list(routing_figures(studies.routing)) if studies.routing else []
+    tables = paper_tables(studies, overlay=overlay) + further_tables(studies, reference) + routed_tables
+    figures = [*paper_figures(studies, overlay=overlay), *routed_figures]
     # Benchmarks are named by files and databases: their names may hold anything.
     tables = [replace(t, name=slug) for t, slug in zip(tables, slugs(t.name for t in tables), strict=True)]
     figures = [f._replace(name=slug) for f, slug in zip(figures, slugs(f.name for f in figures), strict=True)]
     lacking = missing(studies)
     incomplete = [run.name for run in studies.runs if not run.complete]
     with whole_folder(out) as partial:
-        paths = [_write(partial / "index.html", page(studies, figures, tables, lacking, SUFFIXES).encode())]
+        apart = (len(routed_figures), len(routed_tables))
+        text = page(studies, figures, tables, lacking, SUFFIXES, routed=apart)
+        paths = [_write(partial / "index.html", text.encode())]
         for figure in figures:
             chart = figure.draw("light", False)
             paths.append(_write(partial / "figures" / f"{figure.name}.svg", svg(chart, opaque=True).encode()))

@@ -6,7 +6,7 @@ Only what a run's plan and provenance record can be repeated; capitals (BASE, FI
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mull.benchmarks import BENCHMARKS as KNOWN
@@ -34,16 +34,54 @@ _FOLDERS = {StudyKind.backbone: "backbones"}
 _SEVERAL = (StudyKind.sweep, StudyKind.compare)
 """Studies over several λ; `_SINGLE` are at one, the same in the paper."""
 _SINGLE = (StudyKind.layers, StudyKind.modules, StudyKind.backbone)
+_KINDS = (None, "estimator", "budget", "early exit", "brief")
+"""Of policies; None: a static λ."""
 _DEVICES = ("cpu", "cuda", "mps")
+ROUTED = ("gsm8k", "math500", "amc23", "aime24", "aime25")
+"""The benchmarks on which papers on λ per query report."""
 
 
 def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str]) -> str:
     """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added."""
-    like = min(runs, key=lambda run: (run.benchmark != benchmark, OWN_INSTRUCT in run.plan["settings"]))
+    like = min(runs, key=lambda r: (r.benchmark != benchmark, OWN_INSTRUCT in r.plan["settings"], bool(r.records)))
     words = ["mull", *_VERBS[kind].split(), *_models(runs, kind), *_lambda(runs, kind)]
     words += [*_questions(like, benchmark), *_lambdas(like, kind, benchmark), *_sampling(like, kind, benchmark)]
     words += ["--run", _folder(kind, benchmark, taken)]
     return shlex.join(words)
+
+
+def route_command(runs: Sequence[Run], benchmarks: Sequence[str], taken: set[str]) -> str:
+    """The command of an evaluation of λ per query, with the policies of the one that is there, if there is one."""
+    like = min(runs, key=lambda run: (not run.records, run.benchmark not in benchmarks))
+    words = ["mull", "route", "eval", *_models(runs, StudyKind.other)]
+    if any("head" in record for record in like.policies.values()):
+        words += ["--head", "FILE"]
+    words += ["--benchmark", ",".join(benchmarks)]
+    alike = like.benchmark in benchmarks and (like.records is not None or len(benchmarks) == 1)
+    if alike:
+        data = like.provenance.get("data")
+        words += ["--data", data] if data and len(benchmarks) == 1 else []
+        words += _number(like.plan["benchmark"], like.benchmark)
+    words += _compared(like) if like.records else []
+    words += _sampling(like, StudyKind.other, like.benchmark if alike else benchmarks[0])
+    return shlex.join([*words, "--out", like.folder.resolve().parent.name if like.records else _free("route", taken)])
+
+
+def _compared(run: Run) -> Iterator[str]:
+    """The policies of an evaluation."""
+    policies = run.policies
+    labels = {kind: [label for label, own in policies.items() if own.get("kind") == kind] for kind in _KINDS}
+    if labels["estimator"] != ["conf"]:
+        yield from ("--estimators", ",".join(labels["estimator"]))
+    yield from ("--lambdas", ",".join(labels[None]))
+    budgets = [str(run.plan["settings"][label]["sampling"]["thinking_budget"]) for label in labels["budget"]]
+    if budgets:
+        yield from ("--budgets", ",".join(budgets))
+    for label in labels["early exit"]:
+        own = policies[label]
+        yield from ("--exit-every", str(own["every"]), "--exit-at", f"{own['confidence']:g}")
+    if labels["brief"]:
+        yield "--brief"
 
 
 def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
@@ -93,7 +131,6 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
     record: dict[str, Any] = like.plan["benchmark"] if same else {}
     data = like.provenance.get("data") if same else None
     grader = (record.get("grader") or {}).get("name")
-    count, seed = record.get("questions"), record.get("seed", 0)
     if benchmark not in KNOWN:
         yield from ("--benchmark", data or "FILE", "--grader", grader or "GRADER")
     else:
@@ -103,6 +140,12 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
             yield from ("--data", data)
         if grader and benchmark in SPECS and grader != SPECS[benchmark].grader:
             yield from ("--grader", grader)
+    yield from _number(record, benchmark)
+
+
+def _number(record: Mapping[str, Any], benchmark: str) -> Iterator[str]:
+    """The number and the seed of a benchmark's questions, where they are not the usual ones."""
+    count, seed = record.get("questions"), record.get("seed", 0)
     usual = SPECS[benchmark].questions if benchmark in SPECS else Arithmetic().count if benchmark == "tiny" else None
     if count and count != usual:
         yield from ("--questions", str(count))
@@ -117,9 +160,10 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     for name in ("temperature", "top_p", "top_k"):
         if name not in varied and own[name] != getattr(usual, name):
             yield from (f"--{name.replace('_', '-')}", f"{own[name]:g}")
-    if own.get("thinking_budget") is not None:
+    routed = kind == StudyKind.other  # `mull route eval` has budgets of its own, and one dtype
+    if own.get("thinking_budget") is not None and not routed:
         yield from ("--thinking-budget", str(own["thinking_budget"]))
-    if own.get("budget_message") is not None:
+    if own.get("budget_message") is not None and not routed:
         yield from ("--budget-message", own["budget_message"].replace("\n", "\\n"))
     if own["max_tokens"] != _limit(like.benchmark):
         yield from ("--max-tokens", str(own["max_tokens"]))
@@ -129,9 +173,9 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
         dtype = place.removeprefix("local/").removeprefix("unrounded/")
-        if dtype != ("float32" if device == "cpu" else "bfloat16"):
+        if not routed and dtype != ("float32" if device == "cpu" else "bfloat16"):
             yield from ("--dtype", dtype)
-    if is_unrounded(str(like.plan["engine"])) and kind in (StudyKind.sweep, StudyKind.decoding):
+    if not like.records and is_unrounded(str(like.plan["engine"])) and kind in (StudyKind.sweep, StudyKind.decoding):
         yield from ("--arithmetic", "unrounded")
     k = like.plan["k"] if like.benchmark == benchmark else _SAMPLES.get(benchmark, 8)
     yield from ("-k", str(k))
@@ -144,7 +188,10 @@ def _limit(benchmark: str) -> int:
 
 
 def _folder(kind: StudyKind, benchmark: str, taken: set[str]) -> str:
-    name = slugs([benchmark])[0] if kind == StudyKind.sweep else _FOLDERS.get(kind, kind.value)
+    return _free(slugs([benchmark])[0] if kind == StudyKind.sweep else _FOLDERS.get(kind, kind.value), taken)
+
+
+def _free(name: str, taken: set[str]) -> str:
     names = [name, *(f"{name}-{i}" for i in range(2, len(taken) + 2))]
     free = next(each for each in names if each not in taken)
     taken.add(free)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from mull.reports.paper.commands import command
+from mull.benchmarks import BENCHMARKS as KNOWN
+from mull.reports.paper.commands import ROUTED, command, route_command
 from mull.reports.paper.runs import BENCHMARKS, Studies
 from mull.runs.paper.published import benchmark_title
 from mull.runs.plan import StudyKind
+from mull.words import listed
 
 _ABLATIONS = (StudyKind.compare, StudyKind.layers, StudyKind.modules, StudyKind.decoding, StudyKind.backbone)
 _ON = {StudyKind.decoding: "ifeval"}
@@ -43,6 +45,13 @@ def _missing(studies: Studies) -> Iterator[Missing]:
             what = "other ways to merge" if kind == StudyKind.compare else kind.value.replace("backbone", "backbones")
             made_by = command(studies.runs, kind, benchmark, taken)
             yield Missing(f"{what} on {benchmark_title(benchmark)}", made_by)
+    routed = [run.benchmark for run in studies.routed] or ([own] if own else list(ROUTED))
+    if not studies.routing and set(routed) <= set(KNOWN):  # λ per query needs a benchmark whose answers can be forced
+        part = "the rest of λ per query" if studies.routed else "λ per query"
+        yield Missing(
+            f"{part} on {listed([benchmark_title(each) for each in routed])}",
+            route_command(studies.runs, routed, taken),
+        )
     for run in studies.of(StudyKind.compare):
         planned = run.plan["settings"]
         absent = [role for role, setting in (("base", "ta-base"), ("hybrid", "ta")) if setting not in planned]

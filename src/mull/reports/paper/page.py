@@ -13,7 +13,9 @@ from mull.reports.html.content import Contents, Incomplete, Link, Pairs, Paragra
 from mull.reports.html.render import encode, render
 from mull.reports.paper.missing import Missing
 from mull.reports.paper.runs import Run, Studies
+from mull.reports.routing.tables import conclusions
 from mull.reports.table import Table
+from mull.runs.plan import StudyKind
 
 
 class Drawn(NamedTuple):
@@ -28,17 +30,31 @@ class Drawn(NamedTuple):
 
 
 def page(
-    studies: Studies, figures: Sequence[Drawn], tables: Sequence[Table], lacking: Sequence[Missing], suffixes: dict
+    studies: Studies,
+    figures: Sequence[Drawn],
+    tables: Sequence[Table],
+    lacking: Sequence[Missing],
+    suffixes: dict,
+    *,
+    routed: tuple[int, int] = (0, 0),
 ) -> str:
-    """The whole page as text. `suffixes`: "figures" and "tables" → the endings of their files."""
+    """The whole page as text. `suffixes`: "figures" and "tables" → the endings of their files. `routed`: of how many
+    figures and tables, the last ones, λ per query is the subject; they stand in a part of their own."""
     runs = studies.runs
     pictures = [_figure(figure, suffixes["figures"]) for figure in figures]
     tabular = [_table(table, suffixes["tables"]) for table in tables]
+    routing: list[Section] = []
+    if studies.routing:
+        told = Section("routing", "Does λ per query pay?", [Paragraph(line) for line in conclusions(studies.routing)])
+        first, after = len(pictures) - routed[0], len(tabular) - routed[1]
+        over_tokens = first + routed[1]  # a figure for each table, then the λ that each estimator chose
+        routing = [told, *pictures[first:over_tokens], *tabular[after:], *pictures[over_tokens:]]
+        pictures, tabular = pictures[:first], tabular[:after]
     also = [Section("runs", "The runs", [Pairs([(run.name, _what(run)) for run in runs])])]
     if lacking:
         commands = Pairs([(each.what, each.command) for each in lacking], code=True)
         also.insert(0, Section("missing", "What these runs do not hold", [commands]))
-    groups = {"Figures": pictures, "Tables": tabular, "Also": also}
+    groups = {"Figures": pictures, "Tables": tabular, "λ per query": routing, "Also": also}
     return render(
         "base.html",
         kind="paper",
@@ -47,7 +63,7 @@ def page(
         scope=f"{len(runs)} run{'s' if len(runs) > 1 else ''} · {sum(len(run.samples) for run in runs):,} responses",
         incomplete=_incomplete(runs),
         contents=[Contents([(s.key, s.title) for s in found], head) for head, found in groups.items() if found],
-        sections=[*pictures, *tabular, *also],
+        sections=[*pictures, *tabular, *routing, *also],
         footer=f"Made by mull {__version__}, after the figures and tables of Wu et al. 2025, “Revisiting Model "
         "Interpolation for Efficient Reasoning”, arXiv 2510.10977.",
         data=encode({"responses": []}),
@@ -89,8 +105,9 @@ def _what(run: Run) -> str:
     how = f"T = {sampling['temperature']:g}, top-p {sampling['top_p']:g}, top-k {sampling['top_k']}"
     how += f", at most {sampling['max_tokens']:,} tokens"
     started = str(run.provenance.get("started", ""))[:10]
+    study = "λ per query" if run.kind == StudyKind.other else run.kind
     return (
-        f"{run.kind} on {run.benchmark}: {len(run.metrics)} settings × {run.questions:,} questions × {run.plan['k']} "
+        f"{study} on {run.benchmark}: {len(run.metrics)} settings × {run.questions:,} questions × {run.plan['k']} "
         f"samples; {how}; donor {run.plan.get('donor', 'the servers')}; {run.plan['engine']}; mull "
         f"{run.provenance.get('mull', '?')}, {started}"
     )

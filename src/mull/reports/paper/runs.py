@@ -1,4 +1,7 @@
-"""Several run folders as one set of studies: recognised by their plans, refused where they do not belong together."""
+"""Several run folders as one set of studies: recognised by their plans, refused where they do not belong together.
+
+The runs of an evaluation of λ per query are a study, too, which stands apart from the others.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,11 @@ from typing import Any
 from mull.analysis.by_question import Scored, by_question, fewest_samples
 from mull.analysis.metrics import SettingMetrics, metrics
 from mull.analysis.records import Sample
+from mull.dynamic.evaluation.result import Records, Result, compared, kinds_of
 from mull.errors import MullError
 from mull.runs.paper.kinds import lambda_of
 from mull.runs.plan import StudyKind, differences
-from mull.runs.store import RunStore
+from mull.runs.store import DATABASE, RunStore
 
 OWN_INSTRUCT = "instruct, own sampling"
 """Label of the Instruct end where a sweep of its own samples it differently, as the paper does."""
@@ -35,6 +39,8 @@ class Run:
     provenance: dict[str, Any]
     questions: int
     samples: Sequence[Sample]
+    records: Records | None = None
+    """Of a run of `mull route eval`, which has the kind `other`."""
 
     @property
     def planned(self) -> int:
@@ -50,6 +56,11 @@ class Run:
         """As captions call it."""
         share = "" if self.complete else f" (incomplete: {100 * len(self.samples) / self.planned:.0f} %)"
         return f"{self.folder.resolve().name}{share}"
+
+    @property
+    def policies(self) -> dict[str, dict[str, Any]]:
+        """Setting → what decides its responses beside weights and sampling; nothing of a static λ."""
+        return {setting: record.get("policy") or {} for setting, record in self.plan["settings"].items()}
 
     @cached_property
     def metrics(self) -> dict[str, SettingMetrics]:
@@ -132,6 +143,19 @@ class Studies:
         """The runs of one kind."""
         return [run for run in self.runs if run.kind == kind]
 
+    @property
+    def routed(self) -> list[Run]:
+        """The runs of an evaluation of λ per query, one for each benchmark."""
+        return self.of(StudyKind.other)
+
+    @cached_property
+    def routing(self) -> Result | None:
+        """What that evaluation found; None without one, and while it is incomplete: its policies are sampled one after
+        the other."""
+        if not self.routed or not all(run.complete for run in self.routed):
+            return None
+        return compared([run.records for run in self.routed if run.records], kinds_of(self.routed[0].plan))
+
 
 def _metrics(samples: Sequence[Sample]) -> list[SettingMetrics]:
     """With one k of Pass@k for all settings, as `by_question` has it."""
@@ -139,16 +163,17 @@ def _metrics(samples: Sequence[Sample]) -> list[SettingMetrics]:
 
 
 def open_runs(folders: Sequence[Path]) -> Studies:
-    """Read the runs in `folders`.
+    """Read the runs in `folders`; the folder of an evaluation of λ per query stands for the runs in it.
 
     Raises:
-        MullError: a folder without a run or without responses, a run that is none of the paper's studies, the same run
-            twice, two of one kind on one benchmark, runs of different pairs or donors, and a sweep and a comparison of
-            one benchmark that differ in more than their settings.
+        MullError: a folder without a run or without responses, a run that is none of these studies, the same run twice,
+            two of one kind on one benchmark, runs of different pairs or donors, a sweep and a comparison of one
+            benchmark that differ in more than their settings, and runs of different evaluations of λ per query.
     """
     if not folders:
-        raise MullError("no run is named", "give the folders of `mull sweep`, `mull compare` and `mull ablate`")
-    runs = [_read(folder) for folder in folders]
+        verbs = "`mull sweep`, `mull compare`, `mull ablate` and `mull route eval`"
+        raise MullError("no run is named", f"give the folders of {verbs}")
+    runs = [_read(run) for folder in folders for run in _runs_in(folder)]
     for a, b in combinations(runs, 2):
         _check_same(a, b)
     runs = _name_own_instruct(runs)
@@ -157,14 +182,28 @@ def open_runs(folders: Sequence[Path]) -> Studies:
     return Studies(runs=runs)
 
 
+def _runs_in(folder: Path) -> list[Path]:
+    """`folder`, or the runs below it if it is the folder of an evaluation."""
+    if (folder / DATABASE).exists() or not folder.is_dir():
+        return [folder]
+    return [run for run in sorted(folder.iterdir()) if (run / DATABASE).is_file() and _has_policies(run)] or [folder]
+
+
+def _has_policies(run: Path) -> bool:
+    with RunStore.open(run) as store:
+        return bool(kinds_of(store.plan))
+
+
 def _read(folder: Path) -> Run:
     with RunStore.open(folder) as store:
         plan, provenance, questions = store.plan, store.provenance, len(store.questions)
         samples = store.samples(texts=False)
+        benchmark = plan["benchmark"]["name"]
+        records = Records.of(store, benchmark, samples) if kinds_of(plan) else None
     if not samples:
         raise MullError(f"the run in {folder} holds no response yet", "finish it with the command that began it")
     kind = StudyKind(plan["study"])
-    if kind == StudyKind.other or (kind not in _COMPARED and lambda_of(plan) is None):
+    if records is None and (kind == StudyKind.other or (kind not in _COMPARED and lambda_of(plan) is None)):
         labels = ", ".join(list(plan["settings"])[:4])
         raise MullError(
             f"the run in {folder} is none of the paper's studies (its settings: {labels})",
@@ -173,11 +212,12 @@ def _read(folder: Path) -> Run:
     return Run(
         folder=folder,
         kind=kind,
-        benchmark=plan["benchmark"]["name"],
+        benchmark=benchmark,
         plan=plan,
         provenance=provenance,
         questions=questions,
         samples=samples,
+        records=records,
     )
 
 
@@ -216,6 +256,9 @@ def _name_own_instruct(runs: Sequence[Run]) -> list[Run]:
 
 def _check_together(a: Run, b: Run) -> None:
     own = [OWN_INSTRUCT in run.plan["settings"] for run in (a, b)]
+    if a.records and b.records and a.policies != b.policies:
+        what = f"{a.folder} and {b.folder} compare different policies"
+        raise MullError(what, "give the runs of one `mull route eval`")
     if a.benchmark != b.benchmark:
         return
     if a.kind == b.kind and own[0] == own[1]:
@@ -241,4 +284,5 @@ _WORDS = {
     StudyKind.modules: "modules",
     StudyKind.decoding: "decoding",
     StudyKind.backbone: "backbones",
+    StudyKind.other: "λ per query",
 }

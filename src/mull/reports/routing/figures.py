@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -14,7 +15,10 @@ from mull.reports.figures.theme import THEMES, Variant
 
 WIDTH, HEIGHT = 660, 400
 BINS = 10
-"""Of λ, in the histogram."""
+"""Of λ from 0 to 1, in the histogram, whose first and last bin reach beyond."""
+_FONT = 11.5
+_LETTER, _LINE = 6.9, 15.0
+"""Pixels that a letter and a line of labels take."""
 
 
 def routes_figure(found: Table, variant: Variant = "light", size: tuple[int, int] = (WIDTH, HEIGHT)) -> alt.LayerChart:
@@ -26,8 +30,9 @@ def routes_figure(found: Table, variant: Variant = "light", size: tuple[int, int
     low_x, high_x = min(r["x_low"] for r in rows), max(r["x_high"] for r in rows)
     low_y, high_y = min(r["y_low"] for r in rows), max(r["y_high"] for r in rows)
     pad_x, pad_y = 0.06 * (high_x - low_x) or 1.0, 0.06 * (high_y - low_y) or 1.0
-    x_scale = alt.Scale(domain=[max(0.0, low_x - pad_x), high_x + pad_x], nice=False, zero=False)
-    y_scale = alt.Scale(domain=[max(0.0, low_y - pad_y), min(101.0, high_y + pad_y)], nice=False, zero=False)
+    x_domain = (max(0.0, low_x - pad_x), high_x + pad_x)
+    y_domain = (max(0.0, low_y - pad_y), min(101.0, high_y + pad_y))
+    x_scale, y_scale = (alt.Scale(domain=list(each), nice=False, zero=False) for each in (x_domain, y_domain))
     x_axis = alt.Axis(title="Token #N (tokens per response, choosing λ included)", tickCount=max(3, size[0] // 110))
 
     def x_of(name: str) -> alt.X:
@@ -61,9 +66,13 @@ def routes_figure(found: Table, variant: Variant = "light", size: tuple[int, int
         )
     )
     named = [row for row in rows if row["kind"] != "static"] + _ends([r for r in rows if r["kind"] == "static"])
-    for place, row in enumerate(sorted(named, key=lambda row: row["tokens"])):
-        side = {"align": "right", "dx": -8, "dy": -9} if place % 2 == 0 else {"align": "left", "dx": 8, "dy": 10}
-        text = {"fontSize": 11.5, "fontWeight": "bold", "baseline": "middle", **side}
+    places = label_places(
+        [(row["label"], *_pixel(row, x_domain, y_domain, size)) for row in named],
+        [_pixel(row, x_domain, y_domain, size) for row in rows],
+        size,
+    )
+    for row, side in zip(named, places, strict=True):
+        text = {"fontSize": _FONT, "fontWeight": "bold", "baseline": "middle", **side}
         where = {"x": x_of("tokens"), "y": y_of("accuracy"), "text": "label:N"}
         halo = chart([row]).mark_text(stroke=theme.background, color=theme.background, strokeWidth=3.5, **text)
         layers += [halo.encode(**where), chart([row]).mark_text(**text).encode(**where, color=color)]
@@ -74,10 +83,47 @@ def routes_figure(found: Table, variant: Variant = "light", size: tuple[int, int
     return alt.LayerChart(layer=layers, title=title, width=size[0], height=size[1])
 
 
+def label_places(
+    labels: Sequence[tuple[str, float, float]], points: Sequence[tuple[float, float]], size: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Where the text of each label stands beside its point: as near as it covers no other label, no point, and not the
+    figure's edge. `labels`: text and pixels; `points`: pixels of everything that is drawn."""
+    taken = [(x - 5.0, y - 5.0, x + 5.0, y + 5.0) for x, y in points]
+    found = []
+    for text, x, y in labels:
+        width = _LETTER * len(text)
+        best: tuple[float, dict[str, Any], tuple[float, float, float, float]] | None = None
+        for dy in (-10, 10, 0, -24, 24, -38, 38, -52, 52):
+            for side in (1, -1):
+                left = x + 8 if side > 0 else x - 8 - width
+                box = (left, y + dy - _LINE / 2, left + width, y + dy + _LINE / 2)
+                outside = max(0.0, -box[0]) + max(0.0, box[2] - size[0]) + max(0.0, box[3] - size[1] + 4)
+                cost = sum(_shared(box, other) for other in taken) + 30 * outside + abs(dy)
+                if best is None or cost < best[0]:
+                    best = (cost, {"align": "left" if side > 0 else "right", "dx": 8 * side, "dy": dy}, box)
+        assert best is not None
+        found.append(best[1])
+        taken.append(best[2])
+    return found
+
+
+def _shared(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Pixels that two boxes (left, top, right, bottom) share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _pixel(
+    row: Mapping[str, Any], x: tuple[float, float], y: tuple[float, float], size: tuple[int, int]
+) -> tuple[float, float]:
+    across, up = (row["tokens"] - x[0]) / (x[1] - x[0]), (row["accuracy"] - y[0]) / (y[1] - y[0])
+    return across * size[0], (1 - up) * size[1]
+
+
 def histogram(lams: Mapping[str, Sequence[float]], variant: Variant = "light", width: int = 560) -> alt.VConcatChart:
     """How often each λ was chosen, one row for each stratum, in shares of its questions."""
     theme = THEMES[variant]
-    edges = np.linspace(0, 1, BINS + 1)
+    # Grids have λ such as 0.6: these are the middles of the bins, so that none falls on an edge.
+    edges = (np.arange(BINS + 2) - 0.5) / BINS
     charts = []
     for place, (stratum, values) in enumerate(lams.items()):
         counts, _ = np.histogram(values, edges)
@@ -90,7 +136,7 @@ def histogram(lams: Mapping[str, Sequence[float]], variant: Variant = "light", w
         bar = alt.Chart(alt.Data(values=rows)).mark_bar(color=theme.accent, binSpacing=1)
         charts.append(
             bar.encode(
-                x=alt.X("low:Q", bin="binned", scale=alt.Scale(domain=[0, 1]), axis=axis),
+                x=alt.X("low:Q", bin="binned", scale=alt.Scale(domain=[edges[0], edges[-1]], nice=False), axis=axis),
                 x2="high:Q",
                 y=alt.Y("share:Q", scale=alt.Scale(domain=[0, 100]), axis=alt.Axis(title=None, tickCount=3)),
             ).properties(

@@ -9,7 +9,7 @@ from mull.analysis.paired import PairedDifference, holm
 from mull.dynamic.evaluation import comparison
 from mull.dynamic.evaluation.comparison import break_even
 from mull.dynamic.evaluation.policies import PolicyKind
-from mull.dynamic.evaluation.session import Result
+from mull.dynamic.evaluation.result import Result
 from mull.reports.format import signed
 from mull.reports.table import Cell, Column, Row, Table
 
@@ -26,13 +26,14 @@ SECTIONS: dict[PolicyKind, str] = {
 
 def routes_table(found: comparison.Table) -> Table:
     """One row per policy: accuracy, tokens, and how far it lies above the static frontier."""
-    return Table(
+    shown = Table(
         name=f"routes-{found.benchmark}",
         title=f"λ per query on {found.benchmark}" if found.benchmark != "average" else "λ per query, all benchmarks",
         caption=(
             f"{found.questions:,} questions; ± one standard error, clustered by question. Above static: accuracy less "
             "that of static λ, mixtures of two included, at the same tokens, with the 95 % interval, paired by "
             "question. Tokens to choose λ are charged"
+            + (f". {found.source[:1].upper()}{found.source[1:]}" if found.source else "")
         ),
         head="policy",
         columns=[
@@ -63,6 +64,16 @@ def routes_table(found: comparison.Table) -> Table:
             for row in found.rows
         ],
     )
+    empty = {key for key in _MAY_LACK if all(_lacks(row, key) for row in found.rows)}
+    return shown.select(*(column.key for column in shown.columns if column.key not in empty))
+
+
+_MAY_LACK = {"over_budgets": "gain_over_budgets", "lam": "lam", "seconds": "seconds", "speed_up": "speed_up"}
+"""Columns that are left out where no policy has a value, and where their values come from."""
+
+
+def _lacks(row: comparison.Row, column: str) -> bool:
+    return getattr(row, _MAY_LACK[column]) is None
 
 
 def conclusions(result: Result) -> list[str]:
@@ -71,7 +82,9 @@ def conclusions(result: Result) -> list[str]:
     means = result.means[found.benchmark]
     static = [means[row.label] for row in found.rows if row.kind == "static"]
     own = [row for row in found.rows if row.kind == "estimator"]
-    lines = []
+    lines = [f"{found.source[:1].upper()}{found.source[1:]}."] if found.source else []
+    if not any(row.accuracy for row in found.rows):
+        return [*lines, "No policy gave a right answer: this says nothing about λ per query."]
     adjusted = holm([row.gain.p_value for row in own])
     for row, p_value in zip(own, adjusted, strict=True):
         line = f"{row.label}: {_points(row.gain)} above static λ at the same {row.tokens:,.1f} tokens: "
@@ -81,7 +94,8 @@ def conclusions(result: Result) -> list[str]:
             line += f" That holds while a prompt token read to choose λ costs less than {weight:.2f} generated ones."
         chance = next((r for r in found.rows if r.kind == "random" and r.label == f"random as {row.label}"), None)
         if chance is not None:
-            line += f" The same λ by lot: {_points(chance.gain)}."
+            within = " within each benchmark" if len(result.tables) > 1 else ""
+            line += f" The same λ by lot{within}: {_points(chance.gain)}."
         lines.append(line)
     better = [row for row in own if row.over_thinking.low > 0 and row.tokens_over_thinking.high < 0]
     if better:

@@ -29,6 +29,20 @@ ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
     "engines": ["local", "remote", "weights", "memory", "base"],
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
+    "serving": [
+        "opening",
+        "app",
+        "router",
+        "chat",
+        "service",
+        "backend",
+        "playground",
+        "known",
+        "choosing",
+        "levels",
+        "metrics",
+        "wire",
+    ],
     "cli": ["main", "verbs", "running", "options", "rendering", "interrupt"],
 }
 """Rooms of a floor, and files among them, from the top: imports run down here, too."""

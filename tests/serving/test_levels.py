@@ -8,8 +8,8 @@ import pytest
 
 from mull import tiny
 from mull.analysis.transition import fit_transition
-from mull.serving.errors import ApiError
 from mull.serving.levels import EFFORTS, GUIDELINE, NOT_MEASURED, Levels, Undecided, efforts_of, number
+from mull.serving.wire.errors import ApiError
 
 
 @pytest.fixture

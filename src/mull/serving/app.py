@@ -14,10 +14,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mull import __version__
-from mull.serving.errors import ApiError
 from mull.serving.playground.page import Page
 from mull.serving.router import refusal, router_of
 from mull.serving.service import Service
+from mull.serving.wire.errors import ApiError
 
 _OPEN = ("/health", "/")
 """Routes that need no key. The page of the playground sends the key that its user gives it with what it asks."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from mull.analysis.transition import Transition
-from mull.serving.errors import ApiError, bad
+from mull.serving.wire.errors import ApiError, bad
 
 AUTO = "auto"
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")

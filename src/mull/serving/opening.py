@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from mull.engines.local.opening import built_in_pair, open_rows
 from mull.errors import MullError
 from mull.serving.backend import Limits, LocalBackend
 from mull.serving.choosing import chooser_of
+from mull.serving.known import Known, of_built_in, of_run
 from mull.serving.levels import Levels
 from mull.serving.router import router_of
 from mull.serving.service import Service
@@ -30,6 +32,7 @@ def open_service(
     lam: float | None = None,
     head: str | Path | None = None,
     estimator: str = "conf",
+    run: str | Path | None = None,
     efforts: Mapping[str, float] | None = None,
     limits: Limits | None = None,
     sampling: Sampling | None = None,
@@ -39,7 +42,8 @@ def open_service(
     """The pair of both checkpoints (folders or hub ids; by default the built-in one) behind the API. Loads the weights.
 
     `name`: the model's name for clients. `lam`: λ of requests that ask for none; None: `estimator` chooses it, one of
-    the `head` (a file of `mull route train`) if that is given. `efforts`: λ of each `reasoning_effort`. `sampling`:
+    the `head` (a file of `mull route train`) if that is given. `run`: a sweep of the pair, whose transition gives the
+    efforts and says which streams must wait. `efforts`: λ of each `reasoning_effort`, in place of those. `sampling`:
     the defaults of requests. Raises `MullError` for what is no pair, and for a head of another one.
     """
     if (instruct is None) != (thinking is None):
@@ -47,16 +51,19 @@ def open_service(
     pair = built_in_pair() if instruct is None else Pair.open(str(instruct), str(thinking))
     pair.check()
     trained = Head.open(Path(head)) if head else None
+    own = {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
     chooser, form = chooser_of(trained, estimator)
     if trained is not None:
-        trained.check({"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)})
+        trained.check(own)
+    known = of_run(Path(run), own) if run else of_built_in() if instruct is None else Known()
+    if efforts:
+        known = replace(known, efforts=efforts, source="chosen by the server's owner")
     limits = limits or Limits()
     sampling = sampling or Sampling(max_tokens=limits.max_tokens)
-    measured: dict[str, Any] = {"efforts": efforts, "measured": "chosen by the server's owner"} if efforts else {}
-    levels = Levels(model=name, default=lam, **measured)
+    levels = Levels(model=name, default=lam, **known.levels())
     engine = open_rows(pair, device=device, trust_remote_code=trust_remote_code)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
-    return Service(backend, levels, limits=limits, sampling=sampling)
+    return Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided)
 
 
 def open_router(instruct: str | Path | None = None, thinking: str | Path | None = None, **options: Any) -> APIRouter:

@@ -18,11 +18,11 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Str
 from prometheus_client import generate_latest
 from starlette.requests import ClientDisconnect
 
-from mull.serving.errors import ApiError, bad
 from mull.serving.levels import number
 from mull.serving.playground.page import Page
-from mull.serving.requests import ChatRequest, Common, TextRequest, parsed
 from mull.serving.service import Asked, Service
+from mull.serving.wire.errors import ApiError, bad
+from mull.serving.wire.requests import ChatRequest, Common, TextRequest, parsed
 
 _REFUSED = ("responses", "embeddings", "images/generations", "audio/speech", "audio/transcriptions", "moderations")
 """Routes of OpenAI's API that are refused by name."""

@@ -14,14 +14,14 @@ from typing import Any
 from mull.engines.base import Request, Sampling
 from mull.engines.local.streams import Ended, Token, Wanted
 from mull.errors import MullError
-from mull.serving import replies
 from mull.serving.backend import Backend, Limits, PromptIds
-from mull.serving.chunks import Chunks
-from mull.serving.errors import ApiError, bad, of
 from mull.serving.levels import Levels, Undecided, Wish
 from mull.serving.metrics import Metrics
-from mull.serving.replies import Answered, Head, TokenLogprob
-from mull.serving.requests import ChatRequest, Common, TextRequest, texts
+from mull.serving.wire import replies
+from mull.serving.wire.chunks import Chunks
+from mull.serving.wire.errors import ApiError, bad, of
+from mull.serving.wire.replies import Answered, Head, TokenLogprob
+from mull.serving.wire.requests import ChatRequest, Common, TextRequest, texts
 
 
 @dataclass(frozen=True, kw_only=True)

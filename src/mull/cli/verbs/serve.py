@@ -10,10 +10,6 @@ from typing import Annotated
 
 import typer
 
-from mull import tiny
-from mull.analysis.records import Sample
-from mull.analysis.stages import stages_of_samples
-from mull.analysis.transition import fit_transition
 from mull.benchmarks import load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
@@ -21,7 +17,6 @@ from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_en
 from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
-from mull.runs.store import RunStore
 
 KEY = "MULL_API_KEY"
 """Environment variable of the key that clients must send."""
@@ -77,7 +72,8 @@ def serve(
 
         from mull.serving.app import application
         from mull.serving.backend import Limits, LocalBackend
-        from mull.serving.levels import Levels, Undecided, efforts_of
+        from mull.serving.known import Known, of_built_in, of_run
+        from mull.serving.levels import Levels
         from mull.serving.playground.measured import measured as curves_of
         from mull.serving.playground.page import page
         from mull.serving.service import Service
@@ -96,33 +92,23 @@ def serve(
     opened = pair.open()
     if trained is not None:
         trained.check(hashes(opened))
-    efforts, undecided, measured, curves = None, Undecided(), "", None
-    if run is not None:
-        samples = _samples(run, hashes(opened))
-        stages = stages_of_samples(samples)
-        curves = curves_of(samples, stages, run.name)
-        efforts = efforts_of(stages.fit if stages.found else None)
-        undecided = Undecided.of(_think_ratio(samples))
-        measured = f"by the stages of {run.name}"
-        if efforts is None:
-            observer.say(f"{run} shows no transition: efforts follow the published guideline")
-    elif pair.instruct is None:
-        ratio = tiny.THINK_RATIO
-        efforts, undecided = efforts_of(fit_transition(list(ratio), list(ratio.values()))), Undecided.of(ratio)
-        measured = "by the stages of the built-in pair"
+    known = of_run(run, hashes(opened)) if run else of_built_in() if pair.instruct is None else Known()
+    if run is not None and known.efforts is None:
+        observer.say(f"{run} shows no transition: efforts follow the published guideline")
     with observer.busy("loading the checkpoints"):
         engine = row_engine(opened, pair)
     limits = Limits(waiting=waiting, max_tokens=max_tokens, seconds=timeout)
     sampling = Sampling(max_tokens=max_tokens)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
-    levels = Levels(model=name, default=fixed, **({"efforts": efforts, "measured": measured} if efforts else {}))
-    service = Service(backend, levels, limits=limits, sampling=sampling, undecided=undecided)
+    levels = Levels(model=name, default=fixed, **known.levels())
+    service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided)
     key = os.environ.get(KEY) or None
     local = host in ("127.0.0.1", "localhost", "::1")
     if not local and key is None:
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
     names = f"{opened.instruct.published_name} and {opened.thinking.published_name}"
+    curves = curves_of(known.samples, known.stages, run.name) if run and known.stages else None
     examples = [] if pair.instruct else [question.text for question in load_benchmark("tiny").questions()[:3]]
     shown_at = page(levels, pair=names, measured=curves, keyed=key is not None, examples=examples)
     app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
@@ -144,22 +130,3 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         what = f"cannot listen on {host}:{port}: {error.strerror or error}"
         raise MullError(what, "give another --port, or --port 0 for any free one") from None
-
-
-def _samples(run: Path, pair: dict[str, str]) -> list[Sample]:
-    """The responses of a sweep of this pair, without their texts. Raises `MullError` for a run of another one."""
-    with RunStore.open(run) as store:
-        recorded = {side: store.plan.get(side) for side in pair}
-        samples = store.samples(texts=False)
-    if recorded != pair:
-        raise MullError(f"{run} is a run of another pair", "give one of `mull sweep` with these checkpoints")
-    return samples
-
-
-def _think_ratio(samples: list[Sample]) -> dict[float, float]:
-    """The share of responses with a thought, by λ."""
-    kinds: dict[float, list[bool]] = {}
-    for sample in samples:
-        if sample.lam is not None:
-            kinds.setdefault(sample.lam, []).append(sample.thinking != "none")
-    return {lam: sum(thinks) / len(thinks) for lam, thinks in kinds.items()}

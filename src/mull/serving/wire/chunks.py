@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mull.engines.local.streams import Ended, Token
-from mull.serving import replies
-from mull.serving.replies import Answered, Head, TokenLogprob
+from mull.serving.wire import replies
+from mull.serving.wire.replies import Answered, Head, TokenLogprob
 
 
 class Chunks:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from mull.serving.errors import ApiError, bad
+from mull.serving.wire.errors import ApiError, bad
 
 MOST_MESSAGES = 1000
 MOST_STOPS = 4

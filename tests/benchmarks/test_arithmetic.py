@@ -50,3 +50,15 @@ def test_all_questions_that_are_promised_can_be_drawn():
     """Near the end of the supply a further distinct problem is ever harder to find; beyond it, impossible."""
     questions = Arithmetic(MOST).questions()
     assert len({question.text for question in questions}) == len({question.id for question in questions}) == MOST
+
+
+def test_each_difficulty_is_a_benchmark_of_its_own():
+    for stratum in ("easy", "medium", "hard"):
+        benchmark = load_benchmark(f"tiny-{stratum}", questions=30)
+        whole = load_benchmark("tiny", questions=400).questions()
+        asked = benchmark.questions()
+        assert {question.stratum for question in asked} == {stratum}
+        assert [q.text for q in asked] == [q.text for q in whole if q.stratum == stratum][:30]
+        assert benchmark.describe()["name"] == f"tiny-{stratum}"
+    with pytest.raises(MullError, match=r"has 2,000 different questions, not 2,001. Ask for 2000 or fewer"):
+        load_benchmark("tiny-hard", questions=2001)

@@ -44,7 +44,7 @@ class Arithmetic:
         if count > most:
             raise MullError(
                 f"the benchmark {self.name!r} has {most:,} different questions, not {count:,}",
-                f"ask for {most:,} or fewer",
+                f"ask for {most} or fewer",
             )
         self.count = count
         self.split: Split = split

@@ -8,7 +8,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from mull.cli.main import VERBS, app, load_verb, summary_of
+from mull.cli.main import GROUPS, VERBS, app, load_verb, summary_of
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -153,7 +153,9 @@ def test_verbs_are_listed_without_being_imported():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     for names in VERBS.values():
         for name in names:
-            assert name in done.stdout
+            group, _, verb = name.rpartition(" ")
+            assert (group or verb) in done.stdout
+            assert not group or GROUPS[group].split(":")[0] in done.stdout
             assert summary_of(name) == inspect.getdoc(load_verb(name))
 
 

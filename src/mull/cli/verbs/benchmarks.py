@@ -37,6 +37,7 @@ def benchmarks(json: JsonOption = False) -> None:
     for head in ("benchmark", "questions", "grader", "tokens", "data, or --data FILE"):
         table.add_column(head, overflow="fold", justify="right" if head in ("questions", "tokens") else "left")
     table.add_row("tiny", "any number", "its own", "768", "made by mull, for the built-in pair")
+    table.add_row("tiny-easy, -medium, -hard", "up to 2,000", "its own", "768", "its difficulties, a benchmark each")
     for name, spec in SPECS.items():
         source = f"{spec.source.repo}@{spec.source.revision[:8]}" + (", gated" if spec.source.private else "")
         table.add_row(name, f"{spec.questions:,}", spec.grader, f"{spec.max_tokens:,}", source)

@@ -88,7 +88,7 @@ def test_files_of_named_benchmarks(tmp_path):
     out = ("-o", tmp_path / "out")
     done = mull("route", "eval", "--benchmark", "gsm8k,aime24", "--data", gsm, "--data", aime, *short, *out)
     assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout)) == {"average", "gsm8k", "aime24"}
+    assert set(json.loads(done.stdout)) == {"average", "gsm8k", "aime24", "sensitivity"}
 
 
 def refused(*arguments):

@@ -81,7 +81,9 @@ def make_result(benchmarks=("sums", "words"), *, hostile=False, questions=60, us
         tables = [table("average", found["average"], kinds, seconds=walls[asked[0]], lams=lams[asked[0]]), *tables]
     side = HOSTILE if hostile else "toy"
     evaluation = Evaluation(
-        pair=SimpleNamespace(instruct=SimpleNamespace(name=f"{side}-instruct"), thinking=SimpleNamespace(name="toy")),
+        pair=SimpleNamespace(
+            instruct=SimpleNamespace(published_name=f"{side}-instruct"), thinking=SimpleNamespace(published_name="toy")
+        ),
         benchmarks=[SimpleNamespace(name=each) for each in asked],
         policies=own,
         k=K,

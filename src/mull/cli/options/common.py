@@ -50,9 +50,9 @@ def refuse_unwritable(option: str, path: Path) -> None:
         raise MullError(f"{option} {path} cannot be written: no permission in {existing}", "choose another place")
 
 
-def token_counts(option: str, text: str) -> list[int]:
-    """The different numbers of tokens in a comma-separated list; none if it is empty."""
-    if not text:
+def token_counts(option: str, text: str | None) -> list[int]:
+    """The different numbers of tokens in a comma-separated list; none if it is not given."""
+    if text is None:
         return []
     try:
         found = [int(part) for part in text.split(",")]

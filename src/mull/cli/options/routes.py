@@ -148,7 +148,7 @@ def policies_of(
     head: Head | None,
     estimators: str | None,
     lams: Sequence[float],
-    budgets: str,
+    budgets: str | None,
     sampling: Sampling,
     *,
     early_exit: tuple[int, float] | None,

@@ -48,8 +48,9 @@ def route_eval(
         "0,0.2,0.4,0.5,0.6,0.7,0.8,0.9,1"
     ),
     budgets: Annotated[
-        str, typer.Option(help="Thinking budgets of the Thinking end to compare with; '' for none.", metavar="TOKENS")
-    ] = "",
+        str | None,
+        typer.Option(help="Thinking budgets of the Thinking end to compare with (default: none).", metavar="TOKENS"),
+    ] = None,
     exit_every: Annotated[
         int | None,
         typer.Option(help="Early exit: force an answer after every so many tokens (default: no such control).", min=1),

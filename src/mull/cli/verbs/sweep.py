@@ -83,6 +83,6 @@ def sweep(
         servers,
         given_options(context),
         extrapolate=extrapolate,
-        budgets=token_counts("--budgeted-thinking", budgeted_thinking or ""),
+        budgets=token_counts("--budgeted-thinking", budgeted_thinking),
     )
     sample_and_show(plan, loader, run, dry_run=dry_run, json=json)

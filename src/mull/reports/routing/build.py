@@ -99,7 +99,7 @@ def page(evaluation: Compared, result: Result, sensitivity: Table | None = None)
     first = result.tables[0]
     names = ", ".join(benchmark.name for benchmark in evaluation.benchmarks)
     source = f" · {first.source}" if first.source else ""
-    title = f"λ per query · {evaluation.pair.instruct.name} and {evaluation.pair.thinking.name}"
+    title = f"λ per query · {evaluation.pair.instruct.published_name} and {evaluation.pair.thinking.published_name}"
     return render(
         "base.html",
         kind="route",

@@ -33,8 +33,9 @@ def test_the_table_names_every_policy_and_the_words_follow(done):
         shown = label.removesuffix(" budget 5")  # on two lines
         assert any(line.startswith(shown + " ") for line in found.stdout.splitlines()), label
     assert "10 questions; ± one standard error" in found.stdout
-    assert "conf: " in found.stdout and "The same λ by lot:" in found.stdout
-    assert "λ per query is" in found.stdout and str(folder / "route.html") in found.stdout
+    # Responses of so few tokens are all wrong, and the words claim nothing.
+    assert "this says nothing about λ per query" in " ".join(found.stdout.split())
+    assert str(folder / "route.html") in found.stdout
     with RunStore.open(folder / "tiny") as store:
         assert store.count() == 10 * len(POLICIES)
 

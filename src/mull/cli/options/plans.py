@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -87,8 +87,8 @@ class BenchmarkOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SamplingOptions:
-    """How responses are sampled."""
+class DrawingOptions:
+    """How tokens are drawn, and how often."""
 
     PANEL: ClassVar[str] = "Sampling"
 
@@ -103,6 +103,24 @@ class SamplingOptions:
         int | None,
         typer.Option(help="Most tokens per response (default: the benchmark's limit).", min=1),
     ] = None
+
+    def sampling(self, benchmark: Benchmark) -> Sampling:
+        """The sampling parameters. Raises `MullError` for values outside their range."""
+        try:
+            return Sampling(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                max_tokens=self.max_tokens or benchmark.max_tokens,
+            )
+        except ValueError as error:
+            said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
+            raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingOptions(DrawingOptions):
+    """The same with thinking budgets and the delimiters of thoughts."""
 
     thinking_budget: Annotated[
         int | None,
@@ -136,20 +154,8 @@ class SamplingOptions:
         return self.budget_message.replace("\\n", "\n") if self.budget_message else None
 
     def sampling(self, benchmark: Benchmark) -> Sampling:
-        """The sampling parameters. Raises `MullError` for values outside their range."""
-        limit = self.max_tokens or benchmark.max_tokens
-        try:
-            return Sampling(
-                temperature=self.temperature,
-                top_p=self.top_p,
-                top_k=self.top_k,
-                max_tokens=limit,
-                thinking_budget=self.thinking_budget,
-                budget_message=None if self.thinking_budget is None else self.message,
-            )
-        except ValueError as error:
-            said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
-            raise MullError(said, "the paper's are 0.6, 0.95 and 20, the defaults") from None
+        message = None if self.thinking_budget is None else self.message
+        return replace(super().sampling(benchmark), thinking_budget=self.thinking_budget, budget_message=message)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from mull.benchmarks import Benchmark, load_benchmark
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import token_counts
-from mull.cli.options.plans import PairOptions, SamplingOptions
+from mull.cli.options.plans import PairOptions
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError, nearest
@@ -112,36 +112,6 @@ class RouteBenchmarkOptions:
             load_benchmark(name, questions=self.questions, seed=self.question_seed, data=file)
             for name, file in zip(names, files or [None] * len(names), strict=True)
         ]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RouteSamplingOptions:
-    """How responses are sampled."""
-
-    PANEL: ClassVar[str] = "Sampling"
-
-    k: Annotated[int, typer.Option("-k", help="Samples per question and policy.", min=1)] = 8
-    seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0
-    temperature: Annotated[float, typer.Option(help="0 = greedy.")] = 0.6
-    top_p: Annotated[
-        float, typer.Option("--top-p", help="Draw from the likeliest tokens that together have this probability.")
-    ] = 0.95
-    top_k: Annotated[int, typer.Option("--top-k", help="Draw from this many likeliest tokens; 0 = no limit.")] = 20
-    max_tokens: Annotated[
-        int | None, typer.Option(help="Most tokens per response (default: each benchmark's limit).", min=1)
-    ] = None
-
-    def sampling_of(self, benchmark: Benchmark) -> Sampling:
-        """The sampling parameters. Raises `MullError` for values outside their range."""
-        options = SamplingOptions(
-            k=self.k,
-            seed=self.seed,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_tokens=self.max_tokens,
-        )
-        return options.sampling(benchmark)
 
 
 def policies_of(

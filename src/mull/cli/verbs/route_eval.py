@@ -10,11 +10,11 @@ import typer
 
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.groups import grouped
+from mull.cli.options.plans import DrawingOptions
 from mull.cli.options.routes import (
     HeadOption,
     RouteBenchmarkOptions,
     RoutePairOptions,
-    RouteSamplingOptions,
     hashes,
     policies_of,
     refuse_beside_replay,
@@ -81,7 +81,7 @@ def route_eval(
     *,
     pair: RoutePairOptions,
     benchmarks: RouteBenchmarkOptions,
-    sampling: RouteSamplingOptions,
+    sampling: DrawingOptions,
 ) -> None:
     """Sample every estimator's choices and compare them with static λ at the same tokens, paired by question.
 
@@ -127,7 +127,7 @@ def route_eval(
         if trained is not None:
             questions = unseen(questions, trained.seen, trained.digest)
             refuse_training_seed(questions, trained)
-        limits = sampling.sampling_of
+        limits = sampling.sampling
         policies = policies_of(
             trained,
             estimators,

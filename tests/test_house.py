@@ -27,7 +27,7 @@ FLOORS = [
 ]
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
-    "engines": ["local", "remote", "weights", "memory", "base"],
+    "engines": ["vllm", "local", "remote", "weights", "memory", "base"],
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [
         "opening",

@@ -35,6 +35,7 @@ ROOMS = {
         "router",
         "chat",
         "service",
+        "load",
         "backend",
         "playground",
         "known",

@@ -65,10 +65,11 @@ class VllmEngine:
     ) -> None:
         """Starts vLLM on the checkpoints in `folders`, by role ("instruct", "thinking" and further ones).
 
-        `dtype` of the arithmetic, as vLLM calls it: by default float32 on CPU, else the checkpoint's. `batch_size`: most
-        requests at once (vLLM's `max_num_seqs`). `context`: most tokens of prompt and response, by default the model's.
-        `ends`: where both ends are kept beside the live weights; by default on the device. `by_row`: every request has
-        its own λ, unrounded, at the memory and work of two models. `options`: further arguments of `vllm.LLM`.
+        `dtype` of the arithmetic, as torch calls it: by default float32 on CPU, else the checkpoint's. `batch_size`:
+        most requests at once (vLLM's `max_num_seqs`). `context`: most tokens of prompt and response, by default the
+        model's. `ends`: where both ends are kept beside the live weights; by default on the device. `by_row`: every
+        request has its own λ, unrounded, at the memory and work of two models. `options`: further arguments of
+        `vllm.LLM`.
 
         Raises `MullError` if vLLM is not here, was not tested, or cannot run the model.
         """

@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """The versions of vLLM that mull was tested with, and all that differs between them."""
 
 from __future__ import annotations
@@ -57,9 +57,16 @@ def load_again(model: Any, model_config: Any, tensors: Iterable[tuple[str, Any]]
     finalize_layerwise_reload(model, model_config)
 
 
+def device() -> str:
+    """The kind of device that vLLM runs on here: cpu, cuda …"""
+    from vllm.platforms import current_platform
+
+    return current_platform.device_type
+
+
 def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str | None, **options: Any) -> Any:
     """A `vllm.LLM` on the pair, with the options of mull's plugin."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM
     from vllm.platforms import current_platform
 

@@ -172,7 +172,7 @@ def rows(folder: Path, device: str, rounds: int) -> None:
                 step = ids[:1, :1].expand(batch, 1)
                 mixed._lams.set(torch.linspace(0, 1, batch).to(device))
                 took = {
-                    name: min(timed(lambda m=model: m(input_ids=step), device) for _ in range(4 * rounds))
+                    name: min(timed(lambda m=model, ids=step: m(input_ids=ids), device) for _ in range(4 * rounds))
                     for name, model in (("plain", plain.model), ("rows", mixed.model))
                 }
                 print(f"    batch {batch:2}: {took['rows'] / took['plain']:.2f} × a plain step", flush=True)

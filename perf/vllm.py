@@ -186,8 +186,8 @@ def mixed(pair: dict[str, Path], batches: list[int], rounds: int, options: dict[
         for _ in range(rounds):
             one.reset_prefix_cache()
             many._llm.reset_prefix_cache()
-            best["plain"] = min(best["plain"], seconds(lambda: alone(batch)))
-            best["rows"] = min(best["rows"], seconds(lambda: rows(batch)))
+            best["plain"] = min(best["plain"], seconds(lambda b=batch: alone(b)))
+            best["rows"] = min(best["rows"], seconds(lambda b=batch: rows(b)))
         speed = batch * TOKENS / best["plain"]
         print(f"  batch {batch:3}: plain {speed:8,.0f} tokens/s; rows {best['rows'] / best['plain']:.2f} × its time")
     stop(one)

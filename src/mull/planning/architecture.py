@@ -329,8 +329,8 @@ def _precision(config: Mapping[str, Any]) -> tuple[str, int]:
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, Mapping) else quantised
         blocks = quantised.get("weight_block_size") if isinstance(quantised, Mapping) else None
-        whole = isinstance(blocks, list) and len(blocks) == 2 and all(type(n) is int and n > 0 for n in blocks)
-        if method != "fp8" or not whole:
+        blocks = blocks if isinstance(blocks, list) else []
+        if method != "fp8" or len(blocks) != 2 or not all(type(n) is int and n > 0 for n in blocks):
             raise MullError(
                 f"weights quantised by {method!r} cannot be counted", "give the config.json of the bfloat16 checkpoint"
             )

@@ -237,8 +237,8 @@ def serving_way(found: Sequence[Fit], traffic: Traffic) -> tuple[Fit | None, str
         return best, "one batch for all λ: no request waits for another λ, at twice the weights read and multiplied"
     if best is not None:
         return best, (
-            f"{counted(best.replicas, 'replica')} for {traffic.lambdas} λ: one λ each, and before them the front that "
-            "sends a request to the replica of its λ"
+            f"{counted(best.replicas, 'replica')} for {traffic.lambdas} λ: one λ each, and before them a router that "
+            "goes by model name; a replica for every λ, where it can be, reads and multiplies twice the weights"
         )
     turns = best_of([each for each in exact if each.way.lambdas == "in turns"])
     if turns is not None:

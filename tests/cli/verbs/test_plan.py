@@ -25,7 +25,7 @@ def test_a_pair_on_one_gpu():
         assert way.title in text
     assert re.search(r"all +30,532\.1 +61\.06", text) and re.search(r"used by a token +3,353\.0", text)
     assert "no room: 184 GB for weights and one response, of 125 GB usable; there is on 2 × H200" in text
-    assert "serve: vLLM, ends in CPU memory: 4 λ take turns on 1 replica" in text
+    assert "serve: vLLM, ends in CPU memory. 4 λ take turns on 1 replica" in text
     assert "CPU memory for both ends: 122 GB a replica" in text
     assert text.count("assumed: ") == 4 and "an assumption, not a measurement" in text
 
@@ -37,7 +37,7 @@ def test_json_has_what_the_tables_show():
     )
     assert [way["way"]["key"] for way in found["ways"]] == [each.way.key for each in expected]
     assert [way["step"] for way in found["ways"]] == [each.step for each in expected]
-    assert found["serve"] == "row" and found["sweep"] is None
+    assert found["best"] == "row" and found["sweep"] is None
     assert found["model"]["parameters"]["attention"] == 943_718_400
     assert found["machine"]["gpu"]["memory"] == 24e9 and len(found["assumptions"]) == 4
 
@@ -64,7 +64,7 @@ def test_a_sweep_without_published_tokens_is_at_its_limit_or_as_given():
     found = json.loads(printed("--model", "Qwen3-4B", "--benchmark", "math500", "-k", 2, "--questions", 5, "--json"))
     parts = [each["part"] for each in found["sweep"]["lambdas"]]
     assert [part["tokens"] for part in parts] == [32_768.0] * 4 and parts[0]["responses"] == 10
-    assert "--tokens" in found["sweep"]["tokens"]
+    assert "--tokens" in found["sweep"]["tokens_from"]
     given = json.loads(printed("--model", "Qwen3-4B", "--benchmark", "aime25", "--tokens", 700, "--json"))["sweep"]
     assert {each["part"]["tokens"] for each in given["lambdas"]} == {700.0}
     assert given["hours_planned"] == pytest.approx(2 * given["all"]["seconds"] / 3600)
@@ -77,6 +77,13 @@ def test_half_the_efficiency_is_twice_the_time():
     assert slow["all"] == fast["all"]
 
 
+def test_a_sweep_has_one_lambda_after_the_other_in_full_batches():
+    found = json.loads(printed("--model", "Qwen3-4B", "--benchmark", "aime25", "--tokens", 700, "--json"))
+    assert found["traffic"] == {"prompt": 500, "tokens": 700, "concurrent": None, "lambdas": 1}
+    assert found["best"] == found["sweep"]["fit"]["way"]["key"] == "place"
+    assert all(way["all_lambdas"] and way["batch"] == way["rows"] for way in found["ways"])
+
+
 def test_requests_a_second_are_enough_or_say_how_many_replicas_are():
     asked = ("--model", "Qwen3-4B", "--requests-per-second")
     assert ": enough" in printed(*asked, 1)
@@ -86,11 +93,12 @@ def test_requests_a_second_are_enough_or_say_how_many_replicas_are():
 
 
 def test_what_has_no_room_says_so():
+    assert "serve: nothing has room" in printed("--model", "DeepSeek-V3")
     text = printed("--model", "DeepSeek-V3", "--benchmark", "aime25")
-    assert "serve: nothing has room" in text and "sweep: nothing has room" in text
+    assert "sweep: nothing has room" in text
     assert "is stored in fp8 (673 GB), and mull mixes no quantised weights" in text
     found = json.loads(printed("--model", "DeepSeek-V3", "--benchmark", "aime25", "--json"))
-    assert found["serve"] is None and found["sweep"] is None
+    assert found["best"] is None and found["sweep"] is None
 
 
 def test_a_config_of_ones_own(tmp_path):

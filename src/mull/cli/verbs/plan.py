@@ -57,7 +57,7 @@ def plan(
         str, typer.Option(help="λ in use, of the traffic or of the sweep: start:stop:step, or a list.", metavar="GRID")
     ] = "0,0.4,0.8,1",
     benchmark: Annotated[
-        str | None, typer.Option(help="Plan a sweep of this benchmark, too (see `mull benchmarks`).", metavar="NAME")
+        str | None, typer.Option(help="Plan a sweep of this benchmark (see `mull benchmarks`).", metavar="NAME")
     ] = None,
     questions: Annotated[int | None, typer.Option(help="Ask only this many of its questions.", min=1)] = None,
     k: Annotated[int, typer.Option("-k", help="Samples per question and λ.", min=1)] = 8,
@@ -101,58 +101,42 @@ def plan(
         stdout.print(terminal(shown), highlight=False)
         _say(["", *(f"assumed: {note}" for note in notes)])
         return
-    found_model = find(model)
-    found = fits(found_model, cluster, traffic)
-    best, why = serving_way(found, traffic)
-    cost, source = None, ""
-    if benchmark is not None:
-        parts, source = _parts(benchmark, questions, k, grid, tokens)
+    pair = find(model)
+    parts, source = _parts(benchmark, questions, k, grid, tokens) if benchmark is not None else ([], "")
+    if parts:  # a sweep has one λ after the other, and as many responses at once as fit
         mean = max(1, round(sum(part.tokens or 0.0 for _, part in parts) / len(parts)))
-        alone = replace(traffic, tokens=mean, concurrent=None, lambdas=1)
-        chosen = sweep_way(fits(found_model, cluster, alone))
-        cost = sweep_cost(chosen, found_model, cluster, prompt_tokens, k, parts) if chosen else None
+        traffic = replace(traffic, tokens=mean, concurrent=None, lambdas=1)
+    found = fits(pair, cluster, traffic)
+    best, why = (sweep_way(found), "") if parts else serving_way(found, traffic)
+    cost = sweep_cost(best, pair, cluster, prompt_tokens, k, parts) if best and parts else None
     if json:
-        print_json(
-            {
-                "model": {
-                    **found_model.__dict__,
-                    "parameters": found_model.parameters(),
-                    "active": found_model.active(),
-                    "weight_bytes": found_model.weight_bytes(),
-                    "kv_bytes_per_token": found_model.kv_bytes(1),
-                },
-                "machine": cluster,
-                "traffic": traffic,
-                "efficiency": efficiency,
-                "ways": found,
-                "serve": best.way.key if best else None,
-                "reason": why,
-                "sweep": {**cost._asdict(), "hours_planned": cost.hours(efficiency), "tokens": source}
-                if cost
-                else None,
-                "assumptions": notes,
-            }
-        )
+        counted_as = {"parameters": pair.parameters(), "active": pair.active(), "weight_bytes": pair.weight_bytes()}
+        planned = cost and {**cost._asdict(), "hours_planned": cost.hours(efficiency), "tokens_from": source}
+        values = {"model": {**pair.__dict__, **counted_as, "kv_bytes_per_token": pair.kv_bytes(1)}, "machine": cluster}
+        values |= {"traffic": traffic, "efficiency": efficiency, "ways": found, "best": best and best.way.key}
+        print_json({**values, "reason": why, "sweep": planned, "assumptions": notes})
         return
-    stdout.print(terminal(model_table(found_model)), highlight=False)
+    stdout.print(terminal(model_table(pair)), highlight=False)
     stdout.print()
-    stdout.print(terminal(ways_table(found, found_model, cluster, traffic, efficiency)), highlight=False)
-    lines = [*refusals(found, found_model, cluster, traffic), *quantised(found_model)]
+    stdout.print(terminal(ways_table(found, pair, cluster, traffic, efficiency)), highlight=False)
+    lines = [f"note: {line}" for line in (*refusals(found, pair, cluster, traffic), *quantised(pair))]
     if lines:
-        _say(["", *(f"note: {line}" for line in lines)])
-    lines = [f"serve: {best.way.title}: {why}" if best else f"serve: {why}"]
-    if best:
-        lines += filter(None, [beside(best, found_model, len(grid))])
-    if best and requests_per_second is not None:
-        lines.append(_enough(best, requests_per_second, efficiency))
-    _say(["", *lines])
+        _say(["", *lines])
     if cost is not None:
         stdout.print()
         stdout.print(terminal(sweep_table(cost, efficiency, source)), highlight=False)
-        _say(["", sweep_words(cost, efficiency, price)])
+        lines = ["", sweep_words(cost, efficiency, price)]
     elif benchmark is not None:
-        _say(["sweep: nothing has room"])
-    _say(["", *(f"assumed: {note}" for note in notes)])
+        lines = ["", "sweep: nothing has room"]
+    elif best is None:
+        lines = ["", f"serve: {why}"]
+    else:
+        lines = ["", f"serve: {best.way.title}. {why[0].upper()}{why[1:]}"]
+        if requests_per_second is not None:
+            lines.append(_enough(best, requests_per_second, efficiency))
+    if best is not None:
+        lines += filter(None, [beside(best, pair, len(grid))])
+    _say([*lines, "", *(f"assumed: {note}" for note in notes)])
 
 
 def _say(lines: list[str]) -> None:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch._dynamo  # torch 2.6 cannot import it where tensors have no memory
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -127,15 +127,18 @@ class Architecture:
         """Over how many of `tensor` GPUs keys and values can be divided: whole heads, and a latent not at all."""
         return 1 if self.latent is not None else min(tensor, self.kv_heads)
 
-    def flops(self, context: float) -> float:
+    def flops(self, context: float, *, prefill: bool = False) -> float:
         """Operations for one token that sees `context` tokens: two for a weight in use, and attention.
 
-        Attention over a latent works on the compressed vectors, as decoding kernels do.
+        Of a prompt only the last token goes through the output head. Decoding kernels attend to latents as they are
+        cached, `prefill` to the keys and values that are made of them.
         """
-        weights = self.active() - (0 if self.tied else self.vocabulary * self.hidden) - self.norms
+        embedding = self.vocabulary * self.hidden
+        weights = self.active() - self.norms - (0 if self.tied else embedding) - (embedding if prefill else 0)
         size = 2 * self.heads * self.head_size
         if self.latent is not None:
-            size = self.heads * (2 * self.latent.keys + self.latent.rotary)
+            made = self.latent.plain + self.latent.rotary + self.latent.values
+            size = self.heads * (made if prefill else 2 * self.latent.keys + self.latent.rotary)
         seen = (self.layers - self.windowed) * context + self.windowed * min(context, self.window)
         return 2 * weights + 2 * size * seen
 

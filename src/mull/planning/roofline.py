@@ -25,11 +25,11 @@ def assumptions(efficiency: float) -> list[str]:
     """What the figures rest on, in sentences."""
     return [
         "times are lower bounds (roofline): the largest of bytes read / bandwidth, operations / peak, and bytes sent / "
-        "link, from data sheets; kernel launches, scheduling and sampling of tokens are left out",
+        "link, from data sheets; kernel launches, scheduling, drawing of tokens and speculative decoding are left out",
         f"planned = the bound at {efficiency:.0%} of its speed (--efficiency): an assumption, not a measurement",
         f"memory: {USABLE:.0%} of the data sheet's, of which {WORKSPACE / 1e9:g} GB are workspace; keys and values in "
         f"16 bits; at most {MOST_ROWS} responses at once in one replica",
-        "weights divide evenly over GPUs; experts are chosen by lot; prompts share no prefix; no speculative decoding",
+        "weights divide evenly over GPUs; experts are chosen by lot; only samples of one question share a prompt",
     ]
 
 
@@ -102,7 +102,7 @@ def step_seconds(model: Architecture, gpu: Gpu, split: Split, load: Load, rows: 
 
 def prefill_seconds(model: Architecture, gpu: Gpu, split: Split, load: Load, tokens: int) -> float:
     """The least time of a replica for the prompt of one response, many of them under way."""
-    computing = tokens * _operations(model, load, tokens / 2) / (split.gpus * _peak(model, gpu))
+    computing = tokens * _operations(model, load, tokens / 2, prefill=True) / (split.gpus * _peak(model, gpu))
     return max(computing, _sending(model, gpu, split, tokens) / split.pipeline)
 
 
@@ -117,10 +117,10 @@ def switch_seconds(model: Architecture, gpu: Gpu, split: Split, ends_on_gpu: boo
     return max(2 * weights / gpu.bus, 3 * weights / gpu.bandwidth)
 
 
-def _operations(model: Architecture, load: Load, context: float) -> float:
+def _operations(model: Architecture, load: Load, context: float, *, prefill: bool = False) -> float:
     """For one token. Both ends of a row are multiplied, attention is computed once."""
-    once = model.flops(0)
-    return load.reads * once + model.flops(context) - once
+    once = model.flops(0, prefill=prefill)
+    return load.reads * once + model.flops(context, prefill=prefill) - once
 
 
 def _peak(model: Architecture, gpu: Gpu) -> float:

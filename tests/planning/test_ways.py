@@ -96,6 +96,20 @@ def test_figures_of_turns_are_those_of_a_cycle():
     assert place.requests_per_second == pytest.approx(8 / seconds, rel=0.01)
 
 
+def test_one_response_has_one_lambda_and_may_need_a_switch():
+    asked = traffic(lambdas=4, concurrent=1, prompt=1, tokens=100)
+    place = found("Qwen3-4B", machine(), asked)["place"]
+    assert place.requests_per_second == pytest.approx(1 / (100 * place.step + place.switch), rel=0.01)
+    alone = found("Qwen3-4B", machine(), traffic(lambdas=1, concurrent=1, prompt=1, tokens=100))["place"]
+    assert alone.requests_per_second == pytest.approx(1 / (100 * place.step), rel=0.01)
+
+
+def test_replicas_of_one_gpu_unless_more_are_faster_by_a_quarter():
+    asked = traffic(lambdas=1, concurrent=None)
+    assert str(found("Qwen3-4B", machine(per_node=8), asked)["row"].split) == "TP 1"
+    assert str(found("Qwen3-30B-A3B", machine("H100", per_node=8), asked)["merged"].split) != "TP 1"  # 20 rows each
+
+
 def test_more_responses_than_fit_wait():
     merged = found("Qwen3-4B", machine("RTX4090"), traffic(concurrent=10_000))["merged"]
     assert merged.batch == merged.rows < 20

@@ -26,6 +26,8 @@ RANK = 64
 """Rank of the adapters that are planned with."""
 _CLOSE = 1.05
 """Bounds that differ by less do not decide between two ways: the simpler one is taken."""
+_FASTER = 1.25
+"""By so much the bound must be better for a replica of more GPUs, whose exchanges cost more than it says."""
 _CLUSTERS = [(n, 1) for n in (1, 2, 4, 8)] + [(8, n) for n in (2, 3, 4, 6, 8, 16)]
 """GPUs of a node and nodes, tried in this order to find the smallest machine that has room."""
 
@@ -138,7 +140,7 @@ def fit(way: Way, model: Architecture, cluster: Cluster, traffic: Traffic) -> Fi
     if any(option.all_lambdas for option in options):
         options = [option for option in options if option.all_lambdas]
     best = max(option.requests_at_most for option in options)
-    close = [option for option in options if option.requests_at_most * _CLOSE >= best]
+    close = [option for option in options if option.requests_at_most * _FASTER >= best]
     return min(close, key=lambda option: (option.split.gpus, option.split.pipeline))
 
 
@@ -157,9 +159,10 @@ def _fit(
     found = Fit(way, "", held, split, replicas, rows)
     if not rows:
         return found
+    wanted = rows * replicas if traffic.concurrent is None else traffic.concurrent
     turns, switch = 1, None
     if way.lambdas == "in turns":
-        turns = ceil(traffic.lambdas / replicas)
+        turns = ceil(min(traffic.lambdas, wanted) / replicas)
         switch = switch_seconds(model, gpu, split, way.ends == "on GPU")
     context = traffic.prompt + traffic.tokens / 2
     prefill = prefill_seconds(model, gpu, split, load, traffic.prompt)
@@ -169,10 +172,10 @@ def _fit(
 
     def requests_at(batch: float) -> float:
         """A second, of one replica. In a cycle of turns each response gets a token; a turn lasts a whole response."""
-        cycle = turns * step_at(batch) + (turns * switch / traffic.tokens if switch and turns > 1 else 0.0)
+        switching = turns * switch / traffic.tokens if switch and traffic.lambdas > replicas else 0.0
+        cycle = turns * step_at(batch) + switching
         return batch / (batch * prefill + traffic.tokens * cycle)
 
-    wanted = rows * replicas if traffic.concurrent is None else traffic.concurrent
     batch = min(rows, ceil(wanted / replicas))
     requests = min(replicas, wanted) * requests_at(batch)
     return found._replace(

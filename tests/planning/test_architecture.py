@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from mull.errors import MullError
-from mull.planning.architecture import find, known, of_config
+from mull.planning.configs import find, known, of_config
 
 
 def built(config):

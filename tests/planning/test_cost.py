@@ -2,7 +2,7 @@
 
 import pytest
 
-from mull.planning.architecture import find
+from mull.planning.configs import find
 from mull.planning.cost import sweep_cost
 from mull.planning.hardware import GPUS, Cluster
 from mull.planning.roofline import Load, Split, prefill_seconds, step_seconds

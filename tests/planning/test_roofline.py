@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from mull.planning.architecture import find
+from mull.planning.configs import find
 from mull.planning.hardware import GPUS, Cluster, gpu_named
 from mull.planning.roofline import (
     MOST_ROWS,

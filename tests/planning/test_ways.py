@@ -2,7 +2,7 @@
 
 import pytest
 
-from mull.planning.architecture import find
+from mull.planning.configs import find
 from mull.planning.hardware import GPUS, Cluster
 from mull.planning.ways import Traffic, beside, fit, fits, quantised, serving_way, smallest, sweep_way
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mull.planning.architecture import find, known
+from mull.planning.configs import find, known
 from mull.planning.hardware import GPUS, Cluster
 from mull.planning.ways import WAYS, Traffic, fits
 from tests.running import mull

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mull.planning.architecture import Architecture, find, known
+from mull.planning.architecture import Architecture
+from mull.planning.configs import find, known
 from mull.planning.cost import SweepCost
 from mull.planning.hardware import Cluster
 from mull.planning.ways import RANK, WAYS, Fit, Traffic, fit, smallest

@@ -22,7 +22,7 @@ from mull.cli.rendering.scaling import (
 )
 from mull.errors import MullError, nearest
 from mull.merging.coefficients import parse_lambdas
-from mull.planning.architecture import find
+from mull.planning.configs import find
 from mull.planning.cost import sweep_cost
 from mull.planning.hardware import Cluster, gpu_named
 from mull.planning.roofline import EFFICIENCY, assumptions

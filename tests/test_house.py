@@ -14,6 +14,7 @@ FLOORS = [
     "benchmarks",
     "analysis",
     "merging",
+    "planning",
     "checkpoints",
     "tiny",
     "thinking",

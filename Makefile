@@ -28,6 +28,7 @@ lint: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
+	$(BIN)/python -m tests.test_scaling_page
 
 clean:
 	rm -rf .venv .venv-oldest .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache

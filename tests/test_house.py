@@ -14,6 +14,7 @@ FLOORS = [
     "benchmarks",
     "analysis",
     "merging",
+    "planning",
     "checkpoints",
     "tiny",
     "thinking",
@@ -27,7 +28,7 @@ FLOORS = [
 ]
 ROOMS = {
     "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
-    "engines": ["local", "remote", "weights", "memory", "base"],
+    "engines": ["vllm", "local", "remote", "weights", "memory", "base"],
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [
         "opening",
@@ -35,6 +36,7 @@ ROOMS = {
         "router",
         "chat",
         "service",
+        "load",
         "backend",
         "playground",
         "known",

@@ -14,6 +14,7 @@ import mull.serving
 from mull.serving.app import application
 from mull.tiny import checkpoint_folder
 
+from ..running import mull as command
 from .live import running
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -93,7 +94,14 @@ def test_the_levels_of_the_page_are_those_of_the_server():
     assert ", ".join(f"{lam:g}" for lam in GUIDELINE[:-1]) + f" and {GUIDELINE[-1]:g}" in PAGE
 
 
+def test_the_options_of_the_page_are_those_of_the_server():
+    known = set(re.findall(r"--[\w-]+", command("serve", "--help").stdout))
+    lines = [line for block in examples("sh") for line in block.splitlines() if line.startswith("mull serve")]
+    named = {option for line in lines for option in re.findall(r"--[\w-]+", line)}
+    assert {"--queue-from", "--queue-full", "--target-latency"} <= named <= known
+
+
 def test_every_example_is_run():
     """One that is added is tested, too: only these kinds of blocks, so many of each."""
     kinds = re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 4, "python": 3, "javascript": 1, "nginx": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 5, "python": 3, "javascript": 1, "nginx": 1}

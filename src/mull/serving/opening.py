@@ -20,6 +20,7 @@ from mull.serving.backend import Limits, LocalBackend
 from mull.serving.choosing import chooser_of
 from mull.serving.known import Known, of_built_in, of_run
 from mull.serving.levels import Levels
+from mull.serving.load.control import LoadControl, LoadPolicy
 from mull.serving.router import router_of
 from mull.serving.service import Service
 
@@ -36,6 +37,7 @@ def open_service(
     efforts: Mapping[str, float] | None = None,
     limits: Limits | None = None,
     sampling: Sampling | None = None,
+    load: LoadPolicy | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Service:
@@ -44,7 +46,8 @@ def open_service(
     `name`: the model's name for clients. `lam`: λ of requests that ask for none; None: `estimator` chooses it, one of
     the `head` (a file of `mull route train`) if that is given. `run`: a sweep of the pair, whose transition gives the
     efforts and says which streams must wait. `efforts`: λ of each `reasoning_effort`, in place of those. `sampling`:
-    the defaults of requests. Raises `MullError` for what is no pair, and for a head of another one.
+    the defaults of requests. `load`: when the λ of `auto` is lowered; by default never. Raises `MullError` for what is
+    no pair, and for a head of another one.
     """
     if (instruct is None) != (thinking is None):
         raise MullError("one checkpoint is missing", "give both, or neither for the built-in pair")
@@ -60,10 +63,12 @@ def open_service(
         known = replace(known, efforts=efforts, source="chosen by the server's owner")
     limits = limits or Limits()
     sampling = sampling or Sampling(max_tokens=limits.max_tokens)
+    policy = (load or LoadPolicy()).within(limits.waiting, limits.seconds)
     levels = Levels(model=name, default=lam, **known.levels())
     engine = open_rows(pair, device=device, trust_remote_code=trust_remote_code)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
-    return Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided)
+    control = LoadControl(policy, low=levels.efforts.get("low", 0.0), tokens=known.tokens)
+    return Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)
 
 
 def open_router(instruct: str | Path | None = None, thinking: str | Path | None = None, **options: Any) -> APIRouter:

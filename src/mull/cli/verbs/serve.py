@@ -13,6 +13,7 @@ import typer
 from mull.benchmarks import load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
+from mull.cli.options.load import LoadOptions
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
 from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
@@ -49,6 +50,7 @@ def serve(
     ] = None,
     playground: Annotated[bool, typer.Option(help="Whether / is a page on which to ask and to compare λ.")] = True,
     *,
+    under_load: LoadOptions,
     pair: RoutePairOptions,
 ) -> None:
     """Serve the pair by OpenAI's API: unmodified clients choose λ by model name, field or reasoning effort.
@@ -56,7 +58,7 @@ def serve(
     A request's λ is, in this order: its field `lambda` (a number or "auto"), its model's name (`mull@0.6`,
     `mull@auto`), its `reasoning_effort`, or the default. All requests share one batch, whatever their λ. The thought is
     in `reasoning` and `reasoning_content`, the answer in `content`. With MULL_API_KEY in the environment clients must
-    send that key.
+    send that key. Under load the λ of auto may be lowered, never one that a client names.
 
     Examples:
 
@@ -66,6 +68,8 @@ def serve(
     [{"role": "user", "content": "What is the sum of 3 4 5 6 7?"}]}'`
 
     `mull serve --instruct A --thinking B --run sweep --head head.safetensors --estimator pref`
+
+    `mull serve --instruct A --thinking B --run sweep --queue-from 32 --target-latency 30`
     """
     try:
         import uvicorn
@@ -74,6 +78,7 @@ def serve(
         from mull.serving.backend import Limits, LocalBackend
         from mull.serving.known import Known, of_built_in, of_run
         from mull.serving.levels import Levels
+        from mull.serving.load.control import LoadControl
         from mull.serving.playground.measured import measured as curves_of
         from mull.serving.playground.page import page
         from mull.serving.service import Service
@@ -88,6 +93,7 @@ def serve(
     trained = Head.open(head) if head else None
     chooser, form = chooser_of(trained, estimator)
     fixed = lam_of(default)
+    policy = under_load.policy(waiting, timeout)
     listening = _listening(host, port)
     opened = pair.open()
     if trained is not None:
@@ -101,7 +107,8 @@ def serve(
     sampling = Sampling(max_tokens=max_tokens)
     backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
     levels = Levels(model=name, default=fixed, **known.levels())
-    service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided)
+    control = LoadControl(policy, low=levels.efforts["low"], tokens=known.tokens)
+    service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)
     key = os.environ.get(KEY) or None
     local = host in ("127.0.0.1", "localhost", "::1")
     if not local and key is None:
@@ -114,6 +121,8 @@ def serve(
     app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
     shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
     observer.say(f"reasoning_effort: {shown} ({levels.measured})")
+    if policy.active:
+        observer.say(f"under load: {control.words()}")
     server = uvicorn.Server(
         uvicorn.Config(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5, server_header=False)
     )

@@ -1,0 +1,20 @@
+# pyright: reportMissingImports=false
+"""What vLLM is told of mull, in each of its processes, before a model is made.
+
+An entry point of the group `vllm.general_plugins`. It must cost nothing where mull is not used: whatever is named here
+is imported, and vLLM's version checked, when it is asked for.
+"""
+
+from __future__ import annotations
+
+NAME = "mull"
+"""How command lines call mull's parts: `--load-format mull --quantization mull`."""
+
+
+def register() -> None:
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    from mull.engines.vllm.in_place import loader, unpacked  # noqa: F401  (each registers itself)
+
+    if NAME not in WeightTransferEngineFactory._registry:  # vLLM calls plugins once per process, tests more often
+        WeightTransferEngineFactory.register_engine(NAME, "mull.engines.vllm.in_place.transfer", "InPlace")

@@ -33,7 +33,7 @@ from mull.engines.local.engine import LocalEngine, device_of
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
-from ..conftest import COMMON, CONFIGS, STOP, VOCABULARY, save_model
+from ..conftest import COMMON, CONFIGS, STOP, VOCABULARY, own_model, save_model
 
 Pairs = Callable[[str], tuple[Path, Path]]
 Sizes = list[tuple[int, int]]
@@ -97,7 +97,7 @@ def test_greedy_equals_transformers_generate(pairs: Pairs, kind: str) -> None:
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_logprobs_equal_an_unbatched_forward(pairs: Pairs, kind: str) -> None:
     local = engine(pairs, kind, batch_size=16)
-    reference = AutoModelForCausalLM.from_pretrained(pairs(kind)[1], dtype=torch.float32)
+    reference = own_model(pairs(kind)[1])
     wanted = requests(20, DRAWN)
     found = by_id(local.generate(wanted))
     for request in wanted:

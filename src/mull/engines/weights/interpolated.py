@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from mull.engines.forward import own_attention
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.combining import LiveParameter, combine, interpolate_each
 from mull.engines.weights.placement import Placement, chosen_placement, place, weight_bytes
@@ -45,7 +46,7 @@ class InterpolatedModel:
         others: Mapping[str, Path] | None = None,
         ends: Placement | None = None,
     ) -> None:
-        """`attention`: the name of a transformers attention implementation, its own choice by default.
+        """`attention`: the name of a transformers attention implementation, by default `own_attention`.
 
         `ends`: where the checkpoints' weights are kept, by default `chosen_placement`. The mixed weights are the same.
         """
@@ -72,6 +73,8 @@ class InterpolatedModel:
         self.model = _load(
             folders[donor], config=config, dtype=dtype or "auto", attn_implementation=attention, **options
         )
+        if attention is None:
+            self.model.config._attn_implementation = own_attention(self.model)
         torch.nn.Module.to(self.model, device)
         if not tied:  # a tied donor's file has no head for an untied model
             head = _head(self.model)

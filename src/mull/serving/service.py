@@ -41,8 +41,8 @@ class Asked:
     lam: float
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
+    def prompt_tokens(self) -> list[int]:
+        return [len(prompt) for prompt in self.prompts]
 
 
 class Service:
@@ -237,7 +237,7 @@ class Service:
                     answers[index] = self._answered(event, None)
                     self.metrics.corrected.inc(event.corrected)
             if asked.usage:
-                yield _event(chunks.usage(asked.prompt_tokens, list(answers.values())))
+                yield _event(chunks.usage(asked.prompt_tokens, [answers[index] for index in range(len(tasks))]))
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
@@ -287,6 +287,7 @@ class Service:
     def _count(self, request: Request, event: Ended) -> None:
         assert event.finished is not None
         self.metrics.prompt_tokens.inc(len(request.prompt_ids))
+        self.metrics.cached_tokens.inc(event.cached_tokens)
         self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
         self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
 
@@ -308,6 +309,7 @@ class Service:
             finish=completion.finish,
             tokens=completion.tokens,
             reasoning_tokens=event.reasoning_tokens,
+            cached_tokens=event.cached_tokens,
             logprobs=logprobs,
             text=completion.text,
         )

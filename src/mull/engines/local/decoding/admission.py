@@ -3,7 +3,7 @@
 The length of a response is not known in advance, and few reach their `max_tokens`. So a row is admitted if there is
 memory for its present length and some growth. When the cache becomes too large later, the rows with the fewest
 tokens go back to the queue and start again later; with the same seed they get the same text. The oldest row is
-never sent back, so a run always ends.
+never sent back, so a run always ends. Beginnings of texts are kept for later prompts in memory that no row needs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from mull.engines.base import Request
@@ -18,18 +19,24 @@ from mull.engines.local.decoding.batch import Batch, round_up
 from mull.engines.local.decoding.budget import RowBudget, ThoughtBudget
 from mull.engines.local.decoding.layout import WIDTH_STEP
 from mull.engines.local.decoding.prefill import Prefill
+from mull.engines.local.decoding.prefixes import Prefixes
 from mull.engines.local.decoding.rows import LiveRow, Lookahead
+from mull.engines.memory import memory_errors
 from mull.errors import MullError
 
 GROWTH = 256
 """Free positions that each row should at least have when memory is allocated."""
+PREFIX_SHARE = 0.25
+"""Largest share of the cache's memory that is kept for later prompts."""
 
 
 class Admission:
     """Admits requests to a `Batch`, whose cache takes at most half of `free` bytes.
 
     Only a cache with the smallest possible number of rows may exceed that half; `MullError` is raised if it exceeds
-    `free`. `budget_of` and `alternatives_of`: what a request's thought may have, and how many alternatives it wants.
+    `free`. The half holds kept prefixes, too: they take at most `PREFIX_SHARE` of it, and at most `prefix_bytes`, and
+    are thrown out before a request has to wait. `budget_of` and `alternatives_of`: what a request's thought may have,
+    and how many alternatives it wants.
     """
 
     def __init__(
@@ -38,13 +45,16 @@ class Admission:
         *,
         context: int,
         free: int,
+        prefix_bytes: int | None,
         budget_of: Callable[[Request], ThoughtBudget | None] | None,
         alternatives_of: Callable[[Request], int] | None,
     ) -> None:
         self._batch, self._context = batch, context
         self._free, self._budget = free, free // 2
         self._budget_of, self._alternatives_of = budget_of, alternatives_of
-        self._prefill = Prefill(batch)
+        most = int(self._budget * PREFIX_SHARE)
+        self._prefixes = Prefixes(batch.layout, most if prefix_bytes is None else min(most, prefix_bytes))
+        self._prefill = Prefill(batch, self._prefixes)
 
     @property
     def capacity(self) -> int:
@@ -97,7 +107,7 @@ class Admission:
             slots = round_up(live + fresh, row_step)
             if self._bytes(slots, width) > self._budget:
                 grown = round_up(min(longest + GROWTH, need), WIDTH_STEP)
-                fitting = max(row_step, self._rows_within(grown))
+                fitting = max(row_step, self._rows_within(self._budget, grown))
                 self._send_back(waiting, live + fresh - fitting)
                 slots = round_up(batch.slots.count + fresh, row_step)
             batch.reorder(batch.slots.by_length(batch.slots.used))
@@ -113,17 +123,42 @@ class Admission:
         larger = cache.width
         if width > larger:
             larger = max(width, min(larger * 3 // 2, need))
-        room = layout.width_within(self._budget // slots) // WIDTH_STEP * WIDTH_STEP
+        self._prefixes.shrink(self._budget - self._bytes(slots, width))
+        left = self._budget - self._prefixes.bytes
+        room = layout.width_within(left // slots) // WIDTH_STEP * WIDTH_STEP
         width = max(width, min(round_up(larger, WIDTH_STEP), room))
-        spare = self._rows_within(width)
+        spare = self._rows_within(left, width)
         cache.resize(max(slots, min(cache.slots, spare)), width)
+
+    @torch.inference_mode()
+    def keep(self, slot: int) -> None:
+        """Keeps what the row of `slot` leaves in the cache for later prompts, before the row goes."""
+        request = self._batch.slots.row(slot).request
+        # Without a λ of its own a row has the engine's weights, which may be others for the next one.
+        if request.lam is None or self._prefixes.most == 0:
+            return
+        try:
+            with memory_errors("while a text was kept", ""):
+                self._copy(slot, request, request.lam)
+        except MullError:  # the row has ended well; what cannot be kept must harm no response
+            self._prefixes.clear()
+
+    def _copy(self, slot: int, request: Request, lam: float) -> None:
+        batch, cache, slots = self._batch, self._batch.cache, self._batch.slots
+        length = int(slots.positions[slot])
+        wanted, used = self._prefixes.wanted(length), round_up(slots.used, batch.row_step)
+        if self._bytes(cache.slots, cache.width) + wanted > self._budget and 2 * used <= cache.slots:
+            cache.resize(used, cache.width)  # many more rows had been live before
+        room = self._budget - self._bytes(cache.slots, cache.width)
+        tokens = np.concatenate([request.prompt_ids, slots.response(slot)[0]])[:length]
+        self._prefixes.add(lam, tokens, len(request.prompt_ids), cache, slot, room)
 
     def _bytes(self, slots: int, width: int) -> int:
         return slots * self._batch.layout.row_bytes(width)
 
-    def _rows_within(self, width: int) -> int:
-        """How many rows of `width` positions the budget allows, as a multiple of the row step."""
-        return self._budget // self._batch.layout.row_bytes(width) // self._batch.row_step * self._batch.row_step
+    def _rows_within(self, size: int, width: int) -> int:
+        """How many rows of `width` positions take no more than `size` bytes, as a multiple of the row step."""
+        return size // self._batch.layout.row_bytes(width) // self._batch.row_step * self._batch.row_step
 
     def _send_back(self, waiting: Lookahead, count: int) -> None:
         """Puts the `count` rows with the fewest tokens back into the queue; they start again from the beginning."""

@@ -48,6 +48,7 @@ class RowLoop:
         dtype: torch.dtype,
         layout: Layout,
         free: int,
+        prefix_bytes: int | None = 0,
         row_step: int = 1,
         set_lams: Callable[[torch.Tensor], None] | None = None,
         on_token: OnToken | None = None,
@@ -55,7 +56,9 @@ class RowLoop:
         alternatives_of: Callable[[Request], int] | None = None,
     ) -> None:
         """A decode step has a multiple of `row_step` rows, so that kernels sum in the same order (`same_bits`).
-        `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a model with a λ per row.
+        `prefix_bytes`: the most memory, of the cache's, that keeps ended rows for prompts that begin as they did; None:
+        as much as `Admission` allows. `set_lams` gives the rows of the next forward pass their λ, float32 `[n]`, in a
+        model with a λ per row.
         `budget_of` gives the limit of a request's thought. `on_token` is called for each new token: its request, how
         many came before it, its id, its logprob, and the likeliest tokens in its place, as many as `alternatives_of`
         the request."""
@@ -64,7 +67,12 @@ class RowLoop:
         self._on_token = on_token
         self._batch = Batch(model, size=batch, device=device, layout=layout, row_step=row_step, set_lams=set_lams)
         self._admission = Admission(
-            self._batch, context=context, free=free, budget_of=budget_of, alternatives_of=alternatives_of
+            self._batch,
+            context=context,
+            free=free,
+            prefix_bytes=prefix_bytes,
+            budget_of=budget_of,
+            alternatives_of=alternatives_of,
         )
         self._steps = 0
 
@@ -160,8 +168,9 @@ class RowLoop:
         row = self._batch.slots.row(slot)
         forced = row.budget is not None and row.budget.used
         tokens, logprobs = self._batch.slots.response(slot)
+        self._admission.keep(slot)
         self._batch.clear(slot)
-        return Finished(row.request, tokens, logprobs, stopped, time.perf_counter() - row.started, forced)
+        return Finished(row.request, tokens, logprobs, stopped, time.perf_counter() - row.started, forced, row.cached)
 
     def _forced(self, count: int) -> dict[int, int]:
         """Slot → the token that its thinking budget puts in place of the drawn one."""

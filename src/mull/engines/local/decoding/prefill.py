@@ -1,5 +1,7 @@
 """Prefill: keys, values and states of new rows' prompts, computed, or copied from a row with the same prompt.
 
+A prompt that begins as an earlier row did takes that beginning from the `Prefixes`, and only its rest is computed.
+
 It leaves out each prompt's last token, which is the row's first decode step, so that all tokens of a response are
 computed by the same code.
 """
@@ -15,7 +17,9 @@ import torch
 from mull.engines.base import Request
 from mull.engines.local.decoding.attention import Span
 from mull.engines.local.decoding.batch import Batch, round_up
-from mull.engines.local.decoding.cache import PromptRows
+from mull.engines.local.decoding.cache import PromptRests, PromptRows
+from mull.engines.local.decoding.layout import WIDTH_STEP
+from mull.engines.local.decoding.prefixes import LEAST, Prefixes
 
 PROMPT_STEP = 16
 """Prompts are padded to a multiple of this many tokens in a prefill, or of the row step if it is larger."""
@@ -26,8 +30,8 @@ PREFILL_TOKENS = 8192
 class Prefill:
     """Fills the cache of a `Batch` for rows that are in their slots already."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+    def __init__(self, batch: Batch, prefixes: Prefixes) -> None:
+        self._batch, self._prefixes = batch, prefixes
         self._step = max(PROMPT_STEP, batch.row_step)
 
     def sources(self) -> dict[Hashable, int]:
@@ -54,9 +58,11 @@ class Prefill:
             key = _shared(batch.slots.row(slot).request)
             if key in slot_of_prompt:
                 copies.append((slot_of_prompt[key], slot))
+                batch.slots.row(slot).cached = len(prompt) - 1
             else:
                 slot_of_prompt[key] = slot
                 new.append(slot)
+        new = self._resume(new)
         new.sort(key=lambda slot: len(prompts[slot]))
         while new:
             width = 0
@@ -76,6 +82,50 @@ class Prefill:
             source, target = np.array(copies).T
             length = max(len(prompts[slot]) - 1 for slot in target)
             batch.cache.copy_prompt(batch.tensor(source), batch.tensor(target), length)
+
+    def _resume(self, slots: list[int]) -> list[int]:
+        """Prefills the prompts that begin as kept texts do; returns the slots of the others.
+
+        Rests have a multiple of the prompt step tokens, for the same kernels as elsewhere, and those of one length are
+        computed together.
+        """
+        others: list[int] = []
+        rests: dict[int, list[int]] = {}
+        for slot in slots:
+            row = self._batch.slots.row(slot)
+            prompt = np.array(row.request.prompt_ids[:-1])
+            found, common = self._prefixes.find(row.request.lam, prompt)
+            rest = round_up(len(prompt) - common, self._step)
+            row.cached = len(prompt) - rest
+            if found is None or row.cached < LEAST:
+                row.cached = 0
+                others.append(slot)
+                continue
+            self._batch.cache.paste(slot, found.tensors, row.cached)
+            if rest:
+                rests.setdefault(rest, []).append(slot)
+        for rest, alike in rests.items():
+            most = max(1, PREFILL_TOKENS // rest)
+            for first in range(0, len(alike), most):
+                self._compute_rest(np.array(alike[first : first + most]), rest)
+        return others
+
+    def _compute_rest(self, slots: np.ndarray, rest: int) -> None:
+        """A forward pass over the last `rest` tokens of the prompts in `slots`, whose others are in the cache."""
+        batch = self._batch
+        prompts = [batch.slots.row(slot).request.prompt_ids[:-1] for slot in slots.tolist()]
+        ids = np.array([prompt[-rest:] for prompt in prompts])
+        lengths = np.array([len(prompt) for prompt in prompts])
+        positions = batch.tensor(lengths[:, None] - rest + np.arange(rest))
+        width = round_up(lengths.max(), WIDTH_STEP)
+        batch.cache.begin_rests(PromptRests(batch.tensor(slots), positions, width))
+        batch.forward(
+            slots,
+            input_ids=batch.tensor(ids),
+            position_ids=positions,
+            logits_to_keep=batch.tensor(np.zeros(1, np.int64)),
+            row_positions=positions,
+        )
 
     def _compute(self, slots: np.ndarray, prompts: list[tuple[int, ...]], width: int) -> None:
         """A forward pass over `prompts`, padded to `width`.

@@ -38,6 +38,7 @@ def open_service(
     limits: Limits | None = None,
     sampling: Sampling | None = None,
     load: LoadPolicy | None = None,
+    prefix_bytes: int | None = None,
     device: str = "auto",
     trust_remote_code: bool = False,
 ) -> Service:
@@ -46,8 +47,9 @@ def open_service(
     `name`: the model's name for clients. `lam`: λ of requests that ask for none; None: `estimator` chooses it, one of
     the `head` (a file of `mull route train`) if that is given. `run`: a sweep of the pair, whose transition gives the
     efforts and says which streams must wait. `efforts`: λ of each `reasoning_effort`, in place of those. `sampling`:
-    the defaults of requests. `load`: when the λ of `auto` is lowered; by default never. Raises `MullError` for what is
-    no pair, and for a head of another one.
+    the defaults of requests. `load`: when the λ of `auto` is lowered; by default never. `prefix_bytes`: the most memory
+    that keeps texts for later turns of their conversations; None: a quarter of that for keys and values. Raises
+    `MullError` for what is no pair, and for a head of another one.
     """
     if (instruct is None) != (thinking is None):
         raise MullError("one checkpoint is missing", "give both, or neither for the built-in pair")
@@ -66,7 +68,9 @@ def open_service(
     policy = (load or LoadPolicy()).within(limits.waiting, limits.seconds)
     levels = Levels(model=name, default=lam, **known.levels())
     engine = open_rows(pair, device=device, trust_remote_code=trust_remote_code)
-    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
+    backend = LocalBackend(
+        engine, estimator=chooser, form=form, limits=limits, sampling=sampling, prefix_bytes=prefix_bytes
+    )
     control = LoadControl(policy, low=levels.efforts.get("low", 0.0), tokens=known.tokens)
     return Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)
 

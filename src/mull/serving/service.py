@@ -45,8 +45,8 @@ class Asked:
     """When it came, by `time.perf_counter`."""
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
+    def prompt_tokens(self) -> list[int]:
+        return [len(prompt) for prompt in self.prompts]
 
 
 class Service:
@@ -252,7 +252,7 @@ class Service:
                     answers[index] = self._answered(event, None)
                     self.metrics.corrected.inc(event.corrected)
             if asked.usage:
-                yield _event(chunks.usage(asked.prompt_tokens, list(answers.values())))
+                yield _event(chunks.usage(asked.prompt_tokens, [answers[index] for index in range(len(tasks))]))
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
@@ -310,6 +310,7 @@ class Service:
         whole = event.finished.finish == "stop" and event.stop is None and not event.finished.forced
         self.load.tokens.add(request.lam, event.finished.tokens, whole=whole)
         self.metrics.prompt_tokens.inc(len(request.prompt_ids))
+        self.metrics.cached_tokens.inc(event.cached_tokens)
         self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
         self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
 
@@ -331,6 +332,7 @@ class Service:
             finish=completion.finish,
             tokens=completion.tokens,
             reasoning_tokens=event.reasoning_tokens,
+            cached_tokens=event.cached_tokens,
             logprobs=logprobs,
             text=completion.text,
         )

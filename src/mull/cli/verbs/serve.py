@@ -45,6 +45,16 @@ def serve(
     max_tokens: Annotated[int, typer.Option(help="Most tokens of a response that gives no limit.", min=1)] = 2048,
     waiting: Annotated[int, typer.Option(help="Responses under way or waiting; more get 429.", min=1)] = 256,
     timeout: Annotated[float, typer.Option(help="Seconds that a response may take.", min=1)] = 600.0,
+    prefix_cache: Annotated[
+        int | None,
+        typer.Option(
+            help="Most memory that keeps texts for later turns of their conversations; 0: none. Default: a quarter of "
+            "the memory for keys and values, which is the limit, too.",
+            metavar="MIB",
+            min=0,
+            show_default=False,
+        ),
+    ] = None,
     allow_host: Annotated[
         list[str] | None, typer.Option(help="A host name by which clients may call, besides localhost. Repeatable.")
     ] = None,
@@ -105,7 +115,8 @@ def serve(
         engine = row_engine(opened, pair)
     limits = Limits(waiting=waiting, max_tokens=max_tokens, seconds=timeout)
     sampling = Sampling(max_tokens=max_tokens)
-    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling)
+    kept = None if prefix_cache is None else prefix_cache << 20
+    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling, prefix_bytes=kept)
     levels = Levels(model=name, default=fixed, **known.levels())
     control = LoadControl(policy, low=levels.efforts["low"], tokens=known.tokens)
     service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)

@@ -36,6 +36,8 @@ class Answered:
     finish: str
     tokens: int
     reasoning_tokens: int
+    cached_tokens: int
+    """Of its prompt."""
     logprobs: Sequence[TokenLogprob] | None = None
     text: str = ""
     """All of it, as generated."""
@@ -54,34 +56,38 @@ class Head:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model, **rest}
 
 
-def usage(prompt: int, answers: Sequence[Answered]) -> dict[str, Any]:
-    """Tokens of a request. Reasoning tokens leave the delimiters of the thought out."""
-    completion = sum(answer.tokens for answer in answers)
+def usage(prompts: Sequence[int], answers: Sequence[Answered]) -> dict[str, Any]:
+    """Tokens of a request: of its `prompts`, and of as many `answers` to each, in their order. Reasoning tokens leave
+    the delimiters of the thought out; of a prompt's tokens those are cached that no answer's row had to compute."""
+    completion, prompt = sum(answer.tokens for answer in answers), sum(prompts)
+    each = len(answers) // len(prompts)
+    cached = sum(min(answer.cached_tokens for answer in answers[i : i + each]) for i in range(0, len(answers), each))
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": sum(answer.reasoning_tokens for answer in answers)},
     }
 
 
-def chat(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]:
+def chat(head: Head, answers: Sequence[Answered], prompts: Sequence[int]) -> dict[str, Any]:
     """The reply to a chat completion."""
     choices = []
     for index, answer in enumerate(answers):
         message = {"role": "assistant", "content": answer.content, **reasoning(answer.reasoning or None)}
         logprobs = None if answer.logprobs is None else {"content": [each.record() for each in answer.logprobs]}
         choices.append({"index": index, "message": message, "logprobs": logprobs, "finish_reason": answer.finish})
-    return head.of("chat.completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
+    return head.of("chat.completion", choices=choices, usage=usage(prompts, answers), mull=dict(head.mull))
 
 
-def text(head: Head, answers: Sequence[Answered], prompt: int) -> dict[str, Any]:
+def text(head: Head, answers: Sequence[Answered], prompts: Sequence[int]) -> dict[str, Any]:
     """The reply to a text completion, whose text holds the thought as it was written."""
     choices = [
         {"index": i, "text": answer.text, "logprobs": listed(answer.logprobs), "finish_reason": answer.finish}
         for i, answer in enumerate(answers)
     ]
-    return head.of("text_completion", choices=choices, usage=usage(prompt, answers), mull=dict(head.mull))
+    return head.of("text_completion", choices=choices, usage=usage(prompts, answers), mull=dict(head.mull))
 
 
 def reasoning(thought: str | None) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.dynamic.head import Head
 from mull.engines.base import Sampling
-from mull.engines.local.opening import built_in_pair, open_rows
+from mull.engines.local.opening import open_rows
 from mull.errors import MullError
 from mull.serving.backend import Limits, LocalBackend
 from mull.serving.choosing import chooser_of
@@ -48,14 +47,13 @@ def open_service(
     """
     if (instruct is None) != (thinking is None):
         raise MullError("one checkpoint is missing", "give both, or neither for the built-in pair")
-    pair = built_in_pair() if instruct is None else Pair.open(str(instruct), str(thinking))
+    pair = Pair.built_in() if instruct is None else Pair.open(str(instruct), str(thinking))
     pair.check()
     trained = Head.open(Path(head)) if head else None
-    own = {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
     chooser, form = chooser_of(trained, estimator)
     if trained is not None:
-        trained.check(own)
-    known = of_run(Path(run), own) if run else of_built_in() if instruct is None else Known()
+        trained.check(pair.fingerprints)
+    known = of_run(Path(run), pair.fingerprints) if run else of_built_in() if instruct is None else Known()
     if efforts:
         known = replace(known, efforts=efforts, source="chosen by the server's owner")
     limits = limits or Limits()

@@ -25,8 +25,12 @@ class Known:
     undecided: Undecided = field(default_factory=Undecided)
     source: str = ""
     """Where the efforts come from."""
+    run: str = ""
+    """The name of the run that has measured it."""
     samples: Sequence[Sample] = ()
     stages: Stages | None = None
+    built_in: bool = False
+    """Whether it is the pair that comes with mull."""
 
     def levels(self) -> dict[str, Any]:
         """The arguments of `Levels` that this decides."""
@@ -45,6 +49,7 @@ def of_run(run: Path, pair: Mapping[str, str]) -> Known:
         efforts=efforts_of(stages.fit if stages.found else None),
         undecided=Undecided.of(_think_ratio(samples)),
         source=f"by the stages of {run.name}",
+        run=run.name,
         samples=samples,
         stages=stages,
     )
@@ -54,7 +59,8 @@ def of_built_in() -> Known:
     """Of the pair that comes with mull."""
     ratio = tiny.THINK_RATIO
     efforts = efforts_of(fit_transition(list(ratio), list(ratio.values())))
-    return Known(efforts=efforts, undecided=Undecided.of(ratio), source="by the stages of the built-in pair")
+    source = "by the stages of the built-in pair"
+    return Known(efforts=efforts, undecided=Undecided.of(ratio), source=source, built_in=True)
 
 
 def _think_ratio(samples: Sequence[Sample]) -> dict[float, float]:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import typer
 
-from mull.benchmarks import load_benchmark
 from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
@@ -67,8 +66,7 @@ def serve(
         from mull.serving.backend import Limits, LocalBackend
         from mull.serving.known import Known, of_built_in, of_run
         from mull.serving.levels import Levels
-        from mull.serving.playground.measured import measured as curves_of
-        from mull.serving.playground.page import page
+        from mull.serving.opening import page_of
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
@@ -94,11 +92,8 @@ def serve(
     if not local and key is None:
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
-    names = f"{pair.instruct.published_name} and {pair.thinking.published_name}"
-    curves = curves_of(known.samples, known.stages, run.name) if run and known.stages else None
-    examples = [question.text for question in load_benchmark("tiny").questions()[:3]] if built_in else []
-    shown_at = page(levels, pair=names, measured=curves, keyed=key is not None, examples=examples)
-    app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
+    page = page_of(pair, levels, known, keyed=key is not None) if playground else None
+    app = application(service, key=key, hosts=hosts, close=backend.close, page=page)
     shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
     observer.say(f"reasoning_effort: {shown} ({levels.measured})")
     server = uvicorn.Server(

@@ -130,4 +130,7 @@ def test_the_document_of_an_application_that_mounts_the_routes(server):
     answers = given["paths"][f"/ai{CHAT}"]["post"]["responses"]
     assert set(answers) == {"200", "400", "404", "408", "413", "429", "500", "503"}
     data = answers["200"]["content"]["text/event-stream"]["itemSchema"]["properties"]["data"]
-    assert "delta" in data["contentSchema"]["properties"]["choices"]["items"]["properties"]
+    done, told = data["anyOf"]
+    chunk, refusal = told["contentSchema"]["anyOf"]
+    assert done == {"const": "[DONE]"} and "error" in refusal["properties"]
+    assert "delta" in chunk["properties"]["choices"]["items"]["properties"]

@@ -35,13 +35,14 @@ def errors(*statuses: int) -> Responses:
 
 def answers(reply: Any, chunk: Any) -> Responses:
     """The `responses` of a route that answers at once or as a stream of `chunk`s."""
-    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": _schema(TypeAdapter(chunk))}
-    events = {
-        "schema": {"type": "string"},
-        "itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]},
-    }
+    piece: Any = chunk | shapes.Refusal
+    told = {"contentMediaType": "application/json", "contentSchema": _schema(TypeAdapter(piece))}
+    data = {"type": "string", "anyOf": [{"const": "[DONE]"}, told]}
+    events = {"itemSchema": {"type": "object", "properties": {"data": data}, "required": ["data"]}}
     header = {"description": "The λ of the answer.", "schema": {"type": "number"}}
-    said = "The answer. With `stream: true` its pieces as events; the last one is `[DONE]`."
+    said = (
+        "The answer. With `stream: true` its pieces as events, or an error that came in between; `[DONE]` at its end."
+    )
     answer = {
         "model": reply,
         "description": said,

@@ -17,7 +17,7 @@ test-slow: .venv/.ready
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-# Clients of the server, each in an environment of its own in .clients; not part of make test.
+# Clients of the server, each in an environment of its own in .clients, and 10,000 requests of schemathesis; not part of make test.
 test-clients: .venv/.ready
 	$(BIN)/python tests/clients/run.py
 

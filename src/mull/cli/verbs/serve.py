@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from mull.benchmarks import load_benchmark
+from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.load import LoadOptions
-from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
+from mull.cli.options.routes import row_engine
 from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
@@ -28,9 +28,8 @@ def serve(
     name: Annotated[str, typer.Option(help="The pair's name for clients: name@λ.", metavar="NAME")] = "mull",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0: any free one.", min=0, max=65535)] = 8000,
-    default: Annotated[
-        str, typer.Option("--lambda", help="λ of requests that ask for none: a number, or auto.", metavar="λ")
-    ] = "auto",
+    *,
+    answering: AnsweringOptions,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -38,11 +37,6 @@ def serve(
             metavar="DIR",
         ),
     ] = None,
-    head: HeadOption = None,
-    estimator: Annotated[
-        str, typer.Option(help="Chooses λ for auto: conf, or one of the head's.", metavar="NAME")
-    ] = "conf",
-    max_tokens: Annotated[int, typer.Option(help="Most tokens of a response that gives no limit.", min=1)] = 2048,
     waiting: Annotated[int, typer.Option(help="Responses under way or waiting; more get 429.", min=1)] = 256,
     timeout: Annotated[float, typer.Option(help="Seconds that a response may take.", min=1)] = 600.0,
     prefix_cache: Annotated[
@@ -59,9 +53,7 @@ def serve(
         list[str] | None, typer.Option(help="A host name by which clients may call, besides localhost. Repeatable.")
     ] = None,
     playground: Annotated[bool, typer.Option(help="Whether / is a page on which to ask and to compare λ.")] = True,
-    *,
     under_load: LoadOptions,
-    pair: RoutePairOptions,
 ) -> None:
     """Serve the pair by OpenAI's API: unmodified clients choose λ by model name, field or reasoning effort.
 
@@ -89,35 +81,28 @@ def serve(
         from mull.serving.known import Known, of_built_in, of_run
         from mull.serving.levels import Levels
         from mull.serving.load.control import LoadControl
-        from mull.serving.playground.measured import measured as curves_of
-        from mull.serving.playground.page import page
+        from mull.serving.opening import page_of
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
-    from mull.dynamic.head import Head
-    from mull.serving.choosing import chooser_of, lam_of
 
     began = time.perf_counter()
     _, stderr = consoles()
     observer = Terminal(stderr)
-    trained = Head.open(head) if head else None
-    chooser, form = chooser_of(trained, estimator)
-    fixed = lam_of(default)
     policy = under_load.policy(waiting, timeout)
     listening = _listening(host, port)
-    opened = pair.open()
-    if trained is not None:
-        trained.check(hashes(opened))
-    known = of_run(run, hashes(opened)) if run else of_built_in() if pair.instruct is None else Known()
+    pair, lam, estimator, form = answering.open()
+    built_in = answering.pair.instruct is None
+    known = of_run(run, pair.fingerprints) if run else of_built_in() if built_in else Known()
     if run is not None and known.efforts is None:
         observer.say(f"{run} shows no transition: efforts follow the published guideline")
     with observer.busy("loading the checkpoints"):
-        engine = row_engine(opened, pair)
-    limits = Limits(waiting=waiting, max_tokens=max_tokens, seconds=timeout)
-    sampling = Sampling(max_tokens=max_tokens)
+        engine = row_engine(pair, answering.pair)
+    limits = Limits(waiting=waiting, max_tokens=answering.max_tokens, seconds=timeout)
+    sampling = Sampling(max_tokens=answering.max_tokens)
     kept = None if prefix_cache is None else prefix_cache << 20
-    backend = LocalBackend(engine, estimator=chooser, form=form, limits=limits, sampling=sampling, prefix_bytes=kept)
-    levels = Levels(model=name, default=fixed, **known.levels())
+    backend = LocalBackend(engine, estimator=estimator, form=form, limits=limits, sampling=sampling, prefix_bytes=kept)
+    levels = Levels(model=name, default=lam, **known.levels())
     control = LoadControl(policy, low=levels.efforts["low"], tokens=known.tokens)
     service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)
     key = os.environ.get(KEY) or None
@@ -125,11 +110,8 @@ def serve(
     if not local and key is None:
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
-    names = f"{opened.instruct.published_name} and {opened.thinking.published_name}"
-    curves = curves_of(known.samples, known.stages, run.name) if run and known.stages else None
-    examples = [] if pair.instruct else [question.text for question in load_benchmark("tiny").questions()[:3]]
-    shown_at = page(levels, pair=names, measured=curves, keyed=key is not None, examples=examples)
-    app = application(service, key=key, hosts=hosts, close=backend.close, page=shown_at if playground else None)
+    page = page_of(pair, levels, known, keyed=key is not None) if playground else None
+    app = application(service, key=key, hosts=hosts, close=backend.close, page=page)
     shown = ", ".join(f"{effort} {lam:g}" for effort, lam in levels.efforts.items())
     observer.say(f"reasoning_effort: {shown} ({levels.measured})")
     if policy.active:

@@ -1,4 +1,4 @@
-"""vLLM in three minutes: greedy texts in place and per request beside the local engine's. `python -m tests.engines.vllm.smoke`
+"""vLLM in three minutes: greedy texts in place and per request beside the local engine's: `make smoke-vllm`.
 
 5 prompts × 3 λ each way. Nearly equal probabilities may fall either way in another library: one text of 15 may differ.
 """
@@ -56,9 +56,8 @@ def main() -> int:
             same += sum(a == b for a, b in zip(expected, found, strict=True))
             total += len(found)
         vllm.close()
-        print(
-            f"vLLM, {'a λ per request' if by_row else 'one λ at a time'}: {same} of {total} texts are the local engine's"
-        )
+        way = "a λ per request" if by_row else "one λ at a time"
+        print(f"vLLM, {way}: {same} of {total} texts are the local engine's", flush=True)
         failed += same < total - 1
     return failed
 

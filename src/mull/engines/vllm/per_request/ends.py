@@ -1,0 +1,98 @@
+# pyright: reportMissingImports=false
+"""Makes a model of vLLM hold both ends: checks that each of its layers can, and has each end read into its half.
+
+vLLM's own weight loading is run twice, the parameters pointing first to the Instruct half, then to the Thinking half
+of what the layers will use: so every way in which it renames, joins and shards weights holds for both.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from vllm.model_executor.layers.linear import (
+    ColumnParallelLinear,
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    ReplicatedLinear,
+    RowParallelLinear,
+)
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+from mull.engines.vllm.per_request.layers import NORMS, RowEmbedding, RowLinear
+from mull.engines.vllm.per_request.refusals import IN_PLACE
+from mull.engines.vllm.per_request.rows import RowLambdas
+from mull.errors import MullError
+
+Half = Literal[0, 1]
+LINEAR = (
+    ColumnParallelLinear,
+    MergedColumnParallelLinear,
+    QKVParallelLinear,
+    ReplicatedLinear,
+    RowParallelLinear,
+)
+"""Exactly these: a class derived from one may use its weight in ways of its own."""
+
+
+class Ends:
+    """Both ends of every parameter of a model."""
+
+    def __init__(self, model: nn.Module, rows: RowLambdas) -> None:
+        """Raises `MullError` that names the layers that hold parameters and cannot mix them."""
+        unknown = [f"{name} ({type(module).__name__})" for name, module in model.named_modules() if not _fits(module)]
+        if unknown:
+            more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
+            raise MullError(f"no λ per request for the weights of {', '.join(unknown[:3])}{more}", IN_PLACE)
+        for module in model.modules():
+            if any(True for _ in module.parameters(recurse=False)):
+                module.mull_rows = rows  # type: ignore[assignment]
+                module.__class__ = NORMS.get(type(module), type(module))
+        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        self._both: dict[nn.Parameter, Tensor] = {}
+        for parameter in self._names:
+            *shape, last = parameter.shape
+            self._both[parameter] = torch.empty(*shape, 2, last, dtype=parameter.dtype, device=parameter.device)
+            parameter.data = self._both[parameter][..., 0, :]  # frees what vLLM had made
+        persistent = model.state_dict(keep_vars=True)
+        self._buffers = {name: value for name, value in persistent.items() if not isinstance(value, nn.Parameter)}
+        self._before = {name: value.clone() for name, value in self._buffers.items()}
+
+    def point_to(self, half: Half) -> None:
+        """What is loaded next goes into that half."""
+        for parameter, both in self._both.items():
+            parameter.data = both[..., half, :].fill_(torch.nan)
+
+    def check(self, source: str) -> None:
+        """Raises `MullError` if a parameter was not read from `source` wholly, or something else was."""
+        missing = [name for parameter, name in self._names.items() if parameter.data.isnan().any()]
+        if missing:
+            raise MullError(
+                f"{source} does not give every value of {missing[0]} ({len(missing)} parameters in all)", IN_PLACE
+            )
+        changed = [name for name, value in self._buffers.items() if not torch.equal(value, self._before[name])]
+        if changed:
+            raise MullError(f"no λ per request for {changed[0]}, which is no parameter of a layer", IN_PLACE)
+
+    def join(self) -> None:
+        """Both halves side by side become the parameters."""
+        for parameter, both in self._both.items():
+            parameter.data = both.flatten(-2) if both.dim() > 2 else both
+
+
+def _fits(module: nn.Module) -> bool:
+    """Whether a layer holds no parameters of its own, or mixes them."""
+    held = {name for name, _ in module.named_parameters(recurse=False)}
+    if not held:
+        return True
+    if type(module) in NORMS:
+        return held <= {"weight", "bias"}
+    method = getattr(module, "quant_method", None)
+    if isinstance(method, RowLinear) and type(module) in LINEAR:
+        return held <= {"weight", "bias"} and not (module.skip_bias_add and "bias" in held)
+    return (
+        isinstance(method, RowEmbedding)
+        and type(module) in (VocabParallelEmbedding, ParallelLMHead)
+        and held == {"weight"}
+    )

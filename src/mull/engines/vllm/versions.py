@@ -53,7 +53,7 @@ def register_loader(name: str, loader: type) -> None:
         register_model_loader(name)(loader)
 
 
-def input_processor() -> tuple[type, type[Exception]]:
+def input_processor() -> tuple[Any, Any]:
     """The class whose `process_inputs` sees every request, and the error that becomes HTTP 400."""
     from vllm.exceptions import VLLMValidationError
     from vllm.v1.engine.input_processor import InputProcessor

@@ -11,9 +11,9 @@ from functools import wraps
 from typing import Any
 
 from mull.engines.vllm import versions
-from mull.engines.vllm.plugin import NAME
 from mull.engines.vllm.per_request.options import Options
 from mull.engines.vllm.per_request.requests import LAMBDA, cache_salt, lambda_of
+from mull.engines.vllm.plugin import NAME
 from mull.errors import MullError
 
 

@@ -25,7 +25,7 @@ from mull.engines.vllm.per_request.rows import RowLambdas
 from mull.errors import MullError
 
 
-def _rows_of(layer: nn.Module) -> RowLambdas:
+def _rows_of(layer: Any) -> RowLambdas:
     """The λ of the rows: the loader of `--load-format mull` gives them to every layer."""
     rows = getattr(layer, "mull_rows", None)
     if rows is None:
@@ -37,13 +37,13 @@ def _rows_of(layer: nn.Module) -> RowLambdas:
 class RowLinear(LinearMethodBase):
     """A linear layer. Created as vLLM's own, so that its weight loaders cut the shards of tensor parallelism."""
 
-    def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def create_weights(self, layer: Any, *args: Any, **kwargs: Any) -> None:
         UnquantizedLinearMethod.create_weights(self, layer, *args, **kwargs)  # type: ignore[arg-type]
 
-    def process_weights_after_loading(self, layer: nn.Module) -> None:
+    def process_weights_after_loading(self, layer: Any) -> None:
         _rows_of(layer)
 
-    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def apply(self, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
         rows = _rows_of(layer)
         y = F.linear(rows.doubled(x), layer.weight)
         return y if bias is None else y + rows.mixed(bias, y).to(y.dtype)
@@ -55,18 +55,18 @@ class RowEmbedding(QuantizeMethodBase):
     A head has no rows of tokens but of those that are sampled. Its input comes doubled (`double_output`).
     """
 
-    def create_weights(self, layer: nn.Module, *args: Any, **kwargs: Any) -> None:
+    def create_weights(self, layer: Any, *args: Any, **kwargs: Any) -> None:
         UnquantizedEmbeddingMethod.create_weights(self, layer, *args, **kwargs)  # type: ignore[arg-type]
 
-    def process_weights_after_loading(self, layer: nn.Module) -> None:
+    def process_weights_after_loading(self, layer: Any) -> None:
         _rows_of(layer)
 
-    def embedding(self, layer: nn.Module, ids: Tensor) -> Tensor:
+    def embedding(self, layer: Any, ids: Tensor) -> Tensor:
         both = F.embedding(ids, layer.weight)
         instruct, thinking = both.float().chunk(2, -1)
         return torch.lerp(instruct, thinking, _rows_of(layer).of(instruct)).to(both.dtype)
 
-    def apply(self, layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    def apply(self, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
         assert bias is None  # refused at load
         return F.linear(x, layer.weight)
 

@@ -30,9 +30,7 @@ class PairLoader(DefaultModelLoader):
 
     def __init__(self, load_config: LoadConfig) -> None:
         self.options = Options.of(load_config.model_loader_extra_config)
-        super().__init__(
-            replace(load_config, load_format="safetensors", model_loader_extra_config=self.options.others)
-        )
+        super().__init__(replace(load_config, load_format="safetensors", model_loader_extra_config=self.options.others))
 
     def download_model(self, model_config: ModelConfig) -> None:
         self._open()

@@ -38,6 +38,10 @@ def _given(path: str) -> Callable[[Any], bool]:
     return lambda config: bool(_at(path)(config))
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
+
+
 REFUSALS = (
     Refusal("speculative decoding", _given("speculative_config"), "leave out --speculative-config"),
     Refusal("LoRA", _given("lora_config"), "leave out --enable-lora, or merge the adapter into both ends"),
@@ -48,25 +52,44 @@ REFUSALS = (
         "leave enable_sp out of --compilation-config",
     ),
     Refusal(
-        "context parallelism of the prefill",
+        "context parallelism",
         _more_than("parallel_config.prefill_context_parallel_size", 1),
         "leave out --prefill-context-parallel-size",
     ),
     Refusal(
-        "context parallelism of decoding",
+        "context parallelism",
         _more_than("parallel_config.decode_context_parallel_size", 1),
         "leave out --decode-context-parallel-size",
     ),
-    Refusal("vLLM's Rust front end", lambda _: os.environ.get("VLLM_USE_RUST_FRONTEND", "0") not in ("", "0"), "unset VLLM_USE_RUST_FRONTEND"),
+    Refusal("vLLM's Rust front end", lambda _: _is_set("VLLM_USE_RUST_FRONTEND"), "unset VLLM_USE_RUST_FRONTEND"),
+    Refusal("batch-invariant kernels", lambda _: _is_set("VLLM_BATCH_INVARIANT"), "unset VLLM_BATCH_INVARIANT"),
     Refusal("models that read images or sound", _given("model_config.is_multimodal_model"), IN_PLACE),
     Refusal("prompts of embeddings", _given("model_config.enable_prompt_embeds"), "leave out --enable-prompt-embeds"),
     Refusal("pooling models", lambda config: _at("model_config.runner_type")(config) == "pooling", IN_PLACE),
-    Refusal("keys and values kept outside vLLM, by tokens alone", _given("kv_transfer_config"), "leave out --kv-transfer-config and --kv-offloading-size"),
-    Refusal("the fast prefill of shared keys", _given("cache_config.kv_sharing_fast_prefill"), "leave out --kv-sharing-fast-prefill"),
-    Refusal("weights kept in the memory of the CPU", _more_than("offload_config.uva.cpu_offload_gb", 0), "leave out --cpu-offload-gb"),
-    Refusal("weights kept in the memory of the CPU", _more_than("offload_config.prefetch.offload_group_size", 0), "leave out --offload-group-size"),
-    Refusal("weight transfer", _given("weight_transfer_config"), "leave out --weight-transfer-config: λ needs no new weights here"),
-)  # fmt: skip
+    Refusal(
+        "keys and values kept outside of vLLM's own cache",
+        _given("kv_transfer_config"),
+        "leave out --kv-transfer-config and --kv-offloading-size",
+    ),
+    Refusal(
+        "fast prefill with shared keys and values",
+        _given("cache_config.kv_sharing_fast_prefill"),
+        "leave out --kv-sharing-fast-prefill",
+    ),
+    Refusal(
+        "weights offloaded to the CPU", _more_than("offload_config.uva.cpu_offload_gb", 0), "leave out --cpu-offload-gb"
+    ),
+    Refusal(
+        "weights offloaded to the CPU",
+        _more_than("offload_config.prefetch.offload_group_size", 0),
+        "leave out --offload-group-size",
+    ),
+    Refusal(
+        "weight transfer",
+        _given("weight_transfer_config"),
+        "leave out --weight-transfer-config, since any λ is served with the weights that are loaded",
+    ),
+)
 
 
 def refuse(config: Any) -> None:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -75,8 +77,43 @@ def v1_model_runner() -> Any:
     return GPUModelRunner
 
 
+def grouped_product(w13: Any, w2: Any, ids: Any, dtype: Any) -> Callable[..., None]:
+    """vLLM's Triton kernel for the products of a mixture of experts, for the chosen experts `ids` `[tokens, k]`.
+
+    `product(x, weight, out, factors, per_row)`: `x` has one row per token (`per_row` = k) or per chosen expert (1);
+    results are multiplied by `factors` `[tokens, k]` if there are any.
+    """
+    from vllm.model_executor.layers.fused_moe import fused_moe
+    from vllm.triton_utils import tl
+
+    tokens, count = ids.shape
+    config = fused_moe.try_get_optimal_moe_config(w13.size(), w2.size(), count, None, tokens)
+    order = fused_moe._prepare_expert_assignment(ids, config, tokens, count, len(w13), None)
+    compute_type = getattr(tl, str(dtype).removeprefix("torch."))
+    unquantised = dict.fromkeys(("use_fp8_w8a8", "use_int8_w8a8", "use_int8_w8a16", "use_int4_w4a16"), False)
+
+    def product(x: Any, weight: Any, out: Any, factors: Any, per_row: int) -> None:
+        fused_moe.invoke_fused_moe_triton_kernel(
+            x, weight, out, None, None, factors, *order, factors is not None, per_row, config, compute_type,
+            **unquantised, per_channel_quant=False,
+        )  # fmt: skip
+
+    return product
+
+
+_TRANSFORMERS = "vllm.model_executor.models.transformers"
+
+
 def runs_transformers_code(model: Any) -> bool:
     """Whether vLLM runs transformers' own code for `model`, with its layers replaced."""
-    from vllm.model_executor.models.transformers.base import Base
+    return any(base.__module__.startswith(_TRANSFORMERS) for base in type(model).__mro__)
 
-    return isinstance(model, Base)
+
+def gathering_norms() -> list[tuple[type, type, type]]:
+    """Norms of such models that gather the parts of their input under tensor parallelism: each class with the base
+    that gathers and the one that computes. Empty where there is no such model."""
+    module = sys.modules.get(f"{_TRANSFORMERS}.fusers.rms_norm")
+    if module is None:
+        return []
+    norms = (module.TPAwareRMSNorm, module.RMSNorm), (module.TPAwareGemmaRMSNorm, module.GemmaRMSNorm)
+    return [(norm, module.TPAwareNormMixin, base) for norm, base in norms]

@@ -22,13 +22,13 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "TOKENIZERS_PARALLELISM": "false",
 }
-os.environ.update({name: value for name, value in ENVIRONMENT.items() if name not in os.environ})
 
 
 class Rows:
     """An engine with a λ per request."""
 
     def __init__(self, pair: FloatPair, **options: Any) -> None:
+        os.environ.update(ENVIRONMENT | os.environ)
         from vllm import LLM
 
         self.pair = pair
@@ -62,12 +62,13 @@ def tokens_and_logprobs(output: Any) -> tuple[list[int], list[float]]:
     return tokens, [choice[token].logprob for token, choice in zip(tokens, output.outputs[0].logprobs, strict=True)]
 
 
-def assert_equal_to_merged(rows: Rows, requests: list[tuple[list[int], float]]) -> None:
+def assert_equal_to_merged(
+    pair: FloatPair, requests: list[tuple[list[int], float]], responses: list[tuple[list[int], list[float]]]
+) -> None:
     """Every response is the one that transformers gives from the merged checkpoint of its λ."""
     wrong, largest = [], 0.0
-    for (prompt, lam), output in zip(requests, rows.generate(requests), strict=True):
-        tokens, logprobs = tokens_and_logprobs(output)
-        best, expected = reference(rows.pair.merged(lam), prompt, tokens)
+    for (prompt, lam), (tokens, logprobs) in zip(requests, responses, strict=True):
+        best, expected = reference(pair.merged(lam), prompt, tokens)
         largest = max([largest, *(abs(a - b) for a, b in zip(logprobs, expected, strict=True))])
         if tokens != best:
             wrong.append(lam)

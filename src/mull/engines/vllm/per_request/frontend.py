@@ -37,5 +37,15 @@ def install() -> None:
         request.cache_salt = cache_salt(lam, request.cache_salt or "")
         return request
 
+    resolve = processor.resolve_watermarking
+
+    @wraps(resolve)
+    def resolve_watermarking(self: Any, params: Any) -> Any:
+        """Beam search asks this of its own parameters, which hold no λ, before it makes requests without one."""
+        if self.model_config.quantization == NAME and type(params).__name__ == "BeamSearchParams":
+            raise invalid("beam search has no λ per request", parameter="use_beam_search")
+        return resolve(self, params)
+
     process_inputs.mull = True  # type: ignore[attr-defined]
     processor.process_inputs = process_inputs
+    processor.resolve_watermarking = resolve_watermarking

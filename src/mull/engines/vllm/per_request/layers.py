@@ -1,7 +1,7 @@
 # pyright: reportMissingImports=false
 """vLLM's layers with both ends: one product of twice the length, vectors mixed elementwise.
 
-A parameter of these layers is `[…, 2·K]` (a matrix) or `[2, K]` (a vector), Instruct first. Code of vLLM that uses a
+A parameter of these layers is `[…, 2·K]` (a matrix) or `[K, 2]` (a vector), Instruct first. Code of vLLM that uses a
 parameter without asking the layer's method finds the wrong shape, not silently one end's weights.
 """
 
@@ -21,11 +21,12 @@ from vllm.model_executor.layers.linear import (
 from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
 
+from mull.engines.vllm import versions
 from mull.engines.vllm.per_request.rows import RowLambdas
 from mull.errors import MullError
 
 
-def _rows_of(layer: Any) -> RowLambdas:
+def rows_of(layer: Any) -> RowLambdas:
     """The λ of the rows: the loader of `--load-format mull` gives them to every layer."""
     rows = getattr(layer, "mull_rows", None)
     if rows is None:
@@ -41,10 +42,10 @@ class RowLinear(LinearMethodBase):
         UnquantizedLinearMethod.create_weights(self, layer, *args, **kwargs)  # type: ignore[arg-type]
 
     def process_weights_after_loading(self, layer: Any) -> None:
-        _rows_of(layer)
+        rows_of(layer)
 
     def apply(self, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        rows = _rows_of(layer)
+        rows = rows_of(layer)
         y = F.linear(rows.doubled(x), layer.weight)
         return y if bias is None else y + rows.mixed(bias, y).to(y.dtype)
 
@@ -59,12 +60,12 @@ class RowEmbedding(QuantizeMethodBase):
         UnquantizedEmbeddingMethod.create_weights(self, layer, *args, **kwargs)  # type: ignore[arg-type]
 
     def process_weights_after_loading(self, layer: Any) -> None:
-        _rows_of(layer)
+        rows_of(layer)
 
     def embedding(self, layer: Any, ids: Tensor) -> Tensor:
         both = F.embedding(ids, layer.weight)
         instruct, thinking = both.float().chunk(2, -1)
-        return torch.lerp(instruct, thinking, _rows_of(layer).of(instruct)).to(both.dtype)
+        return torch.lerp(instruct, thinking, rows_of(layer).of(instruct)).to(both.dtype)
 
     def apply(self, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
         assert bias is None  # refused at load
@@ -76,7 +77,7 @@ def double_output(rows: RowLambdas, hidden: Any) -> Any:
 
     What another stage of a pipeline gets is left as it is.
     """
-    return RowLambdas.doubled(rows, hidden) if isinstance(hidden, Tensor) else hidden
+    return rows.doubled(hidden) if isinstance(hidden, Tensor) else hidden
 
 
 def _normed(norm: Any, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -93,7 +94,7 @@ def _normed(norm: Any, x: Tensor, residual: Tensor | None) -> tuple[Tensor, Tens
 class RowRMSNorm(RMSNorm):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         normed, residual = _normed(self, x, residual)
-        y = normed.to(x.dtype) * _rows_of(self).mixed(self.weight, x).to(x.dtype)
+        y = normed.to(x.dtype) * rows_of(self).mixed(self.weight, x).to(x.dtype)
         return y if residual is None else (y, residual)
 
 
@@ -102,19 +103,29 @@ class RowGemmaRMSNorm(GemmaRMSNorm):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Any:
         normed, residual = _normed(self, x, residual)
-        y = (normed * (1 + _rows_of(self).mixed(self.weight, x))).to(x.dtype)
+        y = (normed * (1 + rows_of(self).mixed(self.weight, x))).to(x.dtype)
         return y if residual is None else (y, residual)
 
 
 class RowLayerNorm(LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
-        rows = _rows_of(self)
+        rows = rows_of(self)
         y = F.layer_norm(x.float(), self.normalized_shape, None, None, self.eps) * rows.mixed(self.weight, x)
         return (y if self.bias is None else y + rows.mixed(self.bias, x)).to(x.dtype)
 
 
-NORMS: dict[type[nn.Module], type[nn.Module]] = {
+_NORMS: dict[type[nn.Module], type[nn.Module]] = {
     RMSNorm: RowRMSNorm,
     GemmaRMSNorm: RowGemmaRMSNorm,
     LayerNorm: RowLayerNorm,
 }
+
+ROW_NORMS = (RowRMSNorm, RowGemmaRMSNorm, RowLayerNorm)
+
+
+def row_norms() -> dict[type[nn.Module], type[nn.Module]]:
+    """The norms that can mix, each with the class that does it."""
+    gathering = {
+        norm: type(f"Row{norm.__name__}", (mixin, _NORMS[base]), {}) for norm, mixin, base in versions.gathering_norms()
+    }
+    return _NORMS | gathering

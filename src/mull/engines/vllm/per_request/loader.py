@@ -13,7 +13,7 @@ from vllm.config import ModelConfig, VllmConfig, replace
 from vllm.config.load import LoadConfig
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
 
-from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.checkpoint import HEAD, Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.engines.vllm import versions
 from mull.engines.vllm.per_request import runners
@@ -79,8 +79,11 @@ class PairLoader(DefaultModelLoader):
             None,
             allow_patterns_overrides=getattr(model, "allow_patterns_overrides", None),
         )
+        donor, end = self._pair.donor, self._end
         for name, tensor in self._get_weights_iterator(source):
-            yield name, _with_rows_of(self._pair.donor, name, tensor)
+            yield name, _with_rows_of(donor, name, tensor)
+        if HEAD in donor.tensors and HEAD not in end.tensors:  # vLLM unties a head of which the donor stores a copy
+            yield HEAD, _with_rows_of(donor, HEAD, end.tensor(end.resolve(HEAD).name))
 
 
 def _with_rows_of(donor: Checkpoint, name: str, tensor: Tensor) -> Tensor:

@@ -47,11 +47,15 @@ class PairConfig(QuantizationConfig):
         return cls()
 
     def get_quant_method(self, layer: nn.Module, prefix: str) -> QuantizeMethodBase | None:
+        from vllm.model_executor.layers.fused_moe import RoutedExperts
         from vllm.model_executor.layers.linear import LinearBase
         from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
+        from mull.engines.vllm.per_request.experts import RowExperts
         from mull.engines.vllm.per_request.layers import RowEmbedding, RowLinear
 
+        if isinstance(layer, RoutedExperts):
+            return RowExperts(layer.moe_config)
         if isinstance(layer, LinearBase):
             return RowLinear()
         return RowEmbedding() if isinstance(layer, VocabParallelEmbedding) else None

@@ -18,7 +18,7 @@ class RowLambdas:
         """`tokens`: most tokens of a batch, padding included. Rows that are never set have the λ `default`."""
         self.buffer = torch.full((tokens,), default, dtype=torch.float32, device=device)
         self.token_dim = 0
-        """Which dimension of activations counts the tokens."""
+        """Which dimension of activations counts the tokens, in activations of three dimensions or more."""
 
     def set(self, lams: np.ndarray, tokens: np.ndarray) -> None:
         """Gives the tokens of the next forward pass their λ: float32 `[requests]`, each for so many tokens."""
@@ -29,14 +29,18 @@ class RowLambdas:
 
     def of(self, x: Tensor) -> Tensor:
         """The λ of each row of `x`, float32, with as many dimensions as `x`."""
-        lams = self.buffer[: x.shape[self.token_dim]]
-        return lams.view(*[1] * self.token_dim, -1, *[1] * (x.dim() - self.token_dim - 1))
+        dim = self.token_dim if x.dim() > 2 else 0  # without a dimension for the batch if it was flattened
+        return self.buffer[: x.shape[dim]].view(*[1] * dim, -1, *[1] * (x.dim() - dim - 1))
 
     def doubled(self, x: Tensor) -> Tensor:
-        """[(1−λ)·x, λ·x], `[…, 2·K]` for x `[…, K]`: times [W_I, W_T] it gives (1−λ)·W_I·x + λ·W_T·x."""
-        lams = self.of(x)
-        return torch.cat([((1 - lams) * x).to(x.dtype), (lams * x).to(x.dtype)], -1)
+        return doubled(x, self.of(x))
 
     def mixed(self, ends: Tensor, like: Tensor) -> Tensor:
-        """A vector with the ends `[2, K]`, mixed for each row of `like` `[…, K]`, float32."""
-        return torch.lerp(ends[0].float(), ends[1].float(), self.of(like))
+        """A vector with the ends `[K, 2]`, mixed for each row of `like` `[…, K]`, float32."""
+        instruct, thinking = ends.float().unbind(-1)
+        return torch.lerp(instruct, thinking, self.of(like))
+
+
+def doubled(x: Tensor, lams: Tensor) -> Tensor:
+    """[(1−λ)·x, λ·x], `[…, 2·K]` for x `[…, K]`: times [W_I, W_T] it gives (1−λ)·W_I·x + λ·W_T·x."""
+    return torch.cat([((1 - lams) * x).to(x.dtype), (lams * x).to(x.dtype)], -1)

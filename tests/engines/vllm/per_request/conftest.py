@@ -78,11 +78,11 @@ def assert_equal_to_merged(
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rows]]:
-    """Starts engines on pairs of a kind; all end with the module."""
+    """Starts engines on pairs of a kind; all end with the module. `instruct`: what differs in that side's config."""
     started: list[Rows] = []
 
-    def start(kind: str, **options: Any) -> Rows:
-        started.append(Rows(float_pair(tmp_path_factory.mktemp(kind), kind), **options))
+    def start(kind: str, instruct: dict[str, Any] | None = None, **options: Any) -> Rows:
+        started.append(Rows(float_pair(tmp_path_factory.mktemp(kind), kind, **instruct or {}), **options))
         return started[-1]
 
     yield start

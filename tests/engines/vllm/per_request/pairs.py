@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -89,6 +91,7 @@ def float_pair(folder: Path, kind: str, **different: Any) -> FloatPair:
                 shift = 1.0 if "norm" in name and "gemma" not in kind else 0.0
                 parameter.copy_(torch.randn(parameter.shape) * 0.2 + shift)
         model.save_pretrained(folder / side)
+        Tokenizer(WordLevel({f"w{i}": i for i in range(130)}, "w0")).save(str(folder / side / "tokenizer.json"))
     return FloatPair(folder / "instruct", folder / "thinking")
 
 

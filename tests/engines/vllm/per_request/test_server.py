@@ -19,7 +19,7 @@ import pytest
 from mull.tiny import checkpoint_folder
 from tests.engines.vllm.per_request.conftest import ENVIRONMENT
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 Ask = Callable[..., tuple[int, Any]]
 

@@ -18,3 +18,9 @@ def register() -> None:
 
     if NAME not in WeightTransferEngineFactory._registry:  # vLLM calls plugins once per process, tests more often
         WeightTransferEngineFactory.register_engine(NAME, "mull.engines.vllm.in_place.transfer", "InPlace")
+
+    from vllm.model_executor.layers.quantization import register_quantization_config
+
+    from mull.engines.vllm.per_request.quantization import PairConfig
+
+    register_quantization_config(NAME)(PairConfig)

@@ -10,6 +10,23 @@ import pytest
 from mull.engines.vllm.per_request.refusals import refuse
 from mull.errors import MullError
 
+ASKED = [
+    ("speculative_config", object(), "speculative decoding"),
+    ("lora_config", object(), "LoRA"),
+    ("parallel_config.use_ubatching", True, "dual batch overlap"),
+    ("compilation_config.pass_config.enable_sp", True, "sequence parallelism"),
+    ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
+    ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
+    ("model_config.is_multimodal_model", True, "images"),
+    ("model_config.enable_prompt_embeds", True, "embeddings"),
+    ("model_config.runner_type", "pooling", "pooling"),
+    ("kv_transfer_config", object(), "keys and values"),
+    ("cache_config.kv_sharing_fast_prefill", True, "fast prefill"),
+    ("offload_config.uva.cpu_offload_gb", 2.0, "offloaded"),
+    ("offload_config.prefetch.offload_group_size", 4, "offloaded"),
+    ("weight_transfer_config", object(), "weight transfer"),
+]
+
 
 def config(path: str = "", value: Any = None) -> SimpleNamespace:
     """A configuration that has only `path`, such as `parallel_config.enable_dbo`."""
@@ -30,25 +47,7 @@ def test_nothing_special_is_fine(monkeypatch: pytest.MonkeyPatch):
     refuse(config("parallel_config.decode_context_parallel_size", 1))
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "said"),
-    [
-        ("speculative_config", object(), "speculative decoding"),
-        ("lora_config", object(), "LoRA"),
-        ("parallel_config.use_ubatching", True, "dual batch overlap"),
-        ("compilation_config.pass_config.enable_sp", True, "sequence parallelism"),
-        ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
-        ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
-        ("model_config.is_multimodal_model", True, "images"),
-        ("model_config.enable_prompt_embeds", True, "embeddings"),
-        ("model_config.runner_type", "pooling", "pooling"),
-        ("kv_transfer_config", object(), "keys and values"),
-        ("cache_config.kv_sharing_fast_prefill", True, "fast prefill"),
-        ("offload_config.uva.cpu_offload_gb", 2.0, "offloaded"),
-        ("offload_config.prefetch.offload_group_size", 4, "offloaded"),
-        ("weight_transfer_config", object(), "weight transfer"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "said"), ASKED)
 def test_each_is_refused_by_name_with_a_remedy(path: str, value: Any, said: str):
     with pytest.raises(MullError, match=f"a λ per request cannot have .*{said}") as refused:
         refuse(config(path, value))
@@ -69,3 +68,16 @@ def test_everything_that_is_wrong_is_said_at_once():
     both.speculative_config = object()
     with pytest.raises(MullError, match="speculative decoding, LoRA"):
         refuse(both)
+
+
+@pytest.mark.vllm
+def test_vllm_calls_them_so():
+    """A part of the configuration by another name would never be refused."""
+    from vllm.config import ModelConfig, VllmConfig
+
+    for path, *_ in ASKED:
+        part: Any = VllmConfig()
+        *parents, last = path.split(".")
+        for name in parents:
+            part = ModelConfig if name == "model_config" else getattr(part, name)
+        assert hasattr(part, last) or last in part.__dataclass_fields__, path

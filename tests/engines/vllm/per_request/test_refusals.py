@@ -14,7 +14,8 @@ ASKED = [
     ("speculative_config", object(), "speculative decoding"),
     ("lora_config", object(), "LoRA"),
     ("parallel_config.use_ubatching", True, "dual batch overlap"),
-    ("compilation_config.pass_config.enable_sp", True, "sequence parallelism"),
+    ("parallel_config.enable_expert_parallel", True, "expert parallelism"),
+    ("parallel_config.use_sequence_parallel_moe", True, "sequence parallelism"),
     ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
     ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
     ("model_config.is_multimodal_model", True, "images"),
@@ -45,6 +46,7 @@ def test_nothing_special_is_fine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("VLLM_USE_RUST_FRONTEND", raising=False)
     refuse(config())
     refuse(config("parallel_config.decode_context_parallel_size", 1))
+    refuse(config("compilation_config.pass_config.enable_sp", None))
 
 
 @pytest.mark.parametrize(("path", "value", "said"), ASKED)
@@ -61,6 +63,11 @@ def test_environment_variables_are_refused_too(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(variable, "1")
     with pytest.raises(MullError, match=f"(?i)unset {variable}"):
         refuse(config())
+
+
+def test_what_only_other_versions_have_is_refused_too():
+    with pytest.raises(MullError, match="sequence parallelism"):
+        refuse(config("compilation_config.pass_config.enable_sp", True))
 
 
 def test_everything_that_is_wrong_is_said_at_once():

@@ -62,14 +62,15 @@ class FloatPair(NamedTuple):
     instruct: Path
     thinking: Path
 
-    def options(self, **more: Any) -> dict[str, Any]:
+    def options(self, donor: str = "thinking") -> dict[str, Any]:
         """How vLLM is started on it."""
+        ends = {"instruct": str(self.instruct), "thinking": str(self.thinking)}
         return {
-            "model": str(self.thinking),
+            "model": ends[donor],
             "skip_tokenizer_init": True,
             "load_format": "mull",
             "quantization": "mull",
-            "model_loader_extra_config": {"instruct": str(self.instruct), "thinking": str(self.thinking), **more},
+            "model_loader_extra_config": ends | {"donor": donor},
         }
 
     def merged(self, lam: float) -> Path:

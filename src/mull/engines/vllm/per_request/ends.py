@@ -66,6 +66,8 @@ class Ends:
             both = (size, 2) if not shape else (*shape, 2 * size)
             self._both[parameter] = torch.empty(both, dtype=parameter.dtype, device=parameter.device)
             parameter.data = self._half(parameter, 0)  # frees what vLLM had made
+            if parameter.is_cuda:
+                torch.cuda.empty_cache()  # blocks of the old size are of no use to what comes
         persistent = model.state_dict(keep_vars=True)
         self._buffers = {name: value for name, value in persistent.items() if not isinstance(value, nn.Parameter)}
         self._before = {name: value.clone() for name, value in self._buffers.items()}

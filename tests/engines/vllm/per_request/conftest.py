@@ -27,14 +27,14 @@ ENVIRONMENT = {
 class Rows:
     """An engine with a λ per request."""
 
-    def __init__(self, pair: FloatPair, **options: Any) -> None:
+    def __init__(self, pair: FloatPair, donor: str = "thinking", **options: Any) -> None:
         os.environ.update(ENVIRONMENT | os.environ)
         from vllm import LLM
 
         self.pair = pair
         # Few tokens a step: prompts are read in parts, beside rows that decode.
         sizes = {"max_model_len": 128, "max_num_seqs": 8, "max_num_batched_tokens": 48}
-        self.llm = LLM(**pair.options() | {"dtype": "float32", "enforce_eager": True} | sizes | options)
+        self.llm = LLM(**pair.options(donor) | {"dtype": "float32", "enforce_eager": True} | sizes | options)
 
     def generate(self, requests: list[tuple[list[int], Any]], salt: str | None = None, **sampling: Any) -> list[Any]:
         """The outputs of requests, each a prompt's tokens with its λ (None: no λ named)."""
@@ -78,11 +78,19 @@ def assert_equal_to_merged(
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Rows]]:
-    """Starts engines on pairs of a kind; all end with the module. `instruct`: what differs in that side's config."""
+    """Starts engines on pairs of a kind; all end with the module. `instruct`: what differs in that side's config;
+    `change`: what is done to the pair before."""
     started: list[Rows] = []
 
-    def start(kind: str, instruct: dict[str, Any] | None = None, **options: Any) -> Rows:
-        started.append(Rows(float_pair(tmp_path_factory.mktemp(kind), kind, **instruct or {}), **options))
+    def start(
+        kind: str,
+        instruct: dict[str, Any] | None = None,
+        change: Callable[[FloatPair], None] = lambda pair: None,
+        **options: Any,
+    ) -> Rows:
+        pair = float_pair(tmp_path_factory.mktemp(kind), kind, **instruct or {})
+        change(pair)
+        started.append(Rows(pair, **options))
         return started[-1]
 
     yield start

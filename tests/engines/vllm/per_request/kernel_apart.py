@@ -6,7 +6,6 @@ kernel in C++ that CPUs lack, is computed here.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -33,7 +32,6 @@ def main() -> None:
     triton_on_cpu.install()
     from vllm.config import VllmConfig, set_current_vllm_config
     from vllm.model_executor.layers.fused_moe import fused_moe
-    from vllm.model_executor.layers.fused_moe.activation import MoEActivation
 
     from mull.engines.vllm.per_request import experts
 
@@ -41,14 +39,11 @@ def main() -> None:
     torch.manual_seed(0)
     x, lams = torch.randn(TOKENS, WIDTH), torch.rand(TOKENS, 1)
     weights, ids = torch.rand(TOKENS, EXPERTS).topk(CHOSEN)
-    layer = SimpleNamespace(
-        w13_weight=torch.randn(EXPERTS, 2 * INNER, 2 * WIDTH),
-        w2_weight=torch.randn(EXPERTS, WIDTH, 2 * INNER),
-        activation=MoEActivation.SILU,
-    )
+    matrices = torch.randn(EXPERTS, 2 * INNER, 2 * WIDTH), torch.randn(EXPERTS, WIDTH, 2 * INNER)
     with set_current_vllm_config(VllmConfig()):
-        kernel = experts._by_kernel(layer, x, lams, weights, ids.int())
-    torch.testing.assert_close(kernel, experts._by_expert(layer, x, lams, weights, ids), rtol=1e-4, atol=1e-3)
+        kernel = experts._by_kernel(x, lams, weights, ids.int(), *matrices, "silu")
+    one_by_one = experts._by_expert(x, lams, weights, ids, *matrices, "silu")
+    torch.testing.assert_close(kernel, one_by_one, rtol=1e-4, atol=1e-3)
 
 
 if __name__ == "__main__":

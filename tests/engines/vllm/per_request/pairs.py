@@ -22,6 +22,7 @@ from transformers import (
     Olmo3Config,
     PretrainedConfig,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
     Qwen3MoeConfig,
 )
@@ -50,6 +51,9 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "gemma2": lambda: Gemma2Config(**COMMON | {"sliding_window": 12}),  # capped scores and logits
     "gemma3": lambda: Gemma3TextConfig(**COMMON, **WINDOWS),
     "olmo3": lambda: Olmo3Config(**COMMON, **WINDOWS),  # vLLM runs transformers' code
+    "qwen2_moe": lambda: Qwen2MoeConfig(  # one expert for all tokens beside the chosen ones
+        **COMMON, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64, shared_expert_intermediate_size=64
+    ),
     "qwen3_moe": lambda: Qwen3MoeConfig(**COMMON, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=64),
 }
 
@@ -58,14 +62,15 @@ class FloatPair(NamedTuple):
     instruct: Path
     thinking: Path
 
-    def options(self, **more: Any) -> dict[str, Any]:
+    def options(self, donor: str = "thinking") -> dict[str, Any]:
         """How vLLM is started on it."""
+        ends = {"instruct": str(self.instruct), "thinking": str(self.thinking)}
         return {
-            "model": str(self.thinking),
+            "model": ends[donor],
             "skip_tokenizer_init": True,
             "load_format": "mull",
             "quantization": "mull",
-            "model_loader_extra_config": {"instruct": str(self.instruct), "thinking": str(self.thinking), **more},
+            "model_loader_extra_config": ends | {"donor": donor},
         }
 
     def merged(self, lam: float) -> Path:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable
 
 import pytest
+from safetensors.torch import load_file, save_file
 
-from tests.engines.vllm.per_request.conftest import Rows, tokens_and_logprobs
-from tests.engines.vllm.per_request.pairs import reference
+from mull.errors import MullError
+from tests.engines.vllm.per_request.conftest import Rows, assert_equal_to_merged, mixed_requests, tokens_and_logprobs
+from tests.engines.vllm.per_request.pairs import FloatPair, reference
 
 pytestmark = pytest.mark.vllm
 
@@ -60,3 +62,25 @@ def test_beam_search_is_refused(rows: Rows):
 
     with pytest.raises(VLLMValidationError, match="beam search"):
         rows.llm.beam_search([{"prompt_token_ids": PROMPT}], BeamSearchParams(beam_width=2, max_tokens=2))
+
+
+def test_instruct_can_be_the_donor(start: Callable[..., Rows]):
+    """Its λ is that of requests which name none; the folder that vLLM is started with must be its."""
+    rows = start("qwen3", donor="instruct")
+    (output,) = rows.generate([(PROMPT[:50], None)])
+    tokens, _ = tokens_and_logprobs(output)
+    assert tokens == reference(rows.pair.instruct, PROMPT[:50], tokens)[0]
+    with pytest.raises(MullError, match=r"the donor \(instruct\) is"):
+        Rows(rows.pair, "instruct", model=str(rows.pair.thinking))
+
+
+def test_a_head_that_only_the_donor_stores_is_the_others_embedding(start: Callable[..., Rows]):
+    """vLLM does not tie it then, although the configuration says so, and asks for both ends'."""
+
+    def store_head(pair: FloatPair) -> None:
+        file = pair.thinking / "model.safetensors"
+        tensors = load_file(file)
+        save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"].clone()}, file, {"format": "pt"})
+
+    rows, requests = start("qwen3", change=store_head), mixed_requests(5)
+    assert_equal_to_merged(rows.pair, requests, [tokens_and_logprobs(each) for each in rows.generate(requests)])

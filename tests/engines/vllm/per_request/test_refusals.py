@@ -9,6 +9,25 @@ import pytest
 
 from mull.engines.vllm.per_request.refusals import refuse
 from mull.errors import MullError
+from mull.tiny import checkpoint_folder
+
+ASKED = [
+    ("speculative_config", object(), "speculative decoding"),
+    ("lora_config", object(), "LoRA"),
+    ("parallel_config.use_ubatching", True, "dual batch overlap"),
+    ("parallel_config.enable_expert_parallel", True, "expert parallelism"),
+    ("parallel_config.use_sequence_parallel_moe", True, "sequence parallelism"),
+    ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
+    ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
+    ("model_config.is_multimodal_model", True, "images"),
+    ("model_config.enable_prompt_embeds", True, "embeddings"),
+    ("model_config.runner_type", "pooling", "pooling"),
+    ("kv_transfer_config", object(), "keys and values"),
+    ("cache_config.kv_sharing_fast_prefill", True, "fast prefill"),
+    ("offload_config.uva.cpu_offload_gb", 2.0, "offloaded"),
+    ("offload_config.prefetch.offload_group_size", 4, "offloaded"),
+    ("weight_transfer_config", object(), "weight transfer"),
+]
 
 
 def config(path: str = "", value: Any = None) -> SimpleNamespace:
@@ -28,27 +47,10 @@ def test_nothing_special_is_fine(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("VLLM_USE_RUST_FRONTEND", raising=False)
     refuse(config())
     refuse(config("parallel_config.decode_context_parallel_size", 1))
+    refuse(config("compilation_config.pass_config.enable_sp", None))
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "said"),
-    [
-        ("speculative_config", object(), "speculative decoding"),
-        ("lora_config", object(), "LoRA"),
-        ("parallel_config.use_ubatching", True, "dual batch overlap"),
-        ("compilation_config.pass_config.enable_sp", True, "sequence parallelism"),
-        ("parallel_config.prefill_context_parallel_size", 2, "context parallelism"),
-        ("parallel_config.decode_context_parallel_size", 2, "context parallelism"),
-        ("model_config.is_multimodal_model", True, "images"),
-        ("model_config.enable_prompt_embeds", True, "embeddings"),
-        ("model_config.runner_type", "pooling", "pooling"),
-        ("kv_transfer_config", object(), "keys and values"),
-        ("cache_config.kv_sharing_fast_prefill", True, "fast prefill"),
-        ("offload_config.uva.cpu_offload_gb", 2.0, "offloaded"),
-        ("offload_config.prefetch.offload_group_size", 4, "offloaded"),
-        ("weight_transfer_config", object(), "weight transfer"),
-    ],
-)
+@pytest.mark.parametrize(("path", "value", "said"), ASKED)
 def test_each_is_refused_by_name_with_a_remedy(path: str, value: Any, said: str):
     with pytest.raises(MullError, match=f"a λ per request cannot have .*{said}") as refused:
         refuse(config(path, value))
@@ -64,8 +66,27 @@ def test_environment_variables_are_refused_too(monkeypatch: pytest.MonkeyPatch, 
         refuse(config())
 
 
+def test_what_only_other_versions_have_is_refused_too():
+    with pytest.raises(MullError, match="sequence parallelism"):
+        refuse(config("compilation_config.pass_config.enable_sp", True))
+
+
 def test_everything_that_is_wrong_is_said_at_once():
     both = config("lora_config", object())
     both.speculative_config = object()
     with pytest.raises(MullError, match="speculative decoding, LoRA"):
         refuse(both)
+
+
+@pytest.mark.vllm
+def test_vllm_calls_them_so():
+    """A part of the configuration by another name would never be refused."""
+    from vllm.config import ModelConfig, VllmConfig
+
+    whole = VllmConfig()
+    whole.model_config = ModelConfig(model=str(checkpoint_folder("thinking")))
+    for path, *_ in ASKED:
+        part: Any = whole
+        for name in path.split("."):
+            assert hasattr(part, name), path
+            part = getattr(part, name)

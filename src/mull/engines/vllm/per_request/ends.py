@@ -27,7 +27,7 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 )
 
 from mull.engines.vllm.per_request.experts import RowExperts
-from mull.engines.vllm.per_request.layers import ROW_NORMS, RowEmbedding, RowLinear, row_norms
+from mull.engines.vllm.per_request.layers import ROW_NORMS, RowEmbedding, RowGate, RowLinear, row_norms
 from mull.engines.vllm.per_request.refusals import IN_PLACE
 from mull.engines.vllm.per_request.rows import RowLambdas
 from mull.errors import MullError
@@ -66,6 +66,8 @@ class Ends:
             both = (size, 2) if not shape else (*shape, 2 * size)
             self._both[parameter] = torch.empty(both, dtype=parameter.dtype, device=parameter.device)
             parameter.data = self._half(parameter, 0)  # frees what vLLM had made
+            if parameter.is_cuda:
+                torch.cuda.empty_cache()  # blocks of the old size are of no use to what comes
         persistent = model.state_dict(keep_vars=True)
         self._buffers = {name: value for name, value in persistent.items() if not isinstance(value, nn.Parameter)}
         self._before = {name: value.clone() for name, value in self._buffers.items()}
@@ -99,6 +101,8 @@ class Ends:
 def _adopt(module: Any, norms: dict[type[nn.Module], type[nn.Module]]) -> None:
     """Gives a layer the code that mixes, where vLLM did not: to norms, and to layers made without a quantisation."""
     module.__class__ = norms.get(type(module), type(module))
+    if type(module) is GateLinear:
+        module.__class__, module.quant_method = RowGate, RowLinear()
     method = type(getattr(module, "quant_method", None))
     if method is UnquantizedLinearMethod and type(module) in LINEAR:
         module.quant_method = RowLinear()
@@ -115,7 +119,7 @@ def _mixes(module: Any) -> bool:
     method = getattr(module, "quant_method", None)
     if isinstance(method, RowExperts):
         return type(module) is RoutedExperts and held == {"w13_weight", "w2_weight"} and method.mixes(module)
-    if isinstance(method, RowLinear) and type(module) in (*LINEAR, GateLinear):
+    if isinstance(method, RowLinear) and type(module) in (*LINEAR, RowGate):
         return held <= {"weight", "bias"} and not (module.skip_bias_add and "bias" in held)
     return (
         isinstance(method, RowEmbedding)

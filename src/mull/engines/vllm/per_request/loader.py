@@ -30,6 +30,8 @@ class PairLoader(DefaultModelLoader):
 
     def __init__(self, load_config: LoadConfig) -> None:
         self.options = Options.of(load_config.model_loader_extra_config)
+        self._end: Checkpoint | None = None
+        """The end that is being read."""
         super().__init__(replace(load_config, load_format="safetensors", model_loader_extra_config=self.options.others))
 
     def download_model(self, model_config: ModelConfig) -> None:
@@ -71,9 +73,12 @@ class PairLoader(DefaultModelLoader):
             super().load_weights(model, model_config)
             self._ends.check(end.name)
         self._ends.join()
+        self._end = None
         del self._ends
 
     def get_all_weights(self, model_config: ModelConfig, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        if self._end is None:
+            raise MullError("vLLM was told to load weights again, which a λ per request cannot", "start it anew")
         source = DefaultModelLoader.Source(
             str(self._end.folder),
             None,

@@ -47,8 +47,16 @@ REFUSALS = (
     Refusal("LoRA", _given("lora_config"), "leave out --enable-lora, or merge the adapter into both ends"),
     Refusal("dual batch overlap", _given("parallel_config.use_ubatching"), "leave out --enable-dbo and --ubatch-size"),
     Refusal(
+        "expert parallelism", _given("parallel_config.enable_expert_parallel"), "leave out --enable-expert-parallel"
+    ),
+    Refusal(
         "sequence parallelism",
-        _given("compilation_config.pass_config.enable_sp"),
+        _given("parallel_config.use_sequence_parallel_moe"),
+        "leave out --enable-expert-parallel or --data-parallel-size",
+    ),
+    Refusal(
+        "sequence parallelism",
+        _given("compilation_config.pass_config.enable_sp"),  # not in every version
         "leave enable_sp out of --compilation-config",
     ),
     Refusal(

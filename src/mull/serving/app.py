@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -38,14 +39,27 @@ def application(
     calls it by another name. `close` is called at shutdown. `page`: the playground, at `/`.
     """
 
+    return guarded(router_of(service, page), key=key, hosts=hosts, close=close)
+
+
+def guarded(
+    router: APIRouter,
+    *,
+    key: str | None = None,
+    hosts: frozenset[str] | None = None,
+    close: Callable[[], Any] | None = None,
+) -> FastAPI:
+    """An application of these routes and what stands before them; see `application`. `close` may be a coroutine."""
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        if close is not None:
-            close()
+        ended = close() if close is not None else None
+        if inspect.isawaitable(ended):
+            await ended
 
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(router_of(service, page))
+    app.include_router(router)
 
     app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 

@@ -31,7 +31,11 @@ ROOMS = {
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [
         "opening",
+        "vllm",
+        "upstream",
+        "front",
         "app",
+        "running",
         "router",
         "chat",
         "service",

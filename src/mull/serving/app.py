@@ -61,7 +61,7 @@ def guarded(
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.include_router(router)
 
-    app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
+    app.add_middleware(Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -76,7 +76,7 @@ def guarded(
     return app
 
 
-class _Guard:
+class Guard:
     """Lets through who calls by a known host name and has the key."""
 
     def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str] | None) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mull.serving.front.rewriting import Reading, Route, reading, rewritten, wish_of
+from mull.engines.vllm.marks import Reading
+from mull.serving.front.rewriting import Route, reading, rewritten, wish_of
 from mull.serving.levels import Levels, Undecided
 from mull.serving.wire.errors import ApiError
 

@@ -8,14 +8,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-from mull.serving.levels import Levels, Undecided, Wish, number
+from mull.engines.vllm.marks import MARK, Reading
+from mull.serving.levels import Levels, Undecided, Wish
 from mull.serving.wire.errors import ApiError, bad
 
 XARG = "lambda"
 """Name of λ in `vllm_xargs`, where mull's plugin reads it."""
-MARK = "mull"
-"""Name in `chat_template_kwargs` under which mull's reasoning parser is told how to read a response. Templates do not
-see it: vLLM gives them only what they ask for."""
 _MOST_NAME = 512
 
 
@@ -25,19 +23,6 @@ class Route(StrEnum):
     chat = "chat"
     completions = "completions"
     responses = "responses"
-
-
-class Reading(StrEnum):
-    """How a response whose prompt may have opened a thought is read."""
-
-    sure = "sure"
-    """As a thought, from its first token."""
-    hold = "hold"
-    """Not before it is known what it is."""
-    direct = "direct"
-    """As an answer, from its first token."""
-    plain = "plain"
-    """As `direct`, and tools and formats hold from its first token."""
 
 
 def wish_of(body: dict[str, Any], route: Route, levels: Levels) -> Wish:
@@ -114,7 +99,7 @@ def _has_format(body: dict[str, Any]) -> bool:
 
 def _salted(salt: Any, lam: float) -> str:
     """A salt with which the prefix cache keeps each λ apart. Raises `ApiError` for one that is no text."""
-    begin = f"lambda={number(lam)}|"
+    begin = f"lambda={lam!r}|"
     if salt is None:
         return begin
     if not isinstance(salt, str):

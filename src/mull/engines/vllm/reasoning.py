@@ -191,6 +191,7 @@ class MullReasoning(ReasoningParser):
 
 
 def _message(new: dict[str, str]) -> DeltaMessage | None:
-    if not any(new.values()):
-        return None
-    return DeltaMessage(reasoning=new["thought"] or None, content=new["answer"] or None)
+    """Of the pieces by kind; fields that are not set do not appear in the chunk."""
+    names = {"thought": "reasoning", "answer": "content"}
+    fields = {names[kind]: text for kind, text in new.items() if text}
+    return DeltaMessage(**fields) if fields else None

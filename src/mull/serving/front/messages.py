@@ -22,7 +22,7 @@ def messages_of(body: dict[str, Any], route: Route) -> list[dict[str, str]] | st
         given = given[0]
     if isinstance(given, str) and given:
         return given
-    if isinstance(given, list) and given and all(type(each) is int and each >= 0 for each in given):
+    if isinstance(given, list) and given and all(type(each) is int and 0 <= each < 1 << 31 for each in given):
         return given
     raise bad("prompt must be a text, or token ids, and not empty", "prompt")
 

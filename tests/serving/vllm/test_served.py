@@ -32,7 +32,8 @@ FORMAT = {
     "required": ["sum"],
     "additionalProperties": False,
 }
-TOOL = {"type": "function", "function": {"name": "add", "parameters": FORMAT}}
+CALLS = {"enum": [{"sum": 1}, {"sum": 25}]}  # a small model would not end a free one
+TOOL = {"type": "function", "function": {"name": "add", "parameters": CALLS, "strict": True}}
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,16 @@ def test_lambda_of_a_query_needs_an_estimator(proxy):
     assert proxy.post("/v1/lambda").status_code == 400
 
 
+def test_a_choice_that_takes_too_long():
+    class Slow:
+        async def choose(self, asked):
+            await asyncio.sleep(20)
+
+    with proxied(limits=Limits(seconds=0.2)) as proxy:
+        proxy.front.chooser, proxy.front.levels = Slow(), Levels(model="mull", default=None)
+        assert proxy.post().status_code == 408 and proxy.front.under_way == 0
+
+
 def test_errors_of_the_server_come_back_as_they_are(proxy):
     proxy.behind[0].status = 400
     try:

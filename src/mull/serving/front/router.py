@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,12 +21,6 @@ from mull.serving.playground.page import Page
 from mull.serving.router import model_record, refusal
 from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
-
-PATHS = {
-    "/v1/chat/completions": Route.chat,
-    "/v1/completions": Route.completions,
-    "/v1/responses": Route.responses,
-}
 
 
 def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIRouter:
@@ -57,14 +52,18 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
         front.enter()
         try:
             front.check_room()
-            body = await body_of(request, front.limits.body_bytes)
-            if not isinstance(body, dict):
-                raise bad("the body must be a JSON object")
-            response = await unless_gone(request, reply(body))
+            async with asyncio.timeout(front.limits.seconds):
+                body = await body_of(request, front.limits.body_bytes)
+                if not isinstance(body, dict):
+                    raise bad("the body must be a JSON object")
+                response = await unless_gone(request, reply(body))
             forwarded = isinstance(response, Forwarded)  # it says itself when it ends
             return response
         except ApiError as error:
             return counted(name, refusal(error))
+        except TimeoutError:
+            late = f"the request was not whole, or its λ not chosen, after {front.limits.seconds:g} seconds"
+            return counted(name, refusal(ApiError(408, late, code="timeout")))
         except ClientDisconnect:
             return counted(name, Response(status_code=499))  # nobody reads it
         finally:
@@ -129,10 +128,15 @@ class _Watch:
         self._front.leave()
         metrics, usage = self._front.metrics, self._patch.usage
         metrics.requests.labels(self._route, str(status)).inc()
-        prompt = usage.get("prompt_tokens") or usage.get("input_tokens") or 0
-        tokens = usage.get("completion_tokens") or usage.get("output_tokens") or 0
-        details = usage.get("completion_tokens_details") or usage.get("output_tokens_details") or {}
-        reasoning = details.get("reasoning_tokens") or 0
-        metrics.prompt_tokens.inc(prompt)
+        tokens = _count(usage, "completion_tokens", "output_tokens")
+        details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+        reasoning = min(tokens, _count(details, "reasoning_tokens"))
+        metrics.prompt_tokens.inc(_count(usage, "prompt_tokens", "input_tokens"))
         metrics.tokens.labels("reasoning").inc(reasoning)
-        metrics.tokens.labels("other").inc(max(0, tokens - reasoning))
+        metrics.tokens.labels("other").inc(tokens - reasoning)
+
+
+def _count(found: Any, *names: str) -> int:
+    """The number under the first of these names that has one; 0 without."""
+    values = (found.get(name) for name in names) if isinstance(found, dict) else ()
+    return next((value for value in values if isinstance(value, int) and value >= 0), 0)

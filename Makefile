@@ -17,7 +17,7 @@ test-slow: .venv/.ready
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-# Clients of the server, each in an environment of its own in .clients; not part of make test.
+# Clients of the server, each in an environment of its own in .clients, and 10,000 requests of schemathesis; not part of make test.
 test-clients: .venv/.ready
 	$(BIN)/python tests/clients/run.py
 
@@ -28,6 +28,7 @@ lint: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
+	$(BIN)/python -m tests.test_scaling_page
 
 clean:
 	rm -rf .venv .venv-oldest .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache

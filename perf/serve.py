@@ -14,6 +14,11 @@ Fails unless
 Printed are tokens per second, and mean time to the first token and between tokens by the server's own metrics, beside
 the same for requests that all have λ = 0, which take turns with the others and as much time again. (Rows of λ = 0 cost
 two models, too: the ratio shows what mixing λ costs, not what a plain model does.)
+
+With `--peer-python PYTHON`, of an environment with `transformers[serving]`, or `--peer URL` of a server that has the
+built-in Instruct checkpoint, the load is followed by the same streams to that server and to `mull serve` in turns,
+timed by the client (perf/peer.py). `--peer-option=--continuous-batching` is passed on to
+`transformers serve`; repeatable.
 """
 
 from __future__ import annotations
@@ -28,11 +33,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import peer
 from prometheus_client.parser import text_string_to_metric_families
 
 LEAVES, BAD = 0.01, 0.02
@@ -80,6 +87,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--checked", type=int, default=100)
     parser.add_argument("--url", help="of a server of the built-in pair under the name mull, without /v1")
+    parser.add_argument("--peer-python", metavar="PYTHON")
+    parser.add_argument("--peer", metavar="URL")
+    parser.add_argument("--peer-option", action="append", default=[])
     arguments = parser.parse_args()
     if arguments.url:
         return asyncio.run(measure(arguments.url, None, time.perf_counter(), arguments))
@@ -89,8 +99,15 @@ def main() -> int:
     command = [sys.executable, "-m", "mull.cli.main", "serve", "--port", str(port), "--lambda", "0.5"]
     began = time.perf_counter()
     server = subprocess.Popen([*command, "--waiting", str(2 * arguments.streams)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
     try:
-        return asyncio.run(measure(f"http://127.0.0.1:{port}", server, began, arguments))
+        sound = asyncio.run(measure(url, server, began, arguments))
+        if arguments.peer_python or arguments.peer:
+            found = peer.transformers_serve(arguments.peer_python, *arguments.peer_option)
+            with nullcontext(arguments.peer) if arguments.peer else found as other:
+                load = {"streams": arguments.streams, "seconds": arguments.seconds, "tokens": TOKENS, "turns": TURNS}
+                sound |= not asyncio.run(peer.compare(url, other, **load))
+        return sound
     finally:
         server.terminate()
         server.wait()

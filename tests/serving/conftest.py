@@ -17,12 +17,14 @@ import uvicorn
 
 from mull import tiny
 from mull.benchmarks import FREE_ANSWER
+from mull.dynamic.base import Estimator
 from mull.dynamic.estimators.conf import zero_shot
 from mull.engines.base import Sampling
 from mull.engines.local.engine import LocalEngine
 from mull.serving.app import application
 from mull.serving.backend import Limits, LocalBackend
 from mull.serving.levels import Levels, Undecided
+from mull.serving.load.control import LoadControl
 from mull.serving.service import Service
 
 
@@ -65,15 +67,25 @@ def serving(
     undecided: Undecided | None = None,
     key: str | None = None,
     hosts: frozenset[str] | None = frozenset(),
+    load: LoadControl | None = None,
+    estimator: Estimator = zero_shot(FREE_ANSWER),  # noqa: B008  (immutable)
+    prefix_bytes: int | None = None,
     **limits: Any,
 ) -> Iterator[Server]:
     """A server on a free port of this machine."""
     limit = Limits(**{"max_tokens": 400, "waiting": 64, **limits})
     sampling = Sampling(max_tokens=400)
-    backend = LocalBackend(engine, estimator=zero_shot(FREE_ANSWER), form=FREE_ANSWER, limits=limit, sampling=sampling)
+    backend = LocalBackend(
+        engine,
+        estimator=estimator,
+        form=FREE_ANSWER,
+        limits=limit,
+        sampling=sampling,
+        prefix_bytes=prefix_bytes,
+    )
     levels = Levels(model="mull", default=default)
     decided = Undecided.of(tiny.THINK_RATIO) if undecided is None else undecided
-    service = Service(backend, levels, limits=limit, sampling=sampling, undecided=decided)
+    service = Service(backend, levels, limits=limit, sampling=sampling, undecided=decided, load=load)
     app = application(service, key=key, hosts=hosts, close=backend.close)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)

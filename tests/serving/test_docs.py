@@ -15,8 +15,8 @@ import mull.serving
 from mull.engines.vllm import versions
 from mull.serving.app import application
 from mull.tiny import checkpoint_folder
-from tests.running import mull as mull_command
 
+from ..running import mull as command
 from .live import free_port, running
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -96,10 +96,17 @@ def test_the_levels_of_the_page_are_those_of_the_server():
     assert ", ".join(f"{lam:g}" for lam in GUIDELINE[:-1]) + f" and {GUIDELINE[-1]:g}" in PAGE
 
 
+def test_the_options_of_the_page_are_those_of_the_server():
+    known = set(re.findall(r"--[\w-]+", command("serve", "--help").stdout))
+    lines = [line for block in examples("sh") for line in block.splitlines() if line.startswith("mull serve")]
+    named = {option for line in lines for option in re.findall(r"--[\w-]+", line.partition(" -- ")[0])}
+    assert {"--queue-from", "--queue-full", "--target-latency"} <= named <= known
+
+
 def test_every_example_is_run():
     """One that is added is tested, too: only these kinds of blocks, so many of each."""
     kinds = re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 6, "python": 3, "javascript": 1, "nginx": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 7, "python": 3, "javascript": 1, "nginx": 1}
 
 
 @pytest.mark.skipif(versions.installed() is not None, reason="vLLM would start")
@@ -110,6 +117,6 @@ def test_commands_before_other_servers_look_for_what_is_behind():
     for line in "".join(examples("sh")).splitlines():
         if line.startswith("mull serve") and ("--upstream" in line or "--engine" in line):
             words = [nobody if each.startswith("http") else ends.get(each, each) for each in shlex.split(line, True)]
-            said.append(mull_command("serve", "--port", 0, *words[2:]).stderr.replace("\n", " "))
+            said.append(command("serve", "--port", 0, *words[2:]).stderr.replace("\n", " "))
     expected = ["vLLM is not installed here", *["no server behind lists its models"] * 2]
     assert [wanted for wanted, found in zip(expected, said, strict=True) if wanted not in found] == []

@@ -46,5 +46,8 @@ def test_counters_move_by_what_was_done(server, ask):
     assert moved("mull_lambda_sum", source="model") == pytest.approx(1.4)
     assert moved("mull_time_to_first_token_seconds_count") == 3
     assert moved("mull_inter_token_seconds_count") == 2 * (usage["completion_tokens"] - 1)
+    assert moved("mull_response_seconds_count") == 3
+    assert moved("mull_response_seconds_sum") > moved("mull_time_to_first_token_seconds_sum")
+    assert {after[("mull_lambda_lowered_total", ("reason", reason))] for reason in ("queue", "target")} == {0}
     assert after[("mull_responses_under_way",)] == 0
     assert moved("mull_streams_corrected_total") == 0

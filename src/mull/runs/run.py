@@ -45,6 +45,8 @@ class Ready(NamedTuple):
     prompts: Prompts
     kernels: str = ""
     """What decides the last bits of responses beside the plan, in words; empty if the engine does not say."""
+    close: Callable[[], object] = lambda: None
+    """Ends what the engine has started."""
 
 
 def render_prompts(plan: SweepPlan, engine: Renders, advance: Callable[[int], object] | None = None) -> Prompts:

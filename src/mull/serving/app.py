@@ -19,6 +19,7 @@ from mull.serving.playground.page import Page
 from mull.serving.router import refusal, router_of
 from mull.serving.service import Service
 from mull.serving.wire.errors import ApiError
+from mull.serving.wire.openapi import errors
 
 _OPEN = ("/health", "/")
 """Routes that need no key. The page of the playground sends the key that its user gives it with what it asks."""
@@ -59,7 +60,8 @@ def guarded(
             await ended
 
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(router)
+    refused_by = errors(*([401] if key is not None else []), *([403] if hosts is not None else []), 500)
+    app.include_router(router, responses=refused_by)
 
     app.add_middleware(Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 
@@ -71,7 +73,9 @@ def guarded(
     @app.exception_handler(RequestValidationError)
     async def refused(request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 400)
-        return refusal(ApiError(status, "no such route or method" if status in (404, 405) else "bad request"))
+        reply = refusal(ApiError(status, "no such route or method" if status in (404, 405) else "bad request"))
+        reply.headers.update(getattr(error, "headers", None) or {})  # `Allow` of 405
+        return reply
 
     return app
 

@@ -1,8 +1,8 @@
-"""What is known of a pair's transition: the λ of the efforts, and where a stream cannot tell thought from answer."""
+"""What is known of a pair: the λ of the efforts, where a stream cannot tell thought from answer, tokens by λ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,14 @@ class Known:
     undecided: Undecided = field(default_factory=Undecided)
     source: str = ""
     """Where the efforts come from."""
+    tokens: Mapping[float, float] = field(default_factory=dict)
+    """Mean tokens of a response by λ."""
+    run: str = ""
+    """The name of the run that has measured it."""
     samples: Sequence[Sample] = ()
     stages: Stages | None = None
+    built_in: bool = False
+    """Whether it is the pair that comes with mull."""
 
     def levels(self) -> dict[str, Any]:
         """The arguments of `Levels` that this decides."""
@@ -43,8 +49,10 @@ def of_run(run: Path, pair: Mapping[str, str]) -> Known:
     stages = stages_of_samples(samples)
     return Known(
         efforts=efforts_of(stages.fit if stages.found else None),
-        undecided=Undecided.of(_think_ratio(samples)),
+        undecided=Undecided.of(_means(samples, lambda sample: sample.thinking != "none")),
         source=f"by the stages of {run.name}",
+        tokens=_means(samples, lambda sample: sample.tokens),
+        run=run.name,
         samples=samples,
         stages=stages,
     )
@@ -54,13 +62,14 @@ def of_built_in() -> Known:
     """Of the pair that comes with mull."""
     ratio = tiny.THINK_RATIO
     efforts = efforts_of(fit_transition(list(ratio), list(ratio.values())))
-    return Known(efforts=efforts, undecided=Undecided.of(ratio), source="by the stages of the built-in pair")
+    source = "by the stages of the built-in pair"
+    return Known(efforts=efforts, undecided=Undecided.of(ratio), source=source, tokens=tiny.TOKENS, built_in=True)
 
 
-def _think_ratio(samples: Sequence[Sample]) -> dict[float, float]:
-    """The share of responses with a thought, by λ."""
-    kinds: dict[float, list[bool]] = {}
+def _means(samples: Sequence[Sample], value: Callable[[Sample], float]) -> dict[float, float]:
+    """The mean of `value` over the responses of each λ."""
+    found: dict[float, list[float]] = {}
     for sample in samples:
         if sample.lam is not None:
-            kinds.setdefault(sample.lam, []).append(sample.thinking != "none")
-    return {lam: sum(thinks) / len(thinks) for lam, thinks in kinds.items()}
+            found.setdefault(sample.lam, []).append(value(sample))
+    return {lam: sum(values) / len(values) for lam, values in found.items()}

@@ -6,22 +6,25 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mull.engines.base import Request, Sampling
 from mull.engines.local.streams import Ended, Token, Wanted
 from mull.errors import MullError
 from mull.serving.backend import Backend, Limits, PromptIds
 from mull.serving.levels import Levels, Undecided, Wish
+from mull.serving.load.auto import auto
+from mull.serving.load.control import LoadControl
 from mull.serving.metrics import Metrics
 from mull.serving.wire import replies
 from mull.serving.wire.chunks import Chunks
 from mull.serving.wire.errors import ApiError, bad, of
 from mull.serving.wire.replies import Answered, Head, TokenLogprob
 from mull.serving.wire.requests import ChatRequest, Common, TextRequest, texts
+from mull.serving.wire.shapes import ChatCompletion, Choice, Mull, TextCompletion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +42,12 @@ class Asked:
     usage: bool
     """Whether a stream ends with a chunk of usage."""
     lam: float
+    began: float
+    """When it came, by `time.perf_counter`."""
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
+    def prompt_tokens(self) -> list[int]:
+        return [len(prompt) for prompt in self.prompts]
 
 
 class Service:
@@ -56,10 +61,12 @@ class Service:
         limits: Limits,
         sampling: Sampling,
         undecided: Undecided = Undecided(),  # noqa: B008  (immutable)
+        load: LoadControl | None = None,
     ) -> None:
-        """`sampling`: the defaults. `undecided`: at which λ a stream must wait to know thought from answer."""
+        """`sampling`: the defaults. `undecided`: at which λ a stream must wait to know thought from answer. `load`:
+        lowers the λ of `auto` under load; by default it is never lowered."""
         self.backend, self.levels, self.limits, self.sampling = backend, levels, limits, sampling
-        self.undecided = undecided
+        self.undecided, self.load = undecided, load or LoadControl()
         self._entered = 0
         self.metrics = Metrics()
         self.metrics.under_way.set_function(lambda: self.backend.under_way)
@@ -86,31 +93,32 @@ class Service:
 
     async def text(self, request: TextRequest) -> Asked:
         """Raises `ApiError` for a request that cannot be answered."""
-        given = request.prompt
-        many = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
-        if not 0 < len(many) <= 64:
-            raise bad("prompt takes 1 to 64 prompts", "prompt")
-        prompts = [await self._encoded(each) if isinstance(each, str) else tuple(each) for each in many]  # type: ignore[arg-type]
+        prompts = [await self._encoded(each) if isinstance(each, str) else tuple(each) for each in request.prompts]
         return await self._asked(request, prompts, "cmpl", request.limit, request.alternatives)
 
-    async def chosen(self, request: ChatRequest) -> dict[str, Any]:
+    async def chosen(self, request: ChatRequest) -> Choice:
         """λ of a conversation and why, without an answer. Raises `ApiError`."""
-        lam, said = await self.wish(request, await self._rendered(request))
-        return {"model": self.levels.name(lam), "mull": said}
+        began = time.perf_counter()
+        prompt = await self._rendered(request)
+        limit = request.limit or self.limits.max_tokens
+        lam, said = await self._wish(request, prompt, began=began, own=request.n, most=limit)
+        return {"model": self.levels.name(lam), "mull": cast(Mull, said)}
 
-    async def wish(self, request: Common, prompt: PromptIds) -> tuple[float, dict[str, Any]]:
-        """The λ of a request, and what the reply says of it."""
+    async def _wish(
+        self, request: Common, prompt: PromptIds, *, began: float, own: int, most: int
+    ) -> tuple[float, dict[str, Any]]:
+        """The λ of a request for `own` responses of `most` tokens, and what the reply says of it."""
         wish: Wish = self.levels.wish(request.model, request.lam, request.reasoning_effort)
         said: dict[str, Any] = {"source": wish.source, "budget": request.budget}
         lam = wish.lam
         if lam is None:
             try:
-                choice = await self.backend.choose(prompt)
+                chosen = await auto(self.backend, self.load, prompt, began=began, own=own, most=most)
             except MullError as error:
                 raise self._refused(error) from None
-            lam = choice.lam
-            generated, prefilled = choice.cost
-            said |= {"source": f"auto ({choice.why})", "cost": {"generated": generated, "prefilled": prefilled}}
+            lam, said = chosen.lam, {**said, **chosen.said}
+            if chosen.reason is not None:
+                self.metrics.lowered.labels(chosen.reason).inc()
         return lam, {"lambda": lam, **said}
 
     async def _rendered(self, request: ChatRequest) -> PromptIds:
@@ -140,6 +148,7 @@ class Service:
         limit: int | None,
         alternatives: int | None,
     ) -> Asked:
+        began = time.perf_counter()
         longest = max(map(len, prompts))
         room = self.backend.context - longest
         if min(map(len, prompts)) == 0:
@@ -148,13 +157,15 @@ class Service:
             most = min(self.backend.context - 1, self.limits.prompt_tokens or self.backend.context)
             message = f"the prompt has {longest:,} tokens, and {most:,} are allowed"
             raise ApiError(400, message, param="messages", code="context_length_exceeded")
-        lam, said = await self.wish(request, prompts[0])
+        most = min(limit or self.limits.max_tokens, room)
+        own = request.n * len(prompts)
+        lam, said = await self._wish(request, prompts[0], began=began, own=own, most=most)
         temperature = self.sampling.temperature if request.temperature is None else request.temperature
         sampling = Sampling(
             temperature=temperature,
             top_p=self.sampling.top_p if request.top_p is None else request.top_p,
             top_k=self.sampling.top_k if request.top_k is None else max(0, request.top_k),
-            max_tokens=min(limit or self.limits.max_tokens, room),
+            max_tokens=most,
             thinking_budget=request.budget,
         )
         name = f"{kind}-{uuid.uuid4().hex}"
@@ -173,7 +184,7 @@ class Service:
         self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
         above, below = self.undecided
         return Asked(
-            head=Head(id=name, model=self.levels.name(lam), mull=said),
+            head=Head(id=name, model=self.levels.name(lam), mull=cast(Mull, said)),
             prompts=prompts,
             requests=requests,
             wanted=Wanted(
@@ -184,12 +195,13 @@ class Service:
             stream=request.stream,
             usage=request.usage,
             lam=lam,
+            began=began,
         )
 
-    async def whole(self, asked: Asked) -> dict[str, Any]:
+    async def whole(self, asked: Asked) -> ChatCompletion | TextCompletion:
         """The reply at once. Cancelling it ends the responses."""
         self._admit(asked)
-        tasks = [asyncio.create_task(self._answer(request, asked.wanted, asked.logprobs)) for request in asked.requests]
+        tasks = [asyncio.create_task(self._answer(request, asked)) for request in asked.requests]
         try:
             answers = await asyncio.gather(*tasks)
         finally:
@@ -208,7 +220,7 @@ class Service:
 
         async def follow(index: int, request: Request) -> None:
             try:
-                async with aclosing(self._events(request, asked.wanted)) as found:  # type: ignore[type-var]
+                async with aclosing(self._events(request, asked)) as found:  # type: ignore[type-var]
                     async for event in found:
                         events.put_nowait((index, event))
             except ApiError as error:
@@ -237,7 +249,7 @@ class Service:
                     answers[index] = self._answered(event, None)
                     self.metrics.corrected.inc(event.corrected)
             if asked.usage:
-                yield _event(chunks.usage(asked.prompt_tokens, list(answers.values())))
+                yield _event(chunks.usage(asked.prompt_tokens, [answers[index] for index in range(len(tasks))]))
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
@@ -251,26 +263,31 @@ class Service:
         if self.backend.under_way + count > most:
             raise _overloaded()
 
-    async def _answer(self, request: Request, wanted: Wanted, logprobs: bool) -> Answered:
+    async def _answer(self, request: Request, asked: Asked) -> Answered:
         told: list[TokenLogprob] = []
-        async with aclosing(self._events(request, wanted)) as events:  # type: ignore[type-var]
+        async with aclosing(self._events(request, asked)) as events:  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, Ended):
-                    return self._answered(event, told if logprobs else None)
-                if logprobs:
+                    return self._answered(event, told if asked.logprobs else None)
+                if asked.logprobs:
                     told.append(self._logprob(event))
         raise ApiError(500, "the response ended without a word")
 
-    async def _events(self, request: Request, wanted: Wanted) -> AsyncIterator[Token | Ended]:
+    async def _events(self, request: Request, asked: Asked) -> AsyncIterator[Token | Ended]:
         """The events of one response, timed. Raises `ApiError` if it fails, or takes longer than the limit."""
         last, first = time.perf_counter(), True
+        load = self.backend.under_way + 1
         try:
             async with asyncio.timeout(self.limits.seconds):
-                async with aclosing(self.backend.events(request, wanted)) as events:  # type: ignore[type-var]
+                async with aclosing(self.backend.events(request, asked.wanted)) as events:  # type: ignore[type-var]
                     async for event in events:
                         now = time.perf_counter()
                         if isinstance(event, Token):
                             (self.metrics.first_token if first else self.metrics.between_tokens).observe(now - last)
+                            if first:
+                                self.load.first_token.add(load, now - last)
+                            else:
+                                self.load.between_tokens.add(self.backend.under_way or 1, now - last)
                             first, last = False, now
                         elif event.error is not None:
                             raise ApiError(500, "the server failed while it answered", code="internal_error")
@@ -278,6 +295,7 @@ class Service:
                             raise ApiError(503, "the server is going down", retry=5)
                         else:
                             self._count(request, event)
+                            self.metrics.responses.observe(now - asked.began)
                         yield event
         except TimeoutError:
             raise self._late() from None
@@ -285,8 +303,11 @@ class Service:
             raise self._refused(error) from None
 
     def _count(self, request: Request, event: Ended) -> None:
-        assert event.finished is not None
+        assert event.finished is not None and request.lam is not None
+        whole = event.finished.finish == "stop" and event.stop is None and not event.finished.forced
+        self.load.tokens.add(request.lam, event.finished.tokens, whole=whole)
         self.metrics.prompt_tokens.inc(len(request.prompt_ids))
+        self.metrics.cached_tokens.inc(event.cached_tokens)
         self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
         self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
 
@@ -308,6 +329,7 @@ class Service:
             finish=completion.finish,
             tokens=completion.tokens,
             reasoning_tokens=event.reasoning_tokens,
+            cached_tokens=event.cached_tokens,
             logprobs=logprobs,
             text=completion.text,
         )
@@ -321,5 +343,5 @@ def _overloaded() -> ApiError:
     return ApiError(429, "too many requests are under way", code="overloaded", retry=1)
 
 
-def _event(value: dict[str, Any]) -> str:
+def _event(value: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -124,6 +124,33 @@ def test_a_default_that_is_no_lambda_is_refused(lam):
     assert found.returncode == 2 and "from 0 to 1" in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--queue-full", 8), "give --queue-from, too"),
+        (("--queue-from", 8, "--queue-full", 4), "--queue-full must be above --queue-from, got 4 and 8"),
+        (("--queue-from", 8, "--waiting", 8), "--waiting takes 8 responses at a time"),
+        (("--target-latency", "nan"), "--target-latency must be a positive number of seconds"),
+        (("--target-latency", 30, "--timeout", 20), "above --timeout 20"),
+        (("--lowest-lambda", 0.2), "--queue-from or --target-latency, too"),
+        (("--queue-from", 8, "--lowest-lambda", 2), "--lowest-lambda 2 is no λ"),
+    ],
+)
+def test_options_of_load_that_do_not_fit_are_refused(options, message):
+    found = mull("serve", *options, "--port", 0)
+    assert found.returncode == 2 and message in found.stderr.replace("Give", "give"), found.stderr
+
+
+def test_what_happens_under_load_is_said_at_the_start_and_done():
+    options = ("--queue-from", 1, "--queue-full", 2, "--target-latency", 30, "--lowest-lambda", 0)
+    with server(*options) as (_, url, said):
+        assert "under load: the λ of auto falls between 1 and 2 responses under way, and where" in said
+        assert "over 30 s (tokens by λ measured before); not below 0" in said
+        body = BODY | {"model": "mull@auto", "n": 2}
+        reply = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=60).json()
+        assert reply["mull"]["source"] == "auto (0 for every question now: 2 responses under way)"
+
+
 def test_an_unknown_estimator_and_half_a_pair_are_refused():
     found = mull("serve", "--estimator", "pref", "--port", 0)
     assert found.returncode == 2 and "ithout --head there is conf alone" in found.stderr

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from mull.checkpoints.pair import Pair
 from mull.engines.base import Request, Sampling
-from mull.engines.local.opening import built_in_pair, prompts_of
+from mull.engines.local.opening import prompts_of
 from mull.tiny import checkpoint_folder
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -65,7 +66,7 @@ def test_thought_and_answer_are_those_of_the_local_server():
     environment = {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([python, program], input=content, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    prompts = prompts_of(built_in_pair())
+    prompts = prompts_of(Pair.built_in())
     prompt = prompts.render([{"role": "user", "content": "What is 3 + 4?"}])
     for case, found in zip(given, json.loads(done.stdout.splitlines()[-1]), strict=True):
         whole, told, count = local(prompts, prompt, case)

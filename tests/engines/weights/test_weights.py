@@ -14,7 +14,9 @@ from transformers import AutoModelForCausalLM
 
 from mull.engines.base import Request, Sampling
 from mull.engines.local.engine import LocalEngine
-from mull.engines.weights.interpolated import CPU_BLOCK, InterpolatedModel
+from mull.engines.weights import combining
+from mull.engines.weights.combining import CPU_BLOCK
+from mull.engines.weights.interpolated import InterpolatedModel
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.tiny import checkpoint_folder
@@ -80,7 +82,7 @@ def test_ends_are_exact_and_nothing_drifts(pairs) -> None:
 def test_large_tensors_are_taken_in_pieces(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = load(*pairs("qwen3"))
     whole.set(Coefficients.scalar(0.37))
-    monkeypatch.setattr("mull.engines.weights.interpolated.PIECE", 64)
+    monkeypatch.setattr("mull.engines.weights.combining.PIECE", 64)
     pieces = load(*pairs("qwen3"))
     pieces.set(Coefficients.scalar(0.37))
     expected = live(whole)
@@ -95,8 +97,8 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
     def interpolate(i: Tensor, t: Tensor, lam: float, out: Tensor, *, block: int, **_: object) -> None:
         calls.append((out.numel(), block))
 
-    monkeypatch.setattr("mull.engines.weights.interpolated.interpolate", interpolate)
-    monkeypatch.setattr("mull.engines.weights.interpolated.PIECE", 64)
+    monkeypatch.setattr("mull.engines.weights.combining.interpolate", interpolate)
+    monkeypatch.setattr("mull.engines.weights.combining.PIECE", 64)
     for device in ("meta", "cpu"):
         model = load(*pairs("qwen3"), dtype=dtype, device=device)
         calls.clear()
@@ -112,15 +114,17 @@ def test_few_launches_away_from_the_cpu(pairs, monkeypatch: pytest.MonkeyPatch, 
 
 def test_several_threads_switch_to_the_same_bytes(pairs, monkeypatch: pytest.MonkeyPatch) -> None:
     one = load(*pairs("qwen3"))
-    monkeypatch.setattr("mull.engines.weights.interpolated.WORTH_WORKERS", 0)
+    monkeypatch.setattr("mull.engines.weights.combining.WORTH_WORKERS", 0)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     several = load(*pairs("qwen3"))
     threads = 3
     torch.set_num_threads(threads)
-    for model in (one, several):
-        model.set(Coefficients.scalar(0.3))
+    several.set(Coefficients.scalar(0.3))
+    assert combining._workers(several.parameters) == 3
+    monkeypatch.undo()
+    one.set(Coefficients.scalar(0.3))
+    assert combining._workers(one.parameters) == 1
     assert torch.get_num_threads() == threads
-    assert (one._workers, several._workers) == (1, 3)
     assert all(a.live.equal(b.live) for a, b in zip(one.parameters, several.parameters, strict=True))
 
 

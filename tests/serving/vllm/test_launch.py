@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from mull.engines.local.opening import built_in_pair
+from mull.checkpoints.pair import Pair
 from mull.engines.vllm import versions
 from mull.errors import MullError
 from mull.serving.vllm import launch
@@ -22,14 +22,14 @@ def vllm(monkeypatch):
 
 def command(extra=(), environment=None, key=None, settings=None):
     return launch.command(
-        built_in_pair(), settings or Settings(lam=0.5), name="pair", host="::1", port=8001, key=key, extra=extra,
+        Pair.built_in(), settings or Settings(lam=0.5), name="pair", host="::1", port=8001, key=key, extra=extra,
         environment={} if environment is None else environment,
     )  # fmt: skip
 
 
 def test_both_ends_and_the_parser_are_named(vllm):
     arguments = command(extra=["--tensor-parallel-size", "2"]).arguments
-    pair = built_in_pair()
+    pair = Pair.built_in()
     values = dict(pairwise(arguments))
     assert str(pair.thinking.folder) in arguments and arguments[-2:] == ["--tensor-parallel-size", "2"]
     assert values["--load-format"] == values["--quantization"] == values["--reasoning-parser"] == "mull"

@@ -11,9 +11,9 @@ import openai
 import pytest
 
 from mull.benchmarks import FREE_ANSWER, load_benchmark
+from mull.checkpoints.pair import Pair
 from mull.dynamic.estimators.conf import zero_shot
 from mull.dynamic.probing.local import measure
-from mull.engines.local.opening import built_in_pair
 from mull.serving.app import guarded
 from mull.serving.backend import Limits
 from mull.serving.front.opening import open_front
@@ -52,7 +52,7 @@ def proxy_url(vllm_url):
         base,
         Levels(model="mull", default=0.7, **known.levels()),
         known.undecided,
-        built_in_pair(),
+        Pair.built_in(),
         zero_shot(FREE_ANSWER),
         FREE_ANSWER,
         Limits(),

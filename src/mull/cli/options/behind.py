@@ -66,9 +66,14 @@ class BehindOptions:
 
 
 _LIMIT = "leave it out; the server behind has a limit of its own"
-_PROXY = {"max_tokens": _LIMIT, "device": "leave it out; the servers behind have the weights"}
-_VLLM = {
+_LOCAL = "leave it out; it belongs to the engine of this process"
+_BOTH = {
     "max_tokens": _LIMIT,
+    **dict.fromkeys(("queue_from", "queue_full", "target_latency", "lowest_lambda", "prefix_cache"), _LOCAL),
+}
+_PROXY = {**_BOTH, "device": "leave it out; the servers behind have the weights"}
+_VLLM = {
+    **_BOTH,
     "waiting": "leave it out; vLLM queues requests, see its --max-num-seqs",
     "timeout": "leave it out; vLLM has no limit of time for a response",
     "device": "leave it out; vLLM chooses the device",

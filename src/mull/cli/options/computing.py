@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import typer
 
-from mull.runs.sessions.loading import LocalLoader
+from mull.errors import MullError
+from mull.runs.sessions.loading import Loader, LocalLoader
+from mull.runs.sessions.vllm import VllmLoader
+
+
+class EngineName(StrEnum):
+    """What generates the responses."""
+
+    local = "local"
+    vllm = "vllm"
 
 
 class Dtype(StrEnum):
@@ -42,6 +52,20 @@ class ComputingOptions:
 
     PANEL: ClassVar[str] = "Computing"
 
+    engine: Annotated[
+        EngineName,
+        typer.Option(
+            help="local: transformers' models in this process. vllm: vLLM, for large models; it must be installed in "
+            "the same environment, and sets the weights on each of its workers."
+        ),
+    ] = EngineName.local
+    engine_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An argument of vLLM, as in tensor_parallel_size=2 or gpu_memory_utilization=0.8. Repeatable.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps (Apple's GPUs; untested).")] = "auto"
     dtype: Annotated[
         Dtype,
@@ -71,14 +95,36 @@ class ComputingOptions:
         bool, typer.Option("--trust-remote-code", help="Run code that ships with the model.")
     ] = False
 
-    def loader(self, *, strict: bool) -> LocalLoader:
-        """Loads a plan's checkpoints as these options say. `strict`: see `LocalLoader`."""
-        return LocalLoader(
-            device=self.device,
-            dtype=None if self.dtype == Dtype.auto else self.dtype.value,
-            ends=None if self.ends == Ends.auto else self.ends.value,
-            batch_size=self.batch_size,
-            trust_remote_code=self.trust_remote_code,
-            unrounded=self.arithmetic == Arithmetic.unrounded,
-            strict=strict,
-        )
+    def loader(self, *, strict: bool) -> Loader:
+        """Loads a plan's checkpoints as these options say. `strict`: see `LocalLoader`.
+
+        Raises `MullError` for options that the engine does not have.
+        """
+        shared: dict[str, Any] = {
+            "dtype": None if self.dtype == Dtype.auto else self.dtype.value,
+            "ends": None if self.ends == Ends.auto else self.ends.value,
+            "batch_size": self.batch_size,
+            "trust_remote_code": self.trust_remote_code,
+            "unrounded": self.arithmetic == Arithmetic.unrounded,
+            "strict": strict,
+        }
+        if self.engine == EngineName.local:
+            if self.engine_option:
+                raise MullError("--engine-option is for --engine vllm", "leave it out")
+            return LocalLoader(device=self.device, **shared)
+        if self.device != "auto":
+            what = f"vLLM finds its devices itself, and --device {self.device} was given"
+            raise MullError(what, "leave it out; CUDA_VISIBLE_DEVICES chooses among GPUs")
+        return VllmLoader(options=dict(map(_option, self.engine_option or ())), **shared)
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """Name and value of an argument; the value as JSON, or as it is."""
+    name, equals, value = text.partition("=")
+    name = name.strip().replace("-", "_")
+    if not equals or not name.isidentifier():
+        raise MullError(f"--engine-option {text!r} is no NAME=VALUE", "as in tensor_parallel_size=2")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -281,6 +281,6 @@ _SERVER_OPTIONS = (
 )  # fmt: skip
 _CHECKPOINT_OPTIONS = (
     "instruct", "thinking", "layers", "modules", "allow", "donor", "device", "dtype", "ends", "batch_size",
-    "arithmetic",
+    "arithmetic", "engine", "engine_option",
     "trust_remote_code",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The name of a local engine's arithmetic, found without torch. Runs with different names cannot be compared."""
+"""The name of an engine's arithmetic, found without torch. Runs with different names cannot be compared."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pathlib import Path
 
 from mull.errors import MullError
 
-_UNROUNDED = "local/unrounded/"
+_UNROUNDED = "unrounded/"
 
 
-def arithmetic(folder: Path, kind: str, dtype: str | None = None, *, unrounded: bool = False) -> str:
-    """The arithmetic of an engine with the donor `folder` on a device of `kind` (cpu, cuda): "local/<dtype>/<kind>".
+def arithmetic(
+    folder: Path, kind: str, dtype: str | None = None, *, unrounded: bool = False, engine: str = "local"
+) -> str:
+    """The arithmetic of an `engine` with the donor `folder` on a device of `kind` (cpu, cuda): "local/<dtype>/<kind>".
 
     `dtype` None: float32 on CPU, else that of the checkpoint. `unrounded`: the weights of Θ(λ) are not rounded as a
     merged checkpoint's are; "local/unrounded/<dtype>/<kind>". Two runs with different arithmetic do not give the same
     text. Raises `MullError` for a folder without a readable config.json.
     """
-    prefix = _UNROUNDED if unrounded else "local/"
+    prefix = f"{engine}/{_UNROUNDED if unrounded else ''}"
     if dtype is not None or kind == "cpu":
         return f"{prefix}{dtype or 'float32'}/{kind}"
     try:
@@ -30,4 +32,4 @@ def arithmetic(folder: Path, kind: str, dtype: str | None = None, *, unrounded: 
 
 def is_unrounded(name: str) -> bool:
     """Whether the engine of this name has a λ per row, with weights that are not rounded."""
-    return name.startswith(_UNROUNDED)
+    return name.partition("/")[2].startswith(_UNROUNDED)

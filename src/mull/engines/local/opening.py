@@ -5,12 +5,6 @@ from __future__ import annotations
 from mull.checkpoints.pair import Pair
 from mull.engines.local.engine import LocalEngine
 from mull.engines.local.prompts import Prompts
-from mull.tiny import checkpoint_folder
-
-
-def built_in_pair() -> Pair:
-    """The pair that comes with mull."""
-    return Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
 
 
 def open_rows(pair: Pair, *, device: str = "auto", trust_remote_code: bool = False) -> LocalEngine:

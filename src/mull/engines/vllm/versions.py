@@ -1,10 +1,15 @@
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """The versions of vLLM that mull was tested with, and all that differs between them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+from mull.engines.base import Sampling
 from mull.errors import MullError
 
 TESTED = ("0.32.0",)
@@ -38,3 +43,116 @@ def check() -> str:
             f"install one of these, or set {OVERRIDE}=1 to try and compare a few responses with a merged checkpoint's",
         )
     return found
+
+
+def load_again(model: Any, model_config: Any, tensors: Iterable[tuple[str, Any]]) -> None:
+    """Load `tensors`, named and shaped as in the checkpoint, into a model that vLLM runs, whose memory stays the same.
+
+    Must run where vLLM's config is set, as in a weight update.
+    """
+    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
+
+    initialize_layerwise_reload(model)
+    model.load_weights(tensors)
+    finalize_layerwise_reload(model, model_config)
+
+
+def device() -> str:
+    """The kind of device that vLLM runs on here: cpu, cuda …"""
+    from vllm.platforms import current_platform
+
+    return current_platform.device_type
+
+
+def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str | None, **options: Any) -> Any:
+    """A `vllm.LLM` on the pair, with the options of mull's plugin."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from vllm import LLM
+    from vllm.platforms import current_platform
+
+    on_cpu = current_platform.is_cpu()
+    if by_row:
+        ways: dict[str, Any] = {
+            "load_format": "mull",
+            "quantization": "mull",
+            "model_loader_extra_config": {**folders, "donor": donor},
+        }
+    else:
+        ways = {
+            "load_format": "mull-in-place",
+            "model_loader_extra_config": {"folders": dict(folders), "donor": donor, "ends": ends},
+            "weight_transfer_config": {"backend": "mull"},
+            **({"quantization": "mull-in-place"} if on_cpu else {}),
+        }
+    return LLM(
+        folders[donor],
+        dtype=dtype or ("float32" if on_cpu else "auto"),
+        skip_tokenizer_init=True,
+        generation_config="vllm",
+        enable_prefix_caching=True,
+        disable_log_stats=True,
+        **ways,
+        **options,
+    )
+
+
+def set_weights(llm: Any, recipe: dict[str, Any]) -> None:
+    """Set the weights of a `vllm.LLM` that `start` made, on all its workers."""
+    llm.start_weight_update()
+    llm.update_weights({"update_info": {"recipe": recipe}})
+    llm.finish_weight_update()
+    llm.reset_prefix_cache()
+
+
+def sampling(
+    given: Sampling,
+    *,
+    seed: int,
+    max_tokens: int,
+    stop_ids: Iterable[int],
+    lam: float | None,
+    deltas: bool,
+    prompt_logprobs: bool,
+) -> Any:
+    """vLLM's `SamplingParams`. `deltas`: tokens are wanted as they come, not at the end only."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=given.temperature,
+        top_p=given.top_p if given.temperature else 1.0,
+        top_k=given.top_k if given.temperature else 0,
+        seed=seed if given.temperature else None,
+        max_tokens=max_tokens,
+        stop_token_ids=sorted(stop_ids),
+        logprobs=0,
+        prompt_logprobs=0 if prompt_logprobs else None,
+        detokenize=False,
+        output_kind=RequestOutputKind.DELTA if deltas else RequestOutputKind.FINAL_ONLY,
+        extra_args=None if lam is None else {"lambda": lam},
+    )
+
+
+def logprobs(found: Iterable[Any]) -> list[float]:
+    """The natural log of each token's probability, from what vLLM returns for the drawn tokens or a prompt's."""
+    return [float(next(iter(each.values())).logprob) for each in found]
+
+
+def shut_down(llm: Any) -> None:
+    """End the processes of a `vllm.LLM`."""
+    llm.llm_engine.engine_core.shutdown()
+
+
+@contextmanager
+def errors(what: str) -> Iterator[None]:
+    """Turns whatever vLLM raises over `what` into a `MullError`."""
+    try:
+        yield
+    except (MullError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except Exception as error:  # vLLM's errors have no common type
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise MullError(f"vLLM failed over {what}: {reason.rstrip('.')}", _REMEDY) from error
+
+
+_REMEDY = "its own lines above say more; VLLM_LOGGING_LEVEL=INFO shows all of them"

@@ -6,10 +6,7 @@ Never incrementally: 0.3 → 0.8 → 0.3 gives the first bytes again. Knows no t
 from __future__ import annotations
 
 import copy
-import os
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -19,25 +16,14 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from mull.engines.forward import own_attention
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
-from mull.engines.weights.combining import LiveParameter, combine, computing_device
+from mull.engines.weights.combining import LiveParameter, combine, interpolate_each
 from mull.engines.weights.placement import Placement, chosen_placement, place, weight_bytes
 from mull.errors import MullError, is_panic
-from mull.merging.arithmetic.interpolation import interpolate
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 from mull.words import counted
-
-PIECE = 1 << 22
-"""How many elements of a parameter one thread takes at a time."""
-DEVICE_BLOCK = 1 << 24
-"""How many elements to compute at a time on other devices than the CPU, where each operation is a kernel launch."""
-CPU_BLOCK = 1 << 18
-"""The same for torch's operations on CPU, where a block should stay in the cache but be worth its six operations."""
-MOST_WORKERS = 8
-"""The largest number of threads that set weights: memory speed is the limit."""
-WORTH_WORKERS = 1 << 22
-"""Several threads are used from this number of elements on."""
 
 
 class InterpolatedModel:
@@ -60,7 +46,7 @@ class InterpolatedModel:
         others: Mapping[str, Path] | None = None,
         ends: Placement | None = None,
     ) -> None:
-        """`attention`: the name of a transformers attention implementation, its own choice by default.
+        """`attention`: the name of a transformers attention implementation, by default `own_attention`.
 
         `ends`: where the checkpoints' weights are kept, by default `chosen_placement`. The mixed weights are the same.
         """
@@ -87,6 +73,8 @@ class InterpolatedModel:
         self.model = load(
             folders[donor], config=config, dtype=dtype or "auto", attn_implementation=attention, **options
         )
+        if attention is None:
+            self.model.config._attn_implementation = own_attention(self.model)
         torch.nn.Module.to(self.model, device)
         if not tied:  # a tied donor's file has no head for an untied model
             head = _head(self.model)
@@ -94,13 +82,6 @@ class InterpolatedModel:
             head.data.copy_(weights[donor][name])
         self.parameters = _live_parameters(self.model, weights, donor, folders)
         """The live parameters with their ends; tied parameters appear once."""
-        live_device = self.parameters[0].live.device
-        self._computing = computing_device(live_device)
-        self._in_place = self._computing == live_device
-        on_cpu = self._computing.type == "cpu"
-        self._piece, self._block = (PIECE, CPU_BLOCK) if on_cpu else (DEVICE_BLOCK, DEVICE_BLOCK)
-        elements = sum(parameter.live.numel() for parameter in self.parameters)
-        self._workers = min(os.cpu_count() or 1, MOST_WORKERS) if on_cpu and elements > WORTH_WORKERS else 1
 
     def set(self, coefficients: Coefficients) -> None:
         """Gives every parameter its λ. The tensors stay where they are (`data_ptr`).
@@ -108,28 +89,7 @@ class InterpolatedModel:
         Each element is rounded to the checkpoint's dtype as `mull merge` rounds it, and then cast: the live weights are
         those of the merged checkpoint. Raises `MullError` where the coefficients name no λ for a parameter.
         """
-        lams = coefficients.resolve([parameter.name for parameter in self.parameters])
-        pieces = (
-            (parameter, first)
-            for parameter in self.parameters
-            for first in range(0, parameter.live.numel(), self._piece)
-        )
-        threads = torch.get_num_threads()
-        if self._computing.type != "cpu":
-            self._mix(pieces, lams)
-            return
-        try:  # pieces are the parallelism: torch's own threads would split blocks at places that can show in the bits
-            if self._workers == 1:
-                torch.set_num_threads(1)
-                self._mix(pieces, lams)
-                return
-            taking = threading.Lock()
-            with ThreadPoolExecutor(self._workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                shares = [pool.submit(self._mix, _shared(pieces, taking), lams) for _ in range(self._workers)]
-                for share in shares:
-                    share.result()
-        finally:
-            torch.set_num_threads(threads)
+        interpolate_each(self.parameters, coefficients.resolve([parameter.name for parameter in self.parameters]))
 
     def make(self, recipe: Recipe) -> None:
         """Sets the weights to those of any method on the checkpoints held; like `set`, the bytes of the merge.
@@ -139,28 +99,7 @@ class InterpolatedModel:
         if recipe.is_interpolation:
             self.set(recipe.coefficients)
         else:
-            combine(self.parameters, recipe, self._workers)
-
-    @torch.no_grad()
-    def _mix(self, pieces: Iterator[tuple[LiveParameter, int]], lams: Mapping[str, float]) -> None:
-        for parameter, first in pieces:
-            piece = slice(first, first + self._piece)
-            live = parameter.live.view(-1)[piece]
-            out = live if self._in_place else torch.empty_like(live, device=self._computing)
-            i, t = (end.view(-1)[piece].to(self._computing) for end in (parameter.instruct, parameter.thinking))
-            interpolate(i, t, lams[parameter.name], out, rounded=parameter.rounded, block=self._block)
-            if not self._in_place:
-                live.copy_(out)
-
-
-def _shared(pieces: Iterator[tuple[LiveParameter, int]], taking: threading.Lock) -> Iterator[tuple[LiveParameter, int]]:
-    """The pieces that no other thread has taken yet."""
-    while True:
-        with taking:
-            piece = next(pieces, None)
-        if piece is None:
-            return
-        yield piece
+            combine(self.parameters, recipe)
 
 
 @contextmanager

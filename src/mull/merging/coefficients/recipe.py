@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mull.merging.coefficients import Coefficients
-from mull.merging.methods import Method
+from mull.merging.methods import Method, make
 from mull.merging.methods.mi import Mi
 
 PAIR = ("instruct", "thinking")
@@ -35,3 +35,11 @@ class Recipe:
         if self.is_interpolation:
             return coefficients
         return {**self.method.to_json(), "coefficients": coefficients, "models": list(self.models), "base": self.base}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Recipe:
+        """The recipe of such a record."""
+        if "method" not in data:
+            return cls(Coefficients.from_json(data))
+        method = make(data["method"], data["parameters"])
+        return cls(Coefficients.from_json(data["coefficients"]), method, tuple(data["models"]), data["base"])

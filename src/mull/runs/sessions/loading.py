@@ -67,7 +67,7 @@ class LocalLoader:
             from mull.engines.local.needs import memory_needs
 
             return memory_needs(
-                self._folders(plan),
+                folders_of(plan),
                 plan.pair.donor_side,
                 device_of(self.device),
                 tokens=max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings),
@@ -135,12 +135,6 @@ class LocalLoader:
             "ends": Placement(self.ends) if self.ends else None,
         }
 
-    @staticmethod
-    def _folders(plan: SweepPlan) -> dict[str, Path]:
-        assert plan.pair is not None
-        checkpoints = {"instruct": plan.pair.instruct, "thinking": plan.pair.thinking, **plan.others}
-        return {role: checkpoint.folder for role, checkpoint in checkpoints.items()}
-
 
 @dataclass(frozen=True)
 class RemoteLoader:
@@ -183,6 +177,13 @@ class GivenLoader:
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         return Ready(self.engine, render_prompts(plan, self.engine))
+
+
+def folders_of(plan: SweepPlan) -> dict[str, Path]:
+    """The checkpoints of a plan by role."""
+    assert plan.pair is not None
+    checkpoints = {"instruct": plan.pair.instruct, "thinking": plan.pair.thinking, **plan.others}
+    return {role: checkpoint.folder for role, checkpoint in checkpoints.items()}
 
 
 def check_one_lambda_each(settings: Sequence[Setting]) -> None:

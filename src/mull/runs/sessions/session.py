@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,7 +47,8 @@ def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None 
     plan = replace(plan, engine=loader.name(plan, observer))
     _refuse_another(plan, run)
     ready = loader.load(plan, observer)  # before the store is opened: if loading fails, no run is made or grown
-    with _recording(run, plan) as store:
+    with ExitStack() as loaded, _recording(run, plan) as store:
+        loaded.callback(ready.close)
         on_record = planned(plan, store.samples(texts=False))
         if on_record:
             observer.say(f"going on from {len(on_record):,} of {counted(plan.total, 'response')}")
@@ -71,11 +72,12 @@ def race(plan: SweepPlan, run: Path, goal: Goal, loader: Loader, observer: Obser
     with _recording(run, plan) as store:
         if store.count():
             observer.say(f"{counted(store.count(), 'response is', 'responses are')} on record")
-        with observer.racing() as watch, _timed(store, watch.sample) as on_sample:
+        with ExitStack() as loaded, observer.racing() as watch, _timed(store, watch.sample) as on_sample:
 
             def load() -> Ready:
                 store.grown(replace(plan, engine=loader.name(plan, observer)), provenance(plan))
                 ready = loader.load(plan, observer)
+                loaded.callback(ready.close)
                 _note_kernels(store, ready, observer)
                 return ready
 

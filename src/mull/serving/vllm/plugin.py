@@ -13,11 +13,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from mull.benchmarks import load_benchmark
-from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.dynamic.head import Head
-from mull.engines.local.opening import built_in_pair
 from mull.serving.app import Guard
 from mull.serving.backend import Limits
 from mull.serving.choosing import chooser_of
@@ -26,8 +23,8 @@ from mull.serving.front.opening import open_front
 from mull.serving.front.router import front_router
 from mull.serving.known import Known, of_built_in, of_run
 from mull.serving.levels import Levels
-from mull.serving.playground.measured import measured
-from mull.serving.playground.page import Page, page
+from mull.serving.opening import page_of
+from mull.serving.playground.page import Page
 from mull.serving.vllm.settings import Settings
 
 NAME = "mull"
@@ -70,27 +67,16 @@ def _opened(inner: FastAPI, args: Any, settings: Settings) -> tuple[Front, Page 
     extra = args.model_loader_extra_config or {}
     given: Mapping[str, Any] = json.loads(extra) if isinstance(extra, str) else extra
     pair = Pair.open(given["instruct"], given["thinking"], donor=given.get("donor", "thinking"))
-    hashes = {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
     trained = Head.open(Path(settings.head)) if settings.head else None
     if trained is not None:
-        trained.check(hashes)
+        trained.check(pair.fingerprints)
     chooser, form = chooser_of(trained, settings.estimator)
-    own = built_in_pair()
-    built_in = hashes == {"instruct": fingerprint(own.instruct), "thinking": fingerprint(own.thinking)}
-    run = Path(settings.run) if settings.run else None
-    known = of_run(run, hashes) if run else of_built_in() if built_in else Known()
+    built_in = pair.fingerprints == Pair.built_in().fingerprints
+    known = of_run(Path(settings.run), pair.fingerprints) if settings.run else of_built_in() if built_in else Known()
     base = args.served_model_name[0] if args.served_model_name else args.model
     levels = Levels(model=base, default=settings.lam, **known.levels())
     limits = Limits(waiting=_NO_LIMIT)
     trust = bool(args.trust_remote_code)
     front = open_front(inner, base, levels, known.undecided, pair, chooser, form, limits, trust_remote_code=trust)
-    if not settings.playground:
-        return front, None
-    shown = page(
-        levels,
-        pair=f"{pair.instruct.published_name} and {pair.thinking.published_name}",
-        measured=measured(known.samples, known.stages, run.name) if run and known.stages else None,
-        keyed=bool(args.api_key or os.environ.get("VLLM_API_KEY")),
-        examples=[question.text for question in load_benchmark("tiny").questions()[:3]] if built_in else [],
-    )
-    return front, shown
+    keyed = bool(args.api_key or os.environ.get("VLLM_API_KEY"))
+    return front, page_of(pair, levels, known, keyed=keyed) if settings.playground else None

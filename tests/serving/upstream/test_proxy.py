@@ -223,13 +223,21 @@ def test_a_busy_server_is_passed_over_as_long_as_another_is_left(status):
         assert reply.status_code == status and reply.headers["retry-after"] == "3"
 
 
+def test_health_is_that_of_the_servers_behind():
+    with proxied(1, urls=[f"http://127.0.0.1:{free_port()}"]) as proxy:
+        down, up = proxy.forwarder.upstreams
+        up.failed_at = time.monotonic()
+        assert httpx2.get(f"{proxy.url}/health").json() == {"status": "ok"}
+        assert down.cooling and not up.cooling
+
+
 def test_no_server_at_all():
     with proxied(0, urls=[f"http://127.0.0.1:{free_port()}"]) as proxy:
+        assert httpx2.get(f"{proxy.url}/health").status_code == 503  # before anybody has asked for anything
         for stream in (False, True):
             reply = proxy.post(stream=stream)
             assert reply.status_code == 502 and reply.json()["error"]["code"] == "upstream_unavailable"
-        assert httpx2.get(f"{proxy.url}/health").status_code == 503
-        assert proxy.front.under_way == 0
+        wait_for(lambda: proxy.front.under_way == 0)
 
 
 def test_a_request_under_way_is_not_given_to_another_server():

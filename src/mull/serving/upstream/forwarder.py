@@ -22,6 +22,8 @@ from mull.serving.wire.errors import ApiError
 CONNECT_SECONDS = 5.0
 COOLING_SECONDS = 10.0
 """For so long a server that failed is asked only if no other is left."""
+PROBE_SECONDS = 2.0
+"""Between two questions whether the servers are there, and for the answer."""
 _BUSY = (429, 502, 503)
 """Answers after which another server may do better."""
 _HOP = frozenset(
@@ -59,6 +61,7 @@ class Forwarder:
         """`key`: what the servers are sent as bearer token. `seconds`: how long one may be silent."""
         self.upstreams = list(upstreams)
         self._next = 0
+        self._answers, self._asked_at = False, float("-inf")
         self.client = httpx2.AsyncClient(
             headers={"accept-encoding": "identity", **({"authorization": f"Bearer {key}"} if key else {})},
             timeout=httpx2.Timeout(seconds, connect=CONNECT_SECONDS),
@@ -68,6 +71,22 @@ class Forwarder:
 
     async def close(self) -> None:
         await self.client.aclose()
+
+    async def reachable(self) -> bool:
+        """Whether a server answers, asked at most every few seconds. One that does is taken in its turn again."""
+        if time.monotonic() - self._asked_at > PROBE_SECONDS:
+            self._asked_at = time.monotonic()
+            self._answers = any(await asyncio.gather(*map(self._is_up, self.upstreams)))
+        return self._answers
+
+    async def _is_up(self, upstream: Upstream) -> bool:
+        try:
+            reply = await self.client.get(f"{upstream.url}/health", timeout=PROBE_SECONDS)
+            up = reply.status_code < 500  # a balancer need not have this route
+        except httpx2.HTTPError:
+            up = False
+        upstream.failed_at = float("-inf") if up else time.monotonic()
+        return up
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The reply of a server, or a refusal. Ends when the client leaves, and then leaves the server, too.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import httpx2
 from fastapi import APIRouter, Response
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import generate_latest
 
 from mull.errors import MullError
@@ -53,8 +53,9 @@ def proxy_router(front: Front, forwarder: Forwarder, page: Page | None = None) -
 
     @router.get("/health")
     async def health() -> Response:
-        cooling = all(upstream.cooling for upstream in forwarder.upstreams)
-        return Response(status_code=503) if cooling else Response('{"status":"ok"}', media_type="application/json")
+        """Whether a server behind can be reached."""
+        up = await forwarder.reachable()
+        return JSONResponse({"status": "ok" if up else "no server behind can be reached"}, 200 if up else 503)
 
     @router.get("/metrics")
     async def metrics() -> PlainTextResponse:

@@ -131,12 +131,13 @@ def test_a_format_holds_at_every_lambda(client, lam):
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "add"}}])
 def test_tools_are_called(client, choice):
+    given = {"tools": [TOOL], "tool_choice": choice, "max_completion_tokens": 600}  # room for the thought before it
     for lam in (0, 0.5, 1):
-        message = asked(client, lam, tools=[TOOL], tool_choice=choice).choices[0].message
+        message = asked(client, lam, **given).choices[0].message
         (call,) = message.tool_calls
         assert call.function.name == "add" and json.loads(call.function.arguments)["sum"] in (1, 25)
         assert bool(message.reasoning) == (lam == 1)
-        stream = asked(client, lam, tools=[TOOL], tool_choice=choice, stream=True)
+        stream = asked(client, lam, **given, stream=True)
         calls = [call for chunk in stream for each in chunk.choices for call in each.delta.tool_calls or ()]
         assert calls[0].function.name == "add"
         assert json.loads("".join(call.function.arguments or "" for call in calls))["sum"] in (1, 25)

@@ -31,8 +31,12 @@ ROOMS = {
     "engines": ["vllm", "local", "remote", "weights", "memory", "base"],
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [
+        "vllm",
+        "upstream",
+        "front",
         "opening",
         "app",
+        "running",
         "router",
         "chat",
         "service",

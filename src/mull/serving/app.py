@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -39,17 +40,30 @@ def application(
     calls it by another name. `close` is called at shutdown. `page`: the playground, at `/`.
     """
 
+    return guarded(router_of(service, page), key=key, hosts=hosts, close=close)
+
+
+def guarded(
+    router: APIRouter,
+    *,
+    key: str | None = None,
+    hosts: frozenset[str] | None = None,
+    close: Callable[[], Any] | None = None,
+) -> FastAPI:
+    """An application of these routes and what stands before them; see `application`. `close` may be a coroutine."""
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        if close is not None:
-            close()
+        ended = close() if close is not None else None
+        if inspect.isawaitable(ended):
+            await ended
 
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    guarded = errors(*([401] if key is not None else []), *([403] if hosts is not None else []), 500)
-    app.include_router(router_of(service, page), responses=guarded)
+    refused_by = errors(*([401] if key is not None else []), *([403] if hosts is not None else []), 500)
+    app.include_router(router, responses=refused_by)
 
-    app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
+    app.add_middleware(Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -66,7 +80,7 @@ def application(
     return app
 
 
-class _Guard:
+class Guard:
     """Lets through who calls by a known host name and has the key."""
 
     def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str] | None) -> None:

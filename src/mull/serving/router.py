@@ -7,8 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -22,6 +20,7 @@ from mull.serving.levels import number
 from mull.serving.playground.page import Page
 from mull.serving.service import Asked, Service
 from mull.serving.wire import shapes
+from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
 from mull.serving.wire.openapi import answers, body, errors
 from mull.serving.wire.requests import ChatRequest, Common, TextRequest, parsed
@@ -66,8 +65,8 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
         """The reply to a request's body, or its refusal. Nothing is done for a client that has left."""
         try:
             async with service.entered():
-                body = await _body(request, service.limits.body_bytes)
-            response = await _unless_gone(request, reply(body))
+                body = await body_of(request, service.limits.body_bytes)
+            response = await unless_gone(request, reply(body))
         except ApiError as error:
             response = refusal(error)
         except ClientDisconnect:
@@ -103,7 +102,7 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
     @router.get("/v1/models")
     async def models() -> shapes.Models:
         """The pair, its levels and auto; any other λ works as well."""
-        return {"object": "list", "data": [_model(name) for name in levels.listed()]}
+        return {"object": "list", "data": [model_record(name) for name in levels.listed()]}
 
     path = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": levels.pattern}}
 
@@ -120,7 +119,7 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
             levels.wish(name, None, None)
         except ApiError as error:
             return refusal(error)
-        return JSONResponse(_model(name))
+        return JSONResponse(model_record(name))
 
     @router.get("/health")
     async def health() -> shapes.Health:
@@ -138,63 +137,13 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
     return router
 
 
-def _model(name: str) -> shapes.Model:
+def model_record(name: str) -> shapes.Model:
+    """What `/v1/models` says of a name."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "mull"}
 
 
 def refusal(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
-
-
-async def _body(request: Request, most: int) -> Any:
-    """The JSON of a request. Raises `ApiError` for one that is too long or no JSON; reads no more than `most` bytes."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most:
-            raise ApiError(413, f"the body is longer than {most:,} bytes", code="body_too_large")
-    try:
-        text = content.decode()
-        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
-        if "\\ud" in text.lower():
-            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no character
-    except UnicodeError:
-        raise bad("the body is no UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise bad("the body is no JSON") from None
-    return body
-
-
-def _no_constant(name: str) -> None:
-    raise bad(f"the body is no JSON: it holds {name}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, whose fields have one value each."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise bad("an object in the body names a field twice")
-    return found
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """What `work` gives. Raises `ClientDisconnect`, and cancels it, if the client leaves before that."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.wait({task, gone})
-
-
-async def _gone(request: Request) -> None:
-    """Until the client of a request, whose body has been read, leaves."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _object(body: Any) -> dict[str, Any]:

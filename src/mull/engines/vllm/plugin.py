@@ -24,3 +24,6 @@ def register() -> None:
     from mull.engines.vllm.per_request.quantization import PairConfig
 
     register_quantization_config(NAME)(PairConfig)
+    from vllm.reasoning.abs_reasoning_parsers import ReasoningParserManager
+
+    ReasoningParserManager.register_lazy_module(NAME, "mull.engines.vllm.reasoning", "MullReasoning")

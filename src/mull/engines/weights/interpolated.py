@@ -63,14 +63,14 @@ class InterpolatedModel:
             dtype = torch.float32
         placement = chosen_placement(weight_bytes(folders, donor, dtype), device, ends)
         models = {
-            side: place(_load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
+            side: place(load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
         }
         weights = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
         tied = all(_is_tied(model) for model in models.values())
         config = copy.deepcopy(models[donor].config)
         for level in (config, config.get_text_config()):
             level.tie_word_embeddings = tied
-        self.model = _load(
+        self.model = load(
             folders[donor], config=config, dtype=dtype or "auto", attn_implementation=attention, **options
         )
         if attention is None:
@@ -125,7 +125,11 @@ def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
         ) from error
 
 
-def _load(folder: Path, **options: Any) -> PreTrainedModel:
+def load(folder: Path, **options: Any) -> PreTrainedModel:
+    """A folder's model, for reading only. `options` are of transformers, `trust_remote_code` among them.
+
+    Raises `MullError` where weights are missing.
+    """
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -19,7 +19,7 @@ from tests.engines.vllm.per_request.pairs import float_pair
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama", "gemma2", "gemma3", "qwen2_moe", "qwen3_moe"])
+@pytest.mark.parametrize("kind", ["qwen3", "qwen2", "llama", "gemma2", "gemma3", "qwen2_moe"])
 def test_every_family(start: Callable[..., Rows], kind: str):
     fewer_rows = {"vocab_size": 140} if kind == "qwen3" else {}  # the donor's padding of the vocabulary is longer
     rows, requests = start(kind, fewer_rows), mixed_requests()
@@ -29,6 +29,7 @@ def test_every_family(start: Callable[..., Rows], kind: str):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
+        ("qwen3_moe", {}),  # needs groups of processes that engines of dense models do not make
         ("olmo3", {}),  # vLLM runs transformers' code, whose activations have a dimension for the batch
         ("olmo3", {"enforce_eager": False}),
         ("qwen3_moe", {"enforce_eager": False}),

@@ -102,6 +102,22 @@ SAME = {
     "sce": Case("sce", {"density": 0.25}, 1, "sce", {"select_topk": 0.25}),
     "sce of three": Case("sce", {"density": 0.5}, 1, "sce", {"select_topk": 0.5}, THREE),
     "sce of all elements": Case("sce", ALL, 1, "sce", {}, THREE),
+    "della linear": Case(
+        "della_linear",
+        {**ALL, "epsilon": 0.0, "weights": (1, 2)},
+        0.8,
+        "della_linear",
+        {"lambda": 0.8},
+        weighted(1, 2, **ALL),
+    ),
+    "ties, a density each": Case(
+        "ties",
+        {"density": (0.2, 0.7)},
+        1,
+        "ties",
+        {},
+        ({"weight": 1, "density": 0.2}, {"weight": 1, "density": 0.7}),
+    ),
     "della": Case(
         "della", {**ALL, "epsilon": 0.0, "weights": (1, 2)}, 0.8, "della", {"lambda": 0.8}, weighted(1, 2, **ALL)
     ),

@@ -23,7 +23,7 @@ def model_card(plan: MergePlan, title: str) -> str:
     header.append("---")
     sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
-    rows += [("method", str(plan.method))] if plan.method != Mi() else []
+    rows += [("method", plan.method_label)] if plan.method != Mi() else []
     rows += [(sign, value)] if sign else []
     rows += [("template, tokenizer, generation config", _donor(plan)), ("rounding", _rounding(plan))]
     findings = [f"- {_finding(f.what)}" for f in group.findings() if f.severity != "same"]
@@ -48,6 +48,7 @@ def _provenance(plan: MergePlan) -> list[str]:
     lines = [f"mull: {__version__}", f"method: {plan.method.name}"]
     parameters = plan.method.to_json()["parameters"]
     lines += [f"{name}: {json.dumps(value)}" for name, value in parameters.items() if value is not None]
+    lines += [f"varying: {json.dumps(plan.varying.to_json())}"] if plan.varying.parameters else []
     if plan.method.takes:
         lines += [f"{plan.method.takes}: {plan.coefficients.default:g}"]
         lines += [f"rules: {json.dumps(coefficients['rules'])}"] if coefficients["rules"] else []

@@ -18,6 +18,7 @@ from mull.merging.recipes.parameters import Settings, parse_settings
 from mull.merging.recipes.tensors import MergekitRecipe, Part
 from mull.merging.recipes.yaml import read_yaml
 from mull.toml import entry, from_table
+from mull.words import counted
 
 _BY_NAME = {
     "modules": ("modules merges the parts of a model one by one", "write models, for the whole model"),
@@ -163,12 +164,16 @@ def _models(models: list[str], base: str | None, mapped: Mapped, name: str) -> t
             raise MullError(f"{name} without base_model", "name the checkpoint that the models were trained from")
         others = [each for each in models if each != base]
         if len(others) < (1 if name == "task_arithmetic" else 2) or (name == "nuslerp" and len(others) != 2):
-            raise MullError(f"{len(others)} models besides the base for {name}", "give two models besides the base")
+            raise MullError(
+                f"{counted(len(others), 'model')} besides the base for {name}", "give two models besides the base"
+            )
         return others, base
     else:  # mergekit takes a base that is not among the models for one more of them
         others = models if base is None or base in models else [*models, base]
     if len(others) < 2 or (name in ("slerp", "nuslerp") and len(others) > 2):
-        raise MullError(f"{len(others)} models for {name}", "give two models" + (" or more" if len(others) < 2 else ""))
+        raise MullError(
+            f"{counted(len(others), 'model')} for {name}", "give two models" + (" or more" if len(others) < 2 else "")
+        )
     return others, None
 
 

@@ -71,6 +71,14 @@ def test_mergekits_recipe_and_the_settings_made_of_it_are_the_same_merge(tmp_pat
     assert "varying: " in (tmp_path / "a" / "out" / "README.md").read_text()
 
 
+def test_an_explanation_has_the_parameters_that_vary(tmp_path: Path) -> None:
+    (tmp_path / "ties.yml").write_text(TIES)
+    done = mull("merge", "--config", tmp_path / "ties.yml", "-o", tmp_path / "out", "--explain")
+    assert done.returncode == 0, done.stderr
+    assert "weights, model 1" in done.stdout and "weights, model 2" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_dry_run_writes_the_recipe_alone(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     done = mull("merge", *PAIR, "--lambda", "0.5", "-o", tmp_path / "out", "--dry-run", "--export-recipe", recipe)
@@ -93,6 +101,7 @@ def test_the_chat_template_of_a_recipe_is_written(given: str, source: str, wante
     assert mull("merge", "--config", recipe, "-o", tmp_path / "out").returncode == 0
     written = tmp_path / "out" / "chat_template.jinja"
     assert written.exists() == (wanted is not None)
+    assert ("| template | from the recipe |" in (tmp_path / "out" / "README.md").read_text()) == written.exists()
     assert TokenizerFiles(tmp_path / "out").chat_template == (wanted or TokenizerFiles(Path(BASE)).chat_template)
 
 

@@ -207,6 +207,9 @@ def merge(
         symbol = "α" if chosen_method.takes == "alpha" else "λ"
         for plan in plans:
             print_explanation(plan.coefficients, names, stdout, stderr, symbol=symbol)
+            for parameter, values in plan.varying.parameters:
+                for role, each in zip(group.roles, values, strict=True):
+                    print_explanation(each, names, stdout, stderr, symbol=f"{parameter}, {role}")
         return
     if dry_run:
         for target, plan in zip(outs, plans, strict=True):
@@ -232,7 +235,7 @@ def merge(
             device=device,
             hash_inputs=hash_inputs,
             extra_files=[
-                {"README.md": model_card(plan, target.name), **template}
+                {"README.md": model_card(plan, target.name, own_template=bool(template)), **template}
                 for plan, target in zip(plans, outs, strict=True)
             ],
             progress=advance,

@@ -38,6 +38,13 @@ def test_what_one_rule_can_say_is_one_rule() -> None:
     assert {rule.lam for rule in named} == {(0.1, 0.2, 0.3)} and len(named) == 3
 
 
+def test_many_experts_of_which_each_second_differs_are_one_rule() -> None:
+    names = [f"model.layers.{layer}.mlp.experts.{x}.up_proj.weight" for layer in range(8) for x in range(64)]
+    values = {name: x % 2 / 2 for x, name in enumerate(names)}
+    found = coefficients_of(values)
+    assert len(found.rules) == 1 and found.resolve(names) == values
+
+
 def test_a_method_has_its_own_parameters_for_each_tensor() -> None:
     half, ffn = Coefficients.scalar(0.5), coefficients_of({name: 0.2 if "mlp" in name else 0.7 for name in NAMES})
     varying = Varying((("density", (half, ffn)), ("weights", (half, half))))

@@ -41,5 +41,10 @@ def export_recipe(path: Path, settings: Sequence[MergeSettings]) -> None:
     if len(settings) > 1:
         raise MullError(f"--export-recipe writes one merge, and these are {len(settings)}", "give one --lambda")
     refuse_unwritable("--export-recipe", path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(format_settings(settings[0]), encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(format_settings(settings[0]), encoding="utf-8")
+    except OSError as error:
+        raise MullError(f"--export-recipe cannot write {path}: {error.strerror}", "choose another place") from None
+    except UnicodeEncodeError:
+        raise MullError("--export-recipe cannot write a path that is no text", "rename the model's folder") from None

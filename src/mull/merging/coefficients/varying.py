@@ -86,8 +86,16 @@ def _by_name(values: dict[str, float], default: float, layers: int) -> list[Rule
         if set(own.values()) == {default}:
             continue
         whole = _rule(own, layers, name="re:" + shape)
-        rules += [whole] if whole else [Rule(value, name="re:" + re.escape(name)) for name, value in own.items()]
+        rules += [whole] if whole else _by_value(own, default)
     return rules
+
+
+def _by_value(values: dict[str, float], default: float) -> list[Rule]:
+    """One rule for each value, not for each name: a model may have tens of thousands of experts' parameters."""
+    names: dict[float, list[str]] = {}
+    for name, value in values.items():
+        names.setdefault(value, []).append(re.escape(name))
+    return [Rule(value, name="re:" + "|".join(own)) for value, own in names.items() if value != default]
 
 
 def _rule(values: dict[str, float], layers: int, **selector: Any) -> Rule | None:

@@ -96,8 +96,9 @@ def _recipe(path: Path, file: _File) -> MergekitRecipe:
     others, base = _models(models, file.base_model, mapped, name)
     if any("int8_mask" in each for part in parts for each in (top, part.shared, *part.own.values())):
         notes.append("int8_mask saves mergekit memory; it changes no result")
-    if file.dtype not in (None, "float32"):
-        notes.append("mergekit computes in dtype, mull in float64; both round to it at the end")
+    if file.dtype != "float32":
+        computes = f"mergekit computes in {file.dtype or 'the dtype of the models'}"
+        notes.append(f"{computes}, mull in float64, rounded at the end only")
     merged = others
     if base is not None and len(others) == 1:  # an interpolation between the base and the model
         merged, base = [base, *others], None

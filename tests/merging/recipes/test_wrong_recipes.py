@@ -50,6 +50,7 @@ WRONG = {
     "passthrough": (TWO + "merge_method: passthrough\n", "no method passthrough"),
     "another method": (TWO + "merge_method: breadcrumbs_ties\n", "no method breadcrumbs_ties"),
     "a mixture of experts": ("base_model: ONE\nexperts:\n  - source_model: TWO\n", "mixture of experts"),
+    "a place for the model": (LINEAR + "out_path: ./here\n", "out_path says where"),
     "modules": ("modules: {text: {models: []}}\nmerge_method: linear\n", "modules merges the parts"),
     "no models": ("merge_method: linear\n", "either models or slices"),
     "a model twice": (models("", "", folders=("ONE", "ONE")) + "merge_method: linear\n", "is named twice"),

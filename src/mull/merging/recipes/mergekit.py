@@ -26,6 +26,7 @@ _BY_NAME = {
         "experts makes a mixture of experts of whole models (mergekit-moe)",
         "mull merges tensors of one shape",
     ),
+    "out_path": ("out_path says where the model goes", "leave it out, and give --out"),
     "gate_mode": ("gate_mode belongs to a mixture of experts (mergekit-moe)", "mull merges tensors of one shape"),
 }
 _OTHERS_SAY = {"model": "models", "method": "merge_method", "base": "base_model", "outdtype": "out_dtype"}

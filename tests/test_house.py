@@ -27,7 +27,7 @@ FLOORS = [
     "words",
 ]
 ROOMS = {
-    "merging": ["adapter", "streaming", "coefficients", "methods", "arithmetic"],
+    "merging": ["adapter", "streaming", "recipes", "coefficients", "methods", "arithmetic"],
     "engines": ["vllm", "local", "remote", "weights", "memory", "base"],
     "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [

@@ -47,7 +47,12 @@ def read_toml(path: Path, kind: type[T]) -> T:
     except (ValueError, RecursionError) as error:  # TOML's errors, and brackets nested too deep
         raise MullError(f"{path} is no TOML file: {error}") from None
     with naming(path):
-        return _table(table, kind)
+        return from_table(table, kind)
+
+
+def from_table(table: dict[str, Any], kind: type[T]) -> T:
+    """A parsed table (of another format, too) as a `kind`. Raises MullError for what the dataclasses do not allow."""
+    return _table(table, kind)
 
 
 def _table(table: dict[str, Any], kind: Any) -> Any:

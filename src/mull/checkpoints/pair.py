@@ -45,22 +45,31 @@ class AlignedTensor(NamedTuple):
 class Group:
     """Two or more checkpoints of one model, optionally their Base; `donor` gives the non-weight files and the layout.
 
+    The donor is a model by its index, or "base".
+
     Example:
         >>> group = Group([Checkpoint.open("A"), Checkpoint.open("B"), Checkpoint.open("C")], donor=2)
         >>> warnings = group.check()  # raises Refused if they cannot be mixed
     """
 
-    def __init__(self, models: list[Checkpoint], base: Checkpoint | None = None, *, donor: int = -1) -> None:
+    def __init__(
+        self, models: list[Checkpoint], base: Checkpoint | None = None, *, donor: int | Literal["base"] = -1
+    ) -> None:
         if len(models) < 2:
             raise MullError(f"a merge needs two models or more, got {len(models)}")
-        if not -len(models) <= donor < len(models):
+        if donor == "base" and base is None:
+            raise MullError("there is no base to be the donor", "give a base, or another donor")
+        if donor != "base" and not -len(models) <= donor < len(models):
             raise MullError(f"there is no model {donor + 1} to be the donor", f"models count from 1 to {len(models)}")
         self.models = models
         self.base = base
-        self.donor_index = donor % len(models)
+        self.donor_index = None if donor == "base" else donor % len(models)
 
     @property
     def donor(self) -> Checkpoint:
+        if self.donor_index is None:
+            assert self.base is not None  # checked by __init__
+            return self.base
         return self.models[self.donor_index]
 
     @property
@@ -70,7 +79,7 @@ class Group:
 
     @property
     def donor_role(self) -> str:
-        return self.roles[self.donor_index]
+        return "base" if self.donor_index is None else self.roles[self.donor_index]
 
     @property
     def by_role(self) -> dict[str, Checkpoint]:
@@ -90,7 +99,7 @@ class Group:
             )
         order = {"refuse": 0, "warn": 1, "same": 2}
         found = self._between_models()
-        if self.base is not None:
+        if self.base is not None and self.base is not self.donor:
             found += [
                 finding._replace(what="Base: " + _renamed(finding.what, "Base", "the donor"))
                 for finding in find(self.base, self.donor, self.donor, base=True)

@@ -12,8 +12,11 @@ from mull.merging.methods.mi import Mi
 from mull.merging.streaming.plan import MergePlan
 
 
-def model_card(plan: MergePlan, title: str) -> str:
-    """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made."""
+def model_card(plan: MergePlan, title: str, *, own_template: bool = False) -> str:
+    """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made.
+
+    `own_template`: the chat template is not the donor's.
+    """
     group = plan.group
     header = ["---", "library_name: transformers", "tags:", "- merge", "- mull"]
     header += [f"- {plan.method.name}"] if plan.method.name != "mi" else []
@@ -23,9 +26,13 @@ def model_card(plan: MergePlan, title: str) -> str:
     header.append("---")
     sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
-    rows += [("method", str(plan.method))] if plan.method != Mi() else []
+    rows += [("method", plan.method_label)] if plan.method != Mi() else []
     rows += [(sign, value)] if sign else []
-    rows += [("template, tokenizer, generation config", _donor(plan)), ("rounding", _rounding(plan))]
+    rows += [("template", "from the recipe")] if own_template else []
+    rows += [
+        ("tokenizer, generation config" if own_template else "template, tokenizer, generation config", _donor(plan))
+    ]
+    rows += [("rounding", _rounding(plan))]
     findings = [f"- {_finding(f.what)}" for f in group.findings() if f.severity != "same"]
     body = [
         f"# {markdown(title)}",
@@ -48,6 +55,7 @@ def _provenance(plan: MergePlan) -> list[str]:
     lines = [f"mull: {__version__}", f"method: {plan.method.name}"]
     parameters = plan.method.to_json()["parameters"]
     lines += [f"{name}: {json.dumps(value)}" for name, value in parameters.items() if value is not None]
+    lines += [f"varying: {json.dumps(plan.varying.to_json())}"] if plan.varying.parameters else []
     if plan.method.takes:
         lines += [f"{plan.method.takes}: {plan.coefficients.default:g}"]
         lines += [f"rules: {json.dumps(coefficients['rules'])}"] if coefficients["rules"] else []

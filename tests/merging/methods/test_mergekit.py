@@ -7,10 +7,6 @@ MULL_MERGEKIT=path/to/python pytest -m mergekit     takes one that has it
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,20 +24,11 @@ from mull.merging.streaming.plan import plan_merge
 from mull.merging.streaming.stream import merge
 
 pytestmark = pytest.mark.mergekit
-VERSION = "0.1.5"
 CONFIG: dict[str, Any] = {
     "head_dim": 8, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 128, "tie_word_embeddings": True,
     "model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "torch_dtype": "float32",
 }  # fmt: skip
-RUN = """
-import sys
-from pathlib import Path
-from mergekit.scripts.run_yaml import main
-for config in sorted(Path(sys.argv[1]).glob("*.json")):
-    options = ["--no-copy-tokenizer", "--no-write-model-card", "--random-seed", "1"]
-    main([str(config), str(config.with_suffix("")), *options], standalone_mode=False)
-"""
 Tensors = dict[str, Tensor]
 
 
@@ -102,6 +89,22 @@ SAME = {
     "sce": Case("sce", {"density": 0.25}, 1, "sce", {"select_topk": 0.25}),
     "sce of three": Case("sce", {"density": 0.5}, 1, "sce", {"select_topk": 0.5}, THREE),
     "sce of all elements": Case("sce", ALL, 1, "sce", {}, THREE),
+    "della linear": Case(
+        "della_linear",
+        {**ALL, "epsilon": 0.0, "weights": (1, 2)},
+        0.8,
+        "della_linear",
+        {"lambda": 0.8},
+        weighted(1, 2, **ALL),
+    ),
+    "ties, a density each": Case(
+        "ties",
+        {"density": (0.2, 0.7)},
+        1,
+        "ties",
+        {},
+        ({"weight": 1, "density": 0.2}, {"weight": 1, "density": 0.7}),
+    ),
     "della": Case(
         "della", {**ALL, "epsilon": 0.0, "weights": (1, 2)}, 0.8, "della", {"lambda": 0.8}, weighted(1, 2, **ALL)
     ),
@@ -115,19 +118,6 @@ OTHER = {
     ),
     "opposed": Case("model_stock", {}, 1, "model_stock", {}, ({}, {"folder": "opposite"})),
 }
-
-
-@pytest.fixture(scope="session")
-def mergekit(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A Python that has mergekit."""
-    given = os.environ.get("MULL_MERGEKIT")
-    if given:
-        return given
-    folder = tmp_path_factory.mktemp("mergekit")
-    venv.create(folder, with_pip=True)
-    python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
-    subprocess.run([python, "-m", "pip", "install", "-q", f"mergekit=={VERSION}"], check=True)
-    return python
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +152,9 @@ def names(case: Case) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def theirs(mergekit: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensors]:
+def theirs(
+    mergekit: Callable[[Path], None], folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Tensors]:
     """What mergekit makes of every case, by one process: importing it takes longer than all of them."""
     root = tmp_path_factory.mktemp("theirs")
     for name, case in (SAME | OTHER).items():
@@ -174,8 +166,7 @@ def theirs(mergekit: str, folders: dict[str, Path], tmp_path_factory: pytest.Tem
         if case.base or case.method == "slerp":  # slerp's base is its first model
             config["base_model"] = str(folders["base" if case.base else "0"])
         (root / f"{name}.json").write_text(json.dumps(config))  # which is YAML too
-    done = subprocess.run([mergekit, "-c", RUN, str(root)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    mergekit(root)
     return {name: loaded(root / name) for name in SAME | OTHER}
 
 

@@ -180,6 +180,7 @@ def test_models_that_agree_are_left_alone(name: str) -> None:
         "ta": {"weights": (0.5, 0.5)}, "dare": {"density": 1.0, "normalize": True}, "sce": {"density": 1.0},
         "dare_ties": {"density": 1.0, "normalize": True}, "della": {"density": 1.0, "epsilon": 0.0},
         "ties": {"density": 1.0}, "breadcrumbs": {"density": 1.0, "gamma": 0.0, "weights": (0.5, 0.5)},
+        "della_linear": {"density": 1.0, "epsilon": 0.0, "normalize": True},
     }.get(name, {})  # fmt: skip
     model, base = draw((40, 30), 1, 0, torch.float32)
     assert torch.equal(combine(name, [model, model.clone()], base, 1.0 if name != "mi" else 0.3, **parameters), model)
@@ -227,6 +228,16 @@ def test_models_that_a_method_does_not_take_are_refused() -> None:
             make(name).combine([one] * models, one if base else None, 0.5)
     with pytest.raises(MullError, match="3 weights for 2 models"):
         make("ties", {"weights": (1, 1, 1)}).combine([one] * 2, one)
+    with pytest.raises(MullError, match="3 density values for 2 models"):
+        make("ties", {"density": "0.1,0.2,0.3"}).combine([one] * 2, one)
+
+
+@pytest.mark.parametrize("name", ["ties", "dare", "dare_ties", "breadcrumbs", "della", "della_linear"])
+def test_one_density_for_each_model_is_the_density_of_all_where_they_are_equal(name: str) -> None:
+    models = [torch.randn(8, 40, generator=torch.Generator().manual_seed(i)).bfloat16() for i in range(3)]
+    one, each = (make(name, {"density": density}).combine(models[:2], models[2]) for density in ("0.5", "0.5,0.5"))
+    assert torch.equal(one, each)
+    assert not torch.equal(one, make(name, {"density": "0.5,0.7"}).combine(models[:2], models[2]))
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

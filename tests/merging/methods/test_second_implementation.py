@@ -63,6 +63,10 @@ def ta(models: list[Array], base: Array, alpha: float, weights: Any = None) -> A
     return base + alpha * sum(w * (m - base) for w, m in zip(weights or [1] * len(models), models, strict=True))
 
 
+def per_model(value: Any, models: list[Array]) -> list[float]:
+    return list(value) if isinstance(value, tuple) else [value] * len(models)
+
+
 def size(delta: Array) -> NDArray[np.float32]:
     return np.abs(delta).astype(np.float32)  # what is documented: sizes are compared in float32
 
@@ -82,9 +86,9 @@ def ties(
     trim: str = "tensor",
 ) -> Array:  # fmt: skip
     kept = []
-    for delta in (model - base for model in models):
+    for delta, share in zip((model - base for model in models), per_model(density, models), strict=True):
         if delta.size:
-            least = np.sort(size(delta).ravel())[::-1][max(int(density * delta.size + 1e-9), 1) - 1]
+            least = np.sort(size(delta).ravel())[::-1][max(int(share * delta.size + 1e-9), 1) - 1]
             delta = np.where(size(delta) >= least, delta, 0)
         kept.append(delta)
     return base + alpha * elected(kept, weights or [1] * len(models), normalize)
@@ -94,22 +98,23 @@ def breadcrumbs(
     models: list[Array], base: Array, alpha: float, density: float = 0.14, gamma: float = 0.01, weights: Any = None
 ) -> Array:
     total = np.zeros_like(base)
-    for weight, model in zip(weights or [1] * len(models), models, strict=True):
+    shares = per_model(density, models), per_model(gamma, models)
+    for weight, model, kept, cut in zip(weights or [1] * len(models), models, *shares, strict=True):
         delta = model - base
         if delta.size:
             order = np.sort(size(delta).ravel())[::-1]
-            outliers, keep = int(gamma * delta.size + 1e-9), max(int(density * delta.size + 1e-9), 1)
+            outliers, keep = int(cut * delta.size + 1e-9), max(int(kept * delta.size + 1e-9), 1)
             most, least = order[outliers], order[min(outliers + keep, delta.size) - 1]
             delta = np.where((size(delta) <= most) & (size(delta) >= least), delta, 0)
         total += weight * delta
     return base + alpha * total
 
 
-def dropped(models: list[Array], base: Array, density: float, seed: int) -> list[Array]:
+def dropped(models: list[Array], base: Array, density: Any, seed: int) -> list[Array]:
     kept = []
-    for place, model in enumerate(models):
-        keep = uniform(seed, place, model.size).reshape(model.shape) < round(density * 2**32) / 2**32
-        kept.append(np.where(keep, model - base, 0) / density)
+    for place, (model, share) in enumerate(zip(models, per_model(density, models), strict=True)):
+        keep = uniform(seed, place, model.size).reshape(model.shape) < round(share * 2**32) / 2**32
+        kept.append(np.where(keep, model - base, 0) / share)
     return kept
 
 
@@ -133,18 +138,33 @@ def della(
     models: list[Array], base: Array, alpha: float, density: float = 0.5, epsilon: float = 0.2, seed: int = 0,
     normalize: bool = True, weights: Any = None,
 ) -> Array:  # fmt: skip
-    kept = []
-    for place, model in enumerate(models if base.size else []):
+    weights = weights or [1] * len(models)
+    return base + alpha * elected(pruned(models, base, density, epsilon, seed), weights, normalize)
+
+
+def della_linear(
+    models: list[Array], base: Array, alpha: float, density: float = 0.5, epsilon: float = 0.2, seed: int = 0,
+    normalize: bool = False, weights: Any = None,
+) -> Array:  # fmt: skip
+    weights = weights or [1] * len(models)
+    kept = pruned(models, base, density, epsilon, seed)
+    total = sum((w * k for w, k in zip(weights, kept, strict=True)), np.zeros_like(base))
+    return base + alpha * (total / sum(weights) if normalize else total)
+
+
+def pruned(models: list[Array], base: Array, density: Any, epsilon: Any, seed: int) -> list[Array]:
+    if not base.size:
+        return [model - base for model in models]
+    kept, shares = [], list(zip(per_model(density, models), per_model(epsilon, models), strict=True))
+    for place, model in enumerate(models):
         rows = (model - base).reshape(-1, model.shape[-1]) if model.ndim > 1 else (model - base).reshape(1, -1)
         numbers = uniform(seed, place, model.size).reshape(rows.shape)
         for row, own in zip(rows, numbers, strict=True):
             for rank, i in enumerate(sorted(range(len(row)), key=lambda i, row=row: size(row[i]))):
-                stays = density + epsilon * ((rank + 0.5) / len(row) - 0.5)
+                stays = shares[place][0] + shares[place][1] * ((rank + 0.5) / len(row) - 0.5)
                 row[i] = row[i] / stays if own[i] < stays else 0.0
         kept.append(rows.reshape(model.shape))
-    if not base.size:
-        return base
-    return base + alpha * elected(kept, weights or [1] * len(models), normalize)
+    return kept
 
 
 def along_arc(left: Array, right: Array, lam: float, linear_above: float) -> Array:
@@ -232,7 +252,7 @@ def sce(models: list[Array], base: Array, alpha: float, density: float = 0.1) ->
 REFERENCES: dict[str, Reference] = {
     f.__name__: f
     for f in (
-        mi, ta, ties, dare, dare_ties, slerp, nuslerp, karcher, model_stock, breadcrumbs, della, sce,
+        mi, ta, ties, dare, dare_ties, slerp, nuslerp, karcher, model_stock, breadcrumbs, della, della_linear, sce,
     )
 }  # fmt: skip
 TWO, THREE = (0.6180339887, 0.4142135624), (0.3183098862, 0.4342944819, 0.2473956319)
@@ -255,6 +275,13 @@ CASES: list[tuple[str, dict[str, Any], int, float]] = [
     ("model_stock", {}, 2, 1.0), ("model_stock", {}, 3, 1.0),
     ("breadcrumbs", {}, 2, ODD), ("breadcrumbs", {"density": 0.6, "gamma": 0.25, "weights": THREE}, 3, ODD),
     ("breadcrumbs", {"density": 0.75, "gamma": 0.25}, 2, ODD), ("breadcrumbs", {"density": 1.0, "gamma": 0.0}, 2, ODD),
+    ("ties", {"density": (0.37, 1.0, 0.05), "weights": THREE}, 3, ODD),
+    ("ties", {"density": (0.37, 0.61), "trim": "model"}, 2, ODD),
+    ("dare", {"density": (0.4, 0.8), "normalize": True}, 2, ODD),
+    ("dare_ties", {"density": (0.4, 1.0, 0.7), "weights": THREE}, 3, ODD),
+    ("breadcrumbs", {"density": (0.4, 0.9), "gamma": (0.0, 0.07)}, 2, ODD),
+    ("della", {"density": (0.6, 0.4), "epsilon": (0.0, 0.3)}, 2, ODD),
+    ("della_linear", {}, 2, ODD), ("della_linear", {"density": (0.9, 0.5), "normalize": True, "weights": TWO}, 2, ODD),
     ("della", {}, 2, ODD), ("della", {"density": 0.7, "epsilon": 0.5, "seed": 9}, 3, ODD),
     ("della", {"normalize": False, "weights": TWO}, 2, ODD), ("della", {"density": 1.0, "epsilon": 0.0}, 2, ODD),
     ("sce", {}, 2, ODD), ("sce", {"density": 0.5}, 3, ODD), ("sce", {"density": 1.0}, 3, 1.0),

@@ -6,20 +6,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mull.checkpoints.checkpoint import Checkpoint
-from mull.checkpoints.pair import Group, Pair
 from mull.cli.options.coefficients import read_coefficients
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.merging.coefficients.presets import preset as find_preset
 from mull.merging.coefficients.rules import shortest
 from mull.merging.methods import Method, make
+from mull.merging.recipes import Sources
 from mull.words import counted
 
 
-def read_group(
+def read_sources(
     instruct: str | None, thinking: str | None, models: list[str], base: str | None, donor: str
-) -> tuple[Group, tuple[float, ...] | None]:
+) -> tuple[Sources, tuple[float, ...] | None]:
     """The models to merge, and their weights if --model gives them.
 
     Raises:
@@ -36,7 +35,7 @@ def read_group(
             raise MullError(f"missing {missing}", "give both, or several --model")
         if donor not in ("instruct", "thinking"):
             raise MullError(f"there is no donor {donor!r}", "it is instruct or thinking")
-        return Pair.open(instruct, thinking, base, donor=donor), None  # type: ignore[arg-type]
+        return Sources(models=(instruct, thinking), base=base, donor=donor, is_pair=True), None
     if instruct is not None or thinking is not None:
         raise MullError("--model stands in place of --instruct and --thinking", "give one or the other")
     split = [_weight(text) for text in models]
@@ -48,14 +47,11 @@ def read_group(
         )
     if donor == "thinking":
         donor = str(len(models))
-    if not donor.isdecimal() or not 1 <= int(donor) <= len(models):
+    if donor == "base" and base is None:
+        raise MullError("--donor base without --base", "give one, or the number of a model")
+    if donor != "base" and (not donor.isdecimal() or not 1 <= int(donor) <= len(models)):
         raise MullError(f"there is no donor {donor!r}", f"models count from 1 to {len(models)}")
-    group = Group(
-        [Checkpoint.open(name) for name, _ in split],
-        Checkpoint.open(base) if base else None,
-        donor=int(donor) - 1,
-    )
-    return group, tuple(weights) or None
+    return Sources(models=tuple(name for name, _ in split), base=base, donor=donor), tuple(weights) or None
 
 
 def _weight(text: str) -> tuple[str, float | None]:

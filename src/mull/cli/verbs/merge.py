@@ -11,13 +11,15 @@ from rich.markup import escape
 
 from mull.checkpoints.hub import check_repo_id
 from mull.checkpoints.hub import push as push_to_hub
-from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles
-from mull.cli.options.merging import read_group, read_method, read_settings
+from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles, given_options
+from mull.cli.options.merging import read_method, read_settings, read_sources
+from mull.cli.options.recipes import export_recipe, read_config
 from mull.cli.rendering.coefficients import print_explanation
 from mull.cli.rendering.progress import byte_progress
 from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
 from mull.merging.methods.mi import Mi
+from mull.merging.recipes import MergeSettings
 from mull.merging.streaming.output import check_target
 from mull.merging.streaming.plan import MergePlan, plan_merge
 from mull.reports.cards import model_card
@@ -27,6 +29,7 @@ _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2*
 
 
 def merge(
+    context: typer.Context,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write; must not exist yet.", metavar="DIR")],
     instruct: Annotated[
         str | None, typer.Option(help="Instruct checkpoint: a folder or a hub id.", metavar="MODEL")
@@ -82,13 +85,24 @@ def merge(
     coefficients: Annotated[
         Path | None, typer.Option(help="λ and its rules from a TOML file instead of --lambda.", metavar="FILE")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Everything on what to merge and how, from mergekit's YAML or the TOML of --export-recipe.",
+            metavar="FILE",
+        ),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export-recipe", help="Write this merge's settings as TOML, for --config.", metavar="FILE"),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Print which parameters get which λ; write nothing.")
     ] = False,
     donor: Annotated[
         str,
         typer.Option(
-            help="Source of template, tokenizer, generation config, layout: instruct, thinking or a number of --model.",
+            help="Source of template, tokenizer, configs and layout: instruct, thinking, base or a number of --model.",
             metavar="SIDE",
         ),
     ] = "thinking",
@@ -135,29 +149,41 @@ def merge(
     `mull merge --instruct A --thinking B --base C --method ties --alpha 0.5 --param density=0.2 -o mixed`
 
     `mull merge --model A=0.5 --model B=0.3 --model C=0.2 -o mixed`
+
+    `mull merge --config mergekit.yml -o mixed --export-recipe recipe.toml`
     """
 
     stdout, stderr = consoles()
-    group, weights = read_group(instruct, thinking, model or [], base, donor)
-    chosen_method, coefficient, note = read_method(method, preset, param or [], weights)
-    settings = read_settings(
-        chosen_method, coefficient, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
-        extrapolate=extrapolate,
-    )  # fmt: skip
+    if config is not None:
+        group, label, found = read_config(config, given_options(context), allow or ())
+        labels, settings, notes = [label], [found], found.notes
+    else:
+        sources, weights = read_sources(instruct, thinking, model or [], base, donor)
+        chosen, default, note = read_method(method, preset, param or [], weights)
+        several = read_settings(
+            chosen, default, lam, alpha, layers=layers, modules=modules, file=coefficients, rules=rules or [],
+            extrapolate=extrapolate,
+        )  # fmt: skip
+        labels, notes = [text for text, _ in several], (note,) if note else ()
+        settings = [
+            MergeSettings(sources=sources, method=chosen, coefficients=each, dtype=dtype) for _, each in several
+        ]
+        group = sources.open()
+    chosen_method = settings[0].method
     warnings = group.check(allow or ())
     shard_bytes = parse_size(shard_size) if shard_size is not None else None
     plans = [
         plan_merge(
             group,
-            each,
-            method=chosen_method,
-            dtype=dtype,
+            each.coefficients,
+            method=each.method,
+            dtype=each.dtype,
             shard_bytes=shard_bytes,
             allow_non_finite="non-finite" in (allow or ()),
+            varying=each.varying,
         )
-        for _, each in settings
+        for each in settings
     ]
-    labels = [lam for lam, _ in settings]
     outs = [Path(name) for name in named(str(out), labels)]
     if private and push is None:
         raise MullError("--private belongs to --push", "add --push USER/NAME")
@@ -170,26 +196,33 @@ def merge(
         check_device(device)
 
     print_warnings(warnings, stderr)
-    if note:
-        stderr.print(f"[dim]note[/] {note}", highlight=False, soft_wrap=True)
+    for note in notes:
+        stderr.print(f"[dim]note[/] {escape(note)}", highlight=False, soft_wrap=True)
     _print_plan(plans, outs, stdout)
+    if export is not None:
+        export_recipe(export, settings)
+        stdout.print(f"wrote {export}", highlight=False, markup=False, soft_wrap=True)
     if explain:
         names = [tensor.name for tensor in group.tensors]
         symbol = "α" if chosen_method.takes == "alpha" else "λ"
         for plan in plans:
             print_explanation(plan.coefficients, names, stdout, stderr, symbol=symbol)
+            for parameter, values in plan.varying.parameters:
+                for role, each in zip(group.roles, values, strict=True):
+                    print_explanation(each, names, stdout, stderr, symbol=f"{parameter}, {role}")
         return
     if dry_run:
         for target, plan in zip(outs, plans, strict=True):
             check_target(target, group.by_role.values(), overwrite=overwrite)
             plan.check_space(target, times=len(plans))
             plan.check_companions()
-        stdout.print("dry run: nothing was written")
+        stdout.print("dry run: nothing was written" if export is None else "dry run: no model was written")
         return
     # Imported here because torch is slow to import and the checks above need none.
     from mull.merging.streaming.jobs import total_progress
     from mull.merging.streaming.stream import merge_all
 
+    template = {"chat_template.jinja": settings[0].chat_template} if settings[0].chat_template is not None else {}
     label = (
         f"λ = {plans[0].coefficients.label}" if chosen_method.name == "mi" and len(plans) == 1 else chosen_method.name
     )
@@ -202,7 +235,8 @@ def merge(
             device=device,
             hash_inputs=hash_inputs,
             extra_files=[
-                {"README.md": model_card(plan, target.name)} for plan, target in zip(plans, outs, strict=True)
+                {"README.md": model_card(plan, target.name, own_template=bool(template)), **template}
+                for plan, target in zip(plans, outs, strict=True)
             ],
             progress=advance,
         )
@@ -249,7 +283,7 @@ def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> No
     dtypes = ", ".join(sorted({tensor.dtype for tensor in tensors}))
     times = f"{len(plans)} × " if len(plans) > 1 else ""
     lines = [(role.capitalize(), model.name) for role, model in group.by_role.items()]
-    lines += [("method", str(plan.method))] if plan.method != Mi() else []
+    lines += [("method", plan.method_label)] if plan.method != Mi() else []
     name, _ = plan.coefficient
     lines += [(name, ", ".join(each.coefficient[1] for each in plans))] if name else []
     lines += [

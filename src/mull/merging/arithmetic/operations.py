@@ -75,8 +75,9 @@ class Combination:
     lows: tuple[float, ...] = ()
     highs: tuple[float, ...] = ()
     scale: float = 1.0
-    keep: int = 0
-    """An element is kept if its random 32-bit number is below this; 0 keeps all elements."""
+    keep: int | tuple[int, ...] = 0
+    """An element is kept if its random 32-bit number is below this; 0 keeps all elements. Or one for each model, which
+    the kernels do not know."""
     key: int = 0
     """The 64-bit key of the random numbers (see `mull.merging.arithmetic.random_numbers`)."""
     elect: bool = False
@@ -86,13 +87,13 @@ class Combination:
 
     @property
     def position_dependent(self) -> bool:
-        return self.keep > 0
+        return self.keep != 0
 
     def apply(self, models: list[Tensor], base: Tensor | None, out: Tensor, first: int) -> None:
         from mull.merging.arithmetic import compiled
 
         inputs = compiled.inputs(models, base)
-        if inputs and compiled.supports(out):
+        if inputs and compiled.supports(out) and isinstance(self.keep, int):
             compiled.kernels.combine(*inputs, compiled.memory(out), *self._arguments(first))
             return
         block = block_of(out)
@@ -115,8 +116,9 @@ class Combination:
             if low > 0 or high < math.inf:
                 size = delta.abs().float()
                 delta = torch.where((size < low) | (size > high), delta - delta, delta)
-            if self.keep:
-                delta = torch.where(numbers_like(delta, self.key, m, first) < self.keep, delta, delta - delta)
+            keep = self.keep if isinstance(self.keep, int) else self.keep[m]
+            if keep:
+                delta = torch.where(numbers_like(delta, self.key, m, first) < keep, delta, delta - delta)
             deltas.append(delta * self.factors[m])
         weights = self.weights or self.factors
         if self.elect:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 METHODS: dict[str, type[Method]] = {}
-ALIASES = {"linear": "mi", "task_arithmetic": "ta"}
+ALIASES = {"linear": "mi", "task_arithmetic": "ta", "dare_linear": "dare"}
 """Names that other tools use for some methods."""
 _OTHERS_SAY = {
     **dict.fromkeys(("interpolation", "interpolate", "lerp", "average", "soup", "modelsoup", "weighted"), "mi"),
@@ -27,6 +27,8 @@ _OTHERS_SAY = {
     **dict.fromkeys(("stock",), "model_stock"),
 }
 """Words for them that are no names, for hints."""
+Share = float | tuple[float, ...]
+"""One number for all models, or one for each of them in order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,13 @@ class Method(ABC):
 
     def __str__(self) -> str:
         """The method and its parameters: ties (density 0.2, trim tensor, normalize yes)."""
-        values = ", ".join(f"{key} {_format(value)}" for key, value in vars(self).items() if value is not None)
-        return f"{self.name} ({values})" if values else self.name
+        return self.label()
+
+    def label(self, by_tensor: Sequence[str] = ()) -> str:
+        """The same; the parameters in `by_tensor` differ from tensor to tensor."""
+        values = {key: "by tensor" if key in by_tensor else value for key, value in vars(self).items()}
+        text = ", ".join(f"{key} {_format(value)}" for key, value in values.items() if value is not None)
+        return f"{self.name} ({text})" if text else self.name
 
     @classmethod
     def parameters(cls) -> str:
@@ -133,12 +140,11 @@ class Method(ABC):
             most = self.max_models
             allowed = "2 models" if most == 2 else f"2 to {most} models" if most else "2 models or more"
             raise MullError(f"the method {self.name} takes {allowed}, got {count}")
-        weights = getattr(self, "weights", None)
-        if weights is not None and len(weights) != count:
-            raise MullError(
-                f"{counted(len(weights), 'weight')} for {counted(count, 'model')}",
-                "give one weight for each model, in order",
-            )
+        for name, values in vars(self).items():
+            if isinstance(values, tuple) and len(values) != count:
+                one = "weight" if name == "weights" else name
+                given = counted(len(values), "weight" if name == "weights" else f"{name} value")
+                raise MullError(f"{given} for {counted(count, 'model')}", f"give one {one} for each model, in order")
 
     def to_json(self) -> dict[str, Any]:
         return {"method": self.name, "parameters": asdict(self), "paper": self.paper}
@@ -170,6 +176,9 @@ def _parse(key: str, value: Any, hint: Any) -> Any:
         return None
     kinds = [kind for kind in get_args(hint) if kind is not type(None)] if type(None) in get_args(hint) else [hint]
     kind: Any = kinds[0]
+    if kind == Share:
+        many = "," in value if isinstance(value, str) else isinstance(value, list | tuple)
+        kind = tuple[float, ...] if many else float
     given: Any = value
     choices = get_args(kind) if isinstance((get_args(kind) or (None,))[0], str) else ()
     try:
@@ -194,10 +203,24 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise MullError(f"{name} cannot be {value!r}", "it is one of " + ", ".join(choices))
 
 
-def check_share(name: str, value: float) -> None:
-    """Raise MullError unless the parameter is a share in (0, 1]."""
-    if not 0 < value <= 1:
-        raise MullError(f"{name} must lie in (0, 1], got {value:g}", "1 keeps every element")
+def each(value: Share, count: int) -> tuple[float, ...]:
+    """The value of each of `count` models."""
+    return value if isinstance(value, tuple) else (value,) * count
+
+
+def all_values(*values: Share) -> list[tuple[float, ...]]:
+    """The values of each model together, in the order given; one tuple if all models have the same."""
+    count = max(len(value) if isinstance(value, tuple) else 1 for value in values)
+    if any(isinstance(value, tuple) and len(value) != count for value in values):
+        raise MullError("parameters for different numbers of models", "give one value for each model, in order")
+    return list(zip(*(each(value, count) for value in values), strict=True))
+
+
+def check_share(name: str, value: Share) -> None:
+    """Raise MullError unless the parameter is a share in (0, 1], for every model."""
+    for share in each(value, 1):
+        if not 0 < share <= 1:
+            raise MullError(f"{name} must lie in (0, 1], got {share:g}", "1 keeps every element")
 
 
 def check_weights(weights: tuple[float, ...] | None) -> None:

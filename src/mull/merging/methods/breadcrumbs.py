@@ -9,7 +9,7 @@ from typing import Any
 from mull.errors import MullError
 from mull.merging.arithmetic.operations import Combination, Operation
 from mull.merging.arithmetic.source import Source
-from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.methods.base import Method, Share, all_values, check_share, check_weights, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +27,33 @@ class Breadcrumbs(Method):
     default = 1.0
     base = "required"
 
-    density: float = 0.14
-    """Share of the elements that are kept."""
-    gamma: float = 0.01
-    """Share of the elements that are dropped as outliers: the largest ones."""
+    density: Share = 0.14
+    """Share of the elements that are kept, one for all models or one for each."""
+    gamma: Share = 0.01
+    """Share of the elements that are dropped as outliers: the largest ones. One for all models or one for each."""
     weights: tuple[float, ...] | None = None
     """One for each model; 1 each unless given."""
 
     def __post_init__(self) -> None:
         check_share("density", self.density)
         check_weights(self.weights)
-        if not 0 <= self.gamma < 1 or self.density + self.gamma > 1:
-            raise MullError(f"gamma {self.gamma:g} and density {self.density:g} exceed 1 together", "lower one of them")
+        for density, gamma in all_values(self.density, self.gamma):
+            if not 0 <= gamma < 1 or density + gamma > 1:
+                raise MullError(f"gamma {gamma:g} and density {density:g} exceed 1 together", "lower one of them")
 
     def measure(self, source: Source, survey: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
         from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 
         if not source.numel:
             return (), ()
-        dropped = math.floor(self.gamma * source.numel + 1e-9)
-        last_kept = min(dropped + largest_kept(source.numel, self.density), source.numel)
-        models = [DeltaSize(m) for m in range(source.model_count)]
-        ranks = [last_kept, *([dropped + 1] if dropped else [])]
-        found = kth_largest([source], [(model, rank) for rank in ranks for model in models])
-        return tuple(found[: len(models)]), tuple(found[len(models) :]) or (math.inf,) * len(models)
+        models, count = range(source.model_count), source.numel
+        dropped = [math.floor(gamma * count + 1e-9) for gamma in each(self.gamma, len(models))]
+        kept = [largest_kept(count, density) for density in each(self.density, len(models))]
+        last = [(DeltaSize(m), min(dropped[m] + kept[m], count)) for m in models]
+        first = {m: (DeltaSize(m), dropped[m] + 1) for m in models if dropped[m]}
+        found = kth_largest([source], [*last, *first.values()])
+        highs = dict(zip(first, found[len(models) :], strict=True))
+        return tuple(found[: len(models)]), tuple(highs.get(m, math.inf) for m in models)
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         lows, highs = measured

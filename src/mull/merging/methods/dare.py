@@ -10,7 +10,7 @@ from mull.errors import MullError
 from mull.merging.arithmetic.operations import Combination, Operation
 from mull.merging.arithmetic.random_numbers import key_of, threshold
 from mull.merging.arithmetic.source import Source
-from mull.merging.methods.base import Method, check_share, check_weights
+from mull.merging.methods.base import Method, Share, check_share, check_weights, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +29,9 @@ class Dare(Method):
     base = "required"
     elect: ClassVar[bool] = False
 
-    density: float = 0.1
-    """Probability of keeping an element: 1 − the paper's drop rate p, which is 0.9 in most of its tables."""
+    density: Share = 0.1
+    """Probability of keeping an element, one for all models or one for each: 1 − the paper's drop rate p, which is 0.9
+    in most of its tables."""
     seed: int = 0
     normalize: bool = False
     """Whether to divide by the sum of the weights of the summed elements."""
@@ -45,11 +46,13 @@ class Dare(Method):
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights = self.weights or (1.0,) * source.model_count
+        densities = each(self.density, source.model_count)
+        keep = tuple(map(threshold, densities))
         return Combination(
-            tuple(weight / self.density for weight in weights),
+            tuple(weight / density for weight, density in zip(weights, densities, strict=True)),
             weights,
             scale=coefficient,
-            keep=threshold(self.density),
+            keep=keep[0] if len(set(keep)) == 1 else keep,
             key=key_of(self.seed, source.name),
             elect=self.elect,
             mean=self.normalize,

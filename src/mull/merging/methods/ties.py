@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mull.merging.arithmetic.operations import Combination, Operation
-from mull.merging.arithmetic.source import Mapper, Source
-from mull.merging.methods.base import Method, check_choice, check_share, check_weights
+from mull.merging.arithmetic.source import Mapper, Source, map_serially
+from mull.merging.methods.base import Method, Share, check_choice, check_share, check_weights, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,8 @@ class Ties(Method):
     default = 1.0
     base = "required"
 
-    density: float = 0.2
-    """Share of the elements that are kept; the paper's default."""
+    density: Share = 0.2
+    """Share of the elements that are kept, one for all models or one for each; the paper's default."""
     trim: Literal["tensor", "model"] = "tensor"
     """`density` is a share of each tensor, as in merging tools, or of the whole task vector, as in the paper's code."""
     normalize: bool = True
@@ -41,21 +41,25 @@ class Ties(Method):
         check_weights(self.weights)
 
     def survey(self, sources: list[Source], mapper: Mapper) -> tuple[float, ...] | None:
-        count = sum(source.numel for source in sources)
-        if self.trim == "tensor" or self.density == 1 or not count:
+        if self.trim == "tensor" or not sources:
             return None
-        from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
-
-        kept = largest_kept(count, self.density)
-        return tuple(kth_largest(sources, [(DeltaSize(m), kept) for m in range(sources[0].model_count)], mapper))
+        return self._least_kept(sources, mapper)
 
     def measure(self, source: Source, survey: Any) -> tuple[float, ...]:
+        return (survey or ()) if self.trim == "model" else self._least_kept([source], map_serially)
+
+    def _least_kept(self, sources: list[Source], mapper: Mapper) -> tuple[float, ...]:
+        """The least size that is kept, of each model; empty if all sizes are."""
+        count, models = sum(source.numel for source in sources), sources[0].model_count
+        densities = each(self.density, models)
+        if not count or set(densities) == {1}:
+            return ()
         from mull.merging.arithmetic.order_statistics import DeltaSize, kth_largest, largest_kept
 
-        if self.trim == "model" or self.density == 1 or not source.numel:
-            return survey or ()
-        kept = largest_kept(source.numel, self.density)
-        return tuple(kth_largest([source], [(DeltaSize(m), kept) for m in range(source.model_count)]))
+        trimmed = [m for m in range(models) if densities[m] < 1]
+        found = kth_largest(sources, [(DeltaSize(m), largest_kept(count, densities[m])) for m in trimmed], mapper)
+        least = dict(zip(trimmed, found, strict=True))
+        return tuple(least.get(m, 0.0) for m in range(models))
 
     def operation(self, source: Source, coefficient: float, measured: Any) -> Operation:
         weights = self.weights or (1.0,) * source.model_count

@@ -14,7 +14,6 @@ from mull.checkpoints.headers import TensorInfo
 from mull.checkpoints.pair import AlignedTensor
 from mull.merging.arithmetic.operations import Operation
 from mull.merging.arithmetic.source import NotFinite, Source
-from mull.merging.methods import Method
 from mull.merging.streaming.finite import input_error
 from mull.merging.streaming.plan import MergePlan, OutputTensor
 from mull.merging.streaming.reading import InFiles
@@ -47,9 +46,8 @@ def _computed(plans: list[MergePlan]) -> dict[str, OutputTensor]:
 def prepare_all(jobs: list[Job], threads: int, report: Callable[[int], None]) -> None:
     """Fill in the operations of all jobs. Tensors are measured in parallel, each once for all results."""
     plan, computed = jobs[0].plan, _computed([job.plan for job in jobs])
-    method = plan.method
     try:
-        measured = _measure(method, computed, threads, report)
+        measured = _measure(plan, computed, threads, report)
     except NotFinite as error:  # say in which model, too
         named = [computed[error.tensor]] if error.tensor in computed else computed.values()
         found = next(filter(None, (input_error(plan.group, tensor.source) for tensor in named)), None)
@@ -61,16 +59,17 @@ def prepare_all(jobs: list[Job], threads: int, report: Callable[[int], None]) ->
             for tensor in shard.tensors:
                 if job.plan.copied_tensor(tensor) is None:
                     source, found = measured[tensor.source.name]
+                    method = plan.methods[source.name]
                     job.operations[source.name] = method.operation(source, tensor.coefficient, found)
 
 
 def _measure(
-    method: Method, tensors: dict[str, OutputTensor], threads: int, report: Callable[[int], None]
+    plan: MergePlan, tensors: dict[str, OutputTensor], threads: int, report: Callable[[int], None]
 ) -> dict[str, tuple[InFiles, Any]]:
     """By tensor name: the source and what the method measured on it."""
     with Files() as files, ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         sources = [InFiles(tensor.source, files) for tensor in tensors.values()]
-        if not method.measures:
+        if not plan.method.measures:
             return {source.name: (source, None) for source in sources}
         for source in sources:
             for info in inputs_of(source.tensor):
@@ -80,13 +79,13 @@ def _measure(
             return list(pool.map(function, sources))
 
         def measure(source: InFiles) -> Any:
-            found = method.measure(source, survey)
+            found = plan.methods[source.name].measure(source, survey)
             files.check({info.file for info in inputs_of(source.tensor)})
             report(tensors[source.name].nbytes)
             return found
 
         try:
-            survey = method.survey(list(sources), mapper)
+            survey = plan.method.survey(list(sources), mapper)
             largest_first = sorted(sources, key=lambda source: -source.numel)
             found = list(pool.map(measure, largest_first))
         except BaseException:

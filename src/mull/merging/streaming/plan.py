@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from mull.checkpoints.headers import FLOATING, ITEM_BYTES, TensorInfo, layout_he
 from mull.checkpoints.pair import AlignedTensor, Group
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients.varying import Varying
 from mull.merging.methods import Method
 from mull.merging.methods.mi import Mi
 from mull.words import format_bytes
@@ -67,6 +68,21 @@ class MergePlan:
     shards: list[OutputShard]
     allow_non_finite: bool = False
     """Whether NaN and infinity may be written."""
+    varying: Varying = field(default_factory=Varying)
+    """Parameters of the method that differ from tensor to tensor."""
+
+    @cached_property
+    def methods(self) -> dict[str, Method]:
+        """The method with its parameters for each tensor."""
+        names = [tensor.source.name for shard in self.shards for tensor in shard.tensors]
+        if not self.varying.parameters:
+            return dict.fromkeys(names, self.method)
+        return self.varying.methods(self.method, names, len(self.group.models))
+
+    @property
+    def method_label(self) -> str:
+        """The method and its parameters in words."""
+        return self.method.label(by_tensor=self.varying.names)
 
     @property
     def coefficient(self) -> tuple[str, str]:
@@ -88,7 +104,7 @@ class MergePlan:
         """The input tensor that the result is a copy of (converted if the dtypes differ), or None if it is computed."""
         if tensor.source.donor.dtype not in FLOATING:
             return tensor.source.donor
-        copied = self.method.copied_model(tensor.coefficient)
+        copied = self.methods[tensor.source.name].copied_model(tensor.coefficient)
         return None if copied is None else tensor.source.models[copied]
 
     @cached_property
@@ -107,6 +123,7 @@ class MergePlan:
         return {
             **self.method.to_json(),
             "coefficients": self.coefficients.to_json(),
+            **({"varying": self.varying.to_json()} if self.varying.parameters else {}),
             "donor": self.group.donor_role,
             "dtype": self.dtype,
             **({"allowed": ["non-finite"]} if self.allow_non_finite else {}),
@@ -173,11 +190,13 @@ def plan_merge(
     dtype: str | None = None,
     shard_bytes: int | None = None,
     allow_non_finite: bool = False,
+    varying: Varying | None = None,
 ) -> MergePlan:
     """Plan a merge of a checked pair or group; by interpolation unless `method` is given.
 
     Tensors are divided into shards as in the donor, or into shards of at most `shard_bytes` each. `allow_non_finite`:
-    do not stop the merge where an input or a result is NaN or infinite.
+    do not stop the merge where an input or a result is NaN or infinite. `varying`: parameters that differ between
+    tensors, in place of the method's own.
 
     Raises:
         MullError: a coefficient matches nothing or lies beyond the model, `dtype` is unknown, or the method does not
@@ -202,7 +221,8 @@ def plan_merge(
         header, spans = layout_header([(tensor.name, kind, tensor.donor.shape) for tensor, kind in members])
         tensors = [OutputTensor(tensor, kind, lams[tensor.name], *spans[tensor.name]) for tensor, kind in members]
         shards.append(OutputShard(file, header, tensors))
-    plan = MergePlan(group, method, coefficients, target, shards, allow_non_finite)
+    plan = MergePlan(group, method, coefficients, target, shards, allow_non_finite, varying or Varying())
+    _ = plan.methods  # raises if a tensor's parameters cannot be used
     _ = plan.described  # records the present state of the inputs, so that `check_unchanged` notices later changes
     return plan
 

@@ -119,7 +119,8 @@ def _check_alike(plans: list[MergePlan], outs: list[Path]) -> None:
     if not plans or len(plans) != len(outs):
         raise MullError(f"{len(plans)} merges for {len(outs)} folders", "give one folder for each")
     headers = {tuple(shard.header for shard in plan.shards) for plan in plans}
-    if len({id(plan.group) for plan in plans}) > 1 or len(headers) > 1 or len({plan.method for plan in plans}) > 1:
+    methods = {(plan.method, plan.varying) for plan in plans}
+    if len({id(plan.group) for plan in plans}) > 1 or len(headers) > 1 or len(methods) > 1:
         raise MullError("these merges cannot share one pass", "let them differ in their coefficients alone")
     if len({out.resolve() for out in outs}) < len(outs):
         raise MullError("two results of one run go to the same folder", "give each its own")

@@ -7,9 +7,9 @@ from typing import Any
 
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Choice, Estimator
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.local import measure
 from mull.engines.base import Request, Sampling
-from mull.engines.local.engine import LocalEngine
 from mull.thinking import ThinkingKind, split_thinking
 
 
@@ -39,7 +39,7 @@ class Explained:
 
 
 def explain(
-    engine: LocalEngine,
+    engine: RowEngine,
     messages: list[dict[str, str]],
     estimator: Estimator,
     form: AnswerForm,

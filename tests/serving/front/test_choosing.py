@@ -15,10 +15,10 @@ from mull.dynamic.base import Need
 from mull.dynamic.estimators.conf import Confidence, zero_shot
 from mull.dynamic.estimators.linear import Features
 from mull.dynamic.estimators.pref import Preference
-from mull.dynamic.probing.end import End
 from mull.dynamic.probing.local import measure
 from mull.engines.base import Request as Asked
 from mull.engines.base import Sampling
+from mull.engines.local.opening import End
 from mull.errors import MullError
 from mull.serving.front.choosing import ByProbes
 from mull.serving.front.messages import messages_of

@@ -46,26 +46,30 @@ class Arithmetic(StrEnum):
     unrounded = "unrounded"
 
 
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        help="local: transformers' models in this process. vllm: vLLM, for large models; it must be installed in "
+        "the same environment, and sets the weights on each of its workers."
+    ),
+]
+EngineArguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An argument of vLLM, as in tensor_parallel_size=2 or gpu_memory_utilization=0.8. Repeatable.",
+        metavar="NAME=VALUE",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComputingOptions:
     """Where and how the model runs."""
 
     PANEL: ClassVar[str] = "Computing"
 
-    engine: Annotated[
-        EngineName,
-        typer.Option(
-            help="local: transformers' models in this process. vllm: vLLM, for large models; it must be installed in "
-            "the same environment, and sets the weights on each of its workers."
-        ),
-    ] = EngineName.local
-    engine_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An argument of vLLM, as in tensor_parallel_size=2 or gpu_memory_utilization=0.8. Repeatable.",
-            metavar="NAME=VALUE",
-        ),
-    ] = None
+    engine: EngineOption = EngineName.local
+    engine_option: EngineArguments = None
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …, or mps (Apple's GPUs; untested).")] = "auto"
     dtype: Annotated[
         Dtype,
@@ -108,14 +112,22 @@ class ComputingOptions:
             "unrounded": self.arithmetic == Arithmetic.unrounded,
             "strict": strict,
         }
+        options = engine_arguments(self.engine, self.engine_option, self.device)
         if self.engine == EngineName.local:
-            if self.engine_option:
-                raise MullError("--engine-option is for --engine vllm", "leave it out")
             return LocalLoader(device=self.device, **shared)
-        if self.device != "auto":
-            what = f"vLLM finds its devices itself, and --device {self.device} was given"
-            raise MullError(what, "leave it out; CUDA_VISIBLE_DEVICES chooses among GPUs")
-        return VllmLoader(options=dict(map(_option, self.engine_option or ())), **shared)
+        return VllmLoader(options=options, **shared)
+
+
+def engine_arguments(engine: EngineName, given: list[str] | None, device: str) -> dict[str, Any]:
+    """The arguments of vLLM. Raises `MullError` for what the engine does not have."""
+    if engine == EngineName.local:
+        if given:
+            raise MullError("--engine-option is for --engine vllm", "leave it out")
+        return {}
+    if device != "auto":
+        what = f"vLLM finds its devices itself, and --device {device} was given"
+        raise MullError(what, "leave it out; CUDA_VISIBLE_DEVICES chooses among GPUs")
+    return dict(map(_option, given or ()))
 
 
 def _option(text: str) -> tuple[str, Any]:

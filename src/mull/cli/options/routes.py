@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from mull.benchmarks import Benchmark, load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import token_counts
+from mull.cli.options.computing import EngineName
 from mull.cli.options.plans import PairOptions
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import arithmetic
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mull.dynamic.evaluation.replay import Recorded
     from mull.dynamic.head import Head
     from mull.engines.local.engine import LocalEngine
+    from mull.engines.vllm.engine import VllmEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,19 @@ class RoutePairOptions(PairOptions):
                 )
 
 
-def row_arithmetic(pair: Pair, options: RoutePairOptions) -> str:
+def row_arithmetic(pair: Pair, options: RoutePairOptions, engine: EngineName = EngineName.local) -> str:
     """The name of that engine's arithmetic in plans."""
     kind = options.device
-    if kind != "cpu":
+    if engine == EngineName.vllm:
+        from mull.engines.vllm import versions
+
+        versions.check()
+        kind = versions.device()
+    elif kind != "cpu":
         from mull.engines.local.engine import device_of
 
         kind = device_of(kind).type
-    return arithmetic(pair.donor.folder, kind, unrounded=True)
+    return arithmetic(pair.donor.folder, kind, unrounded=True, engine=engine.value)
 
 
 def row_engine(pair: Pair, options: RoutePairOptions) -> LocalEngine:
@@ -68,6 +75,21 @@ def row_engine(pair: Pair, options: RoutePairOptions) -> LocalEngine:
     from mull.engines.local.opening import open_rows
 
     return open_rows(pair, device=options.device, trust_remote_code=options.trust_remote_code)
+
+
+def vllm_row_engine(pair: Pair, options: RoutePairOptions, arguments: Mapping[str, Any]) -> VllmEngine:
+    """The same on vLLM. `arguments`: further ones of `vllm.LLM`."""
+    from mull.engines.local.opening import prompts_of
+    from mull.engines.vllm.engine import VllmEngine
+
+    return VllmEngine(
+        {"instruct": pair.instruct.folder, "thinking": pair.thinking.folder},
+        donor=pair.donor_side,
+        by_row=True,
+        trust_remote_code=options.trust_remote_code,
+        prompts=prompts_of(pair, trust_remote_code=options.trust_remote_code),
+        options=arguments,
+    )
 
 
 HeadOption = Annotated[
@@ -165,7 +187,7 @@ def _routed(head: Head | None, estimators: str | None) -> list[Policy]:
 
 
 _FOR_REPLAY = {"replay", "out", "head", "estimators", "sensitivity", "prefill_weight", "report", "json"}
-_PAIR = {"instruct", "thinking", "donor", "allow", "device", "trust_remote_code"}
+_PAIR = {"engine", "engine_option", "instruct", "thinking", "donor", "allow", "device", "trust_remote_code"}
 
 
 def refuse_beside_replay(given: Mapping[str, str]) -> None:

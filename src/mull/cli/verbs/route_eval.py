@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mull.cli.options.common import JsonOption, consoles, given_options
+from mull.cli.options.computing import EngineArguments, EngineName, EngineOption, engine_arguments
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import DrawingOptions
 from mull.cli.options.routes import (
@@ -20,6 +20,7 @@ from mull.cli.options.routes import (
     replayed_policies,
     row_arithmetic,
     row_engine,
+    vllm_row_engine,
 )
 from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
@@ -29,6 +30,7 @@ from mull.merging.coefficients import parse_lambdas
 if TYPE_CHECKING:
     from mull.dynamic.evaluation.comparison import Table
     from mull.dynamic.evaluation.result import Result
+    from mull.dynamic.probing.engine import RowEngine
     from mull.reports.routing.build import Compared
 
 
@@ -75,6 +77,8 @@ def route_eval(
     sensitivity: Annotated[
         bool, typer.Option("--sensitivity", help="Also print how much the constants of conf matter (the page does).")
     ] = False,
+    engine: EngineOption = EngineName.local,
+    engine_option: EngineArguments = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Write the page, figures and tables.")] = True,
     json: JsonOption = False,
     *,
@@ -98,11 +102,21 @@ def route_eval(
     `mull route eval --instruct A --thinking B --benchmark gsm8k,math500,amc23,aime24,aime25 -k 4 --out route`
 
     `mull route eval --head head.safetensors --replay run --out replayed`
+
+    On GPUs, with vLLM:
+
+    `mull route eval --engine vllm --instruct A --thinking B --benchmark math500 --out route`
     """
     from mull.dynamic.evaluation.sensitivity import confidences, study
     from mull.dynamic.head import Head
 
     observer = Terminal(consoles()[1])
+    arguments = engine_arguments(engine, engine_option, pair.device)
+
+    def load() -> RowEngine:
+        on_vllm = engine == EngineName.vllm
+        return vllm_row_engine(opened, pair, arguments) if on_vllm else row_engine(opened, pair)
+
     trained = Head.open(head) if head else None
     compared: Compared
     if replay:
@@ -116,7 +130,7 @@ def route_eval(
         if trained is not None:
             trained.check(opened.fingerprints)
         asked = Replay(pair=opened, benchmarks=runs, policies=replayed_policies(trained, estimators, runs))
-        found = replay_records(asked, partial(row_engine, opened, pair), observer, prefill_weight=prefill_weight)
+        found = replay_records(asked, load, observer, prefill_weight=prefill_weight)
         compared, result, measured = asked, found.result, found.measured
     else:
         from mull.dynamic.evaluation.sensitivity import on_record
@@ -145,10 +159,10 @@ def route_eval(
             policies=policies,
             k=sampling.k,
             sampling=limits,
-            arithmetic=row_arithmetic(opened, pair),
+            arithmetic=row_arithmetic(opened, pair, engine),
             seed=sampling.seed,
         )
-        evaluate(evaluation, out, partial(row_engine, opened, pair), observer)
+        evaluate(evaluation, out, load, observer)
         result = compare(evaluation, out, prefill_weight=prefill_weight)
         compared, measured = evaluation, on_record(evaluation, out)
     studied = study(measured, confidences(compared.policies), prefill_weight=prefill_weight)

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Cost
 from mull.dynamic.evaluation.policies import EarlyExit
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.forcing import forcing_text
 from mull.dynamic.probing.local import PromptIds, forced_after
 from mull.engines.base import Completion, Request
-from mull.engines.local.engine import LocalEngine
 
 
 @dataclass
@@ -58,7 +58,7 @@ class _Thought:
 
 
 def respond(
-    engine: LocalEngine, requests: Sequence[Request], rule: EarlyExit, form: AnswerForm
+    engine: RowEngine, requests: Sequence[Request], rule: EarlyExit, form: AnswerForm
 ) -> Iterator[tuple[Completion, Cost]]:
     """Completions of `requests`, all with λ = 1, and what their forced answers cost, in the order they finish."""
     closing = engine.prompts.encode(f"\n{engine.prompts.tags[0].close}\n\n")
@@ -96,7 +96,7 @@ def respond(
         yield _completion(engine, thought, completion.finish), thought.cost
 
 
-def _completion(engine: LocalEngine, thought: _Thought, finish: str) -> Completion:
+def _completion(engine: RowEngine, thought: _Thought, finish: str) -> Completion:
     ids, finished = tuple(thought.tokens), finish == "stop"
     text = engine.prompts.text(ids)
     return Completion(

@@ -29,9 +29,9 @@ from mull.dynamic.evaluation.result import Result
 from mull.dynamic.evaluation.sampling import best_on_record
 from mull.dynamic.evaluation.sensitivity import Measured
 from mull.dynamic.evaluation.session import FEWEST
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.local import measure
 from mull.dynamic.training.records import text_hash
-from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
 from mull.runs.sessions.observer import Observer
 from mull.runs.settings import Route
@@ -154,7 +154,7 @@ def common(runs: Sequence[Recorded]) -> tuple[list[float], list[str]]:
 
 
 def replay(
-    asked: Replay, load: Callable[[], LocalEngine], observer: Observer | None = None, *, prefill_weight: float = 0.0
+    asked: Replay, load: Callable[[], RowEngine], observer: Observer | None = None, *, prefill_weight: float = 0.0
 ) -> Replayed:
     """Measures what the estimators need and compares them on the records; `load` makes the engine."""
     observer = observer or Observer()
@@ -162,7 +162,7 @@ def replay(
     needs: set[Need] = set().union(*(estimator.needs for estimator in estimators))
     needs |= set(signals.ENDS) if signals.wanted(asked.policies) else set()
     measured: list[Measured] = []
-    engine: LocalEngine | None = None
+    engine: RowEngine | None = None
     for run in asked.benchmarks:
         if needs and engine is None:
             with observer.busy("loading the checkpoints"):
@@ -177,7 +177,7 @@ def replay(
     return Replayed(result=_compared(asked, measured, prefill_weight), measured=measured)
 
 
-def _rendered(engine: LocalEngine, run: Recorded) -> dict[str, tuple[int, ...]]:
+def _rendered(engine: RowEngine, run: Recorded) -> dict[str, tuple[int, ...]]:
     return {key: engine.render(messages) for key, messages in run.messages.items()}
 
 

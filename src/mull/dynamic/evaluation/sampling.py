@@ -16,9 +16,9 @@ from mull.dynamic.estimators.random import Random
 from mull.dynamic.evaluation import signals
 from mull.dynamic.evaluation.early_exit import respond
 from mull.dynamic.evaluation.policies import Policy
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.local import PromptIds, measure
 from mull.engines.base import Completion, Request
-from mull.engines.local.engine import LocalEngine
 from mull.runs.plan import SweepPlan
 from mull.runs.run import grade, missing, planned
 from mull.runs.settings import Route
@@ -34,7 +34,7 @@ class Sampler:
     plan: SweepPlan
     """Its settings are those of the policies, in their order."""
     policies: Sequence[Policy]
-    engine: LocalEngine
+    engine: RowEngine
     form: AnswerForm
     store: RunStore
 

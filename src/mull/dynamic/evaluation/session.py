@@ -14,9 +14,9 @@ from mull.dynamic.evaluation.policies import Policy, PolicyKind
 from mull.dynamic.evaluation.result import Records, Result, compared
 from mull.dynamic.evaluation.sampling import Sampler, with_system
 from mull.dynamic.head import Head
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.training.records import text_hash
 from mull.engines.base import Sampling
-from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
 from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.run import planned, provenance
@@ -115,7 +115,7 @@ MARGIN = 40
 """Tokens of the context that must be left behind a prompt: for the text that forces an answer, and that answer."""
 
 
-def check_prompts(evaluation: Evaluation, engine: LocalEngine) -> None:
+def check_prompts(evaluation: Evaluation, engine: RowEngine) -> None:
     """Raises `MullError` for a question that leaves no room for an answer in the model's context."""
     for benchmark in evaluation.benchmarks:
         for question in benchmark.questions():
@@ -131,7 +131,7 @@ def check_prompts(evaluation: Evaluation, engine: LocalEngine) -> None:
 
 
 def evaluate(
-    evaluation: Evaluation, folder: Path, load: Callable[[], LocalEngine], observer: Observer | None = None
+    evaluation: Evaluation, folder: Path, load: Callable[[], RowEngine], observer: Observer | None = None
 ) -> Result:
     """Samples what the runs in `folder` lack and compares the policies.
 
@@ -145,7 +145,7 @@ def evaluate(
     for benchmark in evaluation.benchmarks:
         if len(benchmark.questions()) < 2:
             raise MullError(f"{benchmark.name} has one question, and intervals need two", "ask more questions")
-    engine: LocalEngine | None = None
+    engine: RowEngine | None = None
     for benchmark in evaluation.benchmarks:
         plan = evaluation.plan(benchmark)
         run = folder / benchmark.name

@@ -12,8 +12,8 @@ from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Cost, ForcedAnswer, Need, Signals
 from mull.dynamic.estimators.conf import Confidence
 from mull.dynamic.evaluation.policies import Policy
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.local import PromptIds, measure
-from mull.engines.local.engine import LocalEngine
 from mull.runs.store import RunStore
 
 ENDS = (Need.forced_instruct, Need.forced_thinking)
@@ -30,7 +30,7 @@ def lacking(store: RunStore, questions: Sequence[str]) -> list[str]:
     return [question for question in questions if question not in known]
 
 
-def keep(store: RunStore, engine: LocalEngine, prompts: dict[str, PromptIds], form: AnswerForm) -> None:
+def keep(store: RunStore, engine: RowEngine, prompts: dict[str, PromptIds], form: AnswerForm) -> None:
     """Measures the forced answers of both ends to `prompts` and records them."""
     found = {}
     for signals in measure(engine, prompts, ENDS, form):

@@ -1,4 +1,4 @@
-"""Measures with the local engine, whose rows have a λ each: both ends answer in one batch."""
+"""Measures with an engine in this process, whose rows have a λ each: both ends answer in one batch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Cost, ForcedAnswer, Hidden, Need, Signals
+from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.forcing import answer_end, entropy, forcing_text, most_tokens
 from mull.engines.base import Completion, Request, Sampling
-from mull.engines.local.engine import LocalEngine
 from mull.engines.local.prompts import Prompts
 
 LAM = {
@@ -35,7 +35,7 @@ class Query(NamedTuple):
 
 
 def measure(
-    engine: LocalEngine, queries: Mapping[str, PromptIds], needs: Collection[Need], form: AnswerForm
+    engine: RowEngine, queries: Mapping[str, PromptIds], needs: Collection[Need], form: AnswerForm
 ) -> Iterator[Signals]:
     """The `Signals` of each query, by its name and rendered prompt, in their order.
 
@@ -50,7 +50,7 @@ def measure(
 
 
 def measure_all(
-    engine: LocalEngine,
+    engine: RowEngine,
     queries: Sequence[Query],
     needs: Collection[Need],
     advance: Callable[[int], object] = lambda count: None,
@@ -68,7 +68,7 @@ def measure_all(
 
 
 def _measured(
-    engine: LocalEngine, need: Need, prompts: Sequence[PromptIds], form: AnswerForm
+    engine: RowEngine, need: Need, prompts: Sequence[PromptIds], form: AnswerForm
 ) -> Iterable[ForcedAnswer | Hidden]:
     if need in (Need.forced_instruct, Need.forced_thinking):
         return forced_after(engine, LAM[need], prompts, form)
@@ -89,14 +89,14 @@ def begun(prompts: Prompts, prompt: PromptIds) -> PromptIds:
 
 
 def forced_after(
-    engine: LocalEngine, lam: float, prompts: Sequence[PromptIds], form: AnswerForm, text: str | None = None
+    engine: RowEngine, lam: float, prompts: Sequence[PromptIds], form: AnswerForm, text: str | None = None
 ) -> Iterator[ForcedAnswer]:
     """What Θ(λ) answers after each of `prompts` and a forcing text (default: that of `form`), in their order."""
     forced = [
         prompt + engine.prompts.encode(forcing_text(form, engine.prompts.opened(prompt)) if text is None else text)
         for prompt in prompts
     ]
-    entropies = [entropy(reading.top_logprobs.tolist()) for reading in engine.read(forced, lam)]
+    entropies = [entropy(reading.top_logprobs.tolist()) for reading in engine.read(forced, lam, hidden=False)]
     sampling = Sampling(temperature=0, top_p=1.0, top_k=0, max_tokens=most_tokens(form))
     requests = [
         Request(id=str(i), prompt_ids=prompt, seed=0, sampling=sampling, lam=lam) for i, prompt in enumerate(forced)

@@ -12,10 +12,10 @@ from typing import Any
 
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Cost, ForcedAnswer, Hidden, Need, Signals
-from mull.dynamic.probing.end import End
 from mull.dynamic.probing.forcing import entropy, forcing_text, most_tokens
 from mull.dynamic.probing.local import LAM, PromptIds, begun, cut
 from mull.engines.base import Completion
+from mull.engines.local.opening import End
 from mull.engines.local.prompts import Prompts
 from mull.engines.local.reading import TOP
 from mull.errors import MullError

@@ -188,8 +188,10 @@ class LocalEngine:
             thought_tokens=self.prompts.thought_tokens(token_ids, text, finished=row.stopped),
         )
 
-    def read(self, prompts: Sequence[Sequence[int]], lam: float) -> Iterator[Reading]:
+    def read(self, prompts: Sequence[Sequence[int]], lam: float, *, hidden: bool = True) -> Iterator[Reading]:
         """What Θ(λ) knows at the end of each prompt (token ids), in their order; for engines with a λ per row.
+
+        `hidden`: whether hidden states are wanted; here they cost nothing more.
 
         Raises `MullError` for an empty prompt or one longer than the context.
         """

@@ -12,10 +12,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from mull.engines.base import Completion, Request
 from mull.engines.local.arithmetic import checkpoint_dtype
 from mull.engines.local.decoding.budget import RowBudget
+from mull.engines.local.opening import End
 from mull.engines.local.prompts import Prompts
+from mull.engines.local.reading import TOP, Reading
 from mull.engines.vllm import versions
 from mull.engines.vllm.per_request.requests import cache_salt
 from mull.engines.weights.placement import Placement
@@ -79,7 +83,9 @@ class VllmEngine:
         self.prompts = prompts or Prompts(folders[donor], trust_remote_code)
         self.render = self.prompts.render
         self.context = min(context or self.prompts.context, self.prompts.context)
-        self._by_row, self._donor = by_row, donor
+        self._by_row, self._trust = by_row, trust_remote_code
+        self._folders = {side: Path(folders[side]) for side in ("instruct", "thinking")}
+        self._read_by: dict[str, End] = {}
         given = {role: str(folder) for role, folder in folders.items()}
         with versions.errors(str(folders[donor])):
             self._llm = versions.start(
@@ -137,6 +143,31 @@ class VllmEngine:
         if self._label is None:
             raise MullError("no λ is chosen", "call set_weights first")
         return request
+
+    def read(self, prompts: Sequence[Sequence[int]], lam: float, *, hidden: bool = True) -> Iterator[Reading]:
+        """What Θ(λ) knows at the end of each prompt (token ids), in their order; for engines with a λ per row.
+
+        vLLM tells the likeliest next tokens. `hidden` states are not to be had from it: they are read by the end of
+        this λ, 0 or 1, which is then loaded into this process.
+
+        Raises `MullError` for an empty prompt or one longer than the context, and for hidden states between the ends.
+        """
+        if not self._by_row:
+            raise MullError("an engine without a λ per row reads prompts at its present weights only")
+        for number, prompt in enumerate(prompts):
+            if not 0 < len(prompt) < self.context:
+                raise MullError(f"prompt {number} has {len(prompt)} tokens, and the context is {self.context}")
+        if not hidden:
+            with versions.errors("reading prompts"):
+                found = versions.likeliest(self._llm, prompts, lam, cache_salt(lam), TOP)
+            none = np.zeros((0, 0), np.float32)
+            return (Reading(none, np.array(each, np.float32)) for each in found)
+        if lam not in (0, 1):
+            raise MullError(f"vLLM has no hidden states, and λ = {lam:g} is no end that could be loaded beside it")
+        side = "thinking" if lam else "instruct"
+        if side not in self._read_by:
+            self._read_by[side] = End(self._folders[side], trust_remote_code=self._trust)
+        return self._read_by[side].read(prompts)
 
     def _generate(self, waiting: Iterator[Request]) -> Iterator[Completion]:
         engine = self._llm.llm_engine

@@ -139,6 +139,21 @@ def logprobs(found: Iterable[Any]) -> list[float]:
     return [float(next(iter(each.values())).logprob) for each in found]
 
 
+def likeliest(llm: Any, prompts: Iterable[Iterable[int]], lam: float, salt: str, count: int) -> list[list[float]]:
+    """Natural logs of the probabilities of the `count` likeliest next tokens after each prompt, likeliest first."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(
+        temperature=0, max_tokens=1, logprobs=count, detokenize=False, extra_args={"lambda": lam}, ignore_eos=True
+    )
+    given = [{"prompt_token_ids": list(ids), "cache_salt": salt} for ids in prompts]
+    outputs = llm.generate(given, params, use_tqdm=False)
+    return [
+        sorted((each.logprob for each in output.outputs[0].logprobs[0].values()), reverse=True)[:count]
+        for output in outputs
+    ]
+
+
 def shut_down(llm: Any) -> None:
     """End the processes of a `vllm.LLM`."""
     llm.llm_engine.engine_core.shutdown()

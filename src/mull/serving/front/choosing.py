@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Choice, Estimator, Need
-from mull.dynamic.probing.end import End
 from mull.dynamic.probing.served import measure_by
+from mull.engines.local.opening import End
 from mull.engines.local.prompts import Prompts
 from mull.serving.front.rewriting import Route, rewritten
 from mull.serving.levels import Undecided

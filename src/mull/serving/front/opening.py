@@ -9,8 +9,7 @@ from starlette.types import ASGIApp
 from mull.benchmarks import AnswerForm
 from mull.checkpoints.pair import Pair
 from mull.dynamic.base import Estimator, Need
-from mull.dynamic.probing.end import End
-from mull.engines.local.opening import prompts_of
+from mull.engines.local.opening import End, prompts_of
 from mull.serving.backend import Limits
 from mull.serving.front.choosing import ByProbes
 from mull.serving.front.front import Front

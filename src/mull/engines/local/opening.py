@@ -1,5 +1,5 @@
-"""Opens the engine of a pair whose rows have a λ each: what servers, chats and estimators of λ generate with; or one end
-as a plain model, which reads prompts for those whose responses come from elsewhere."""
+"""Opens the engine of a pair whose rows have a λ each, which servers, chats and estimators of λ generate with, or one
+end as a plain model, which reads prompts for those whose responses come from elsewhere."""
 
 from __future__ import annotations
 

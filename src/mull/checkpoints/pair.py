@@ -11,9 +11,11 @@ from typing import Literal, NamedTuple
 
 from mull.checkpoints.checkpoint import HEAD, Checkpoint
 from mull.checkpoints.findings import CAN_ALLOW, Finding, find, think_tags
+from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.headers import TensorInfo
 from mull.errors import MullError, Refused, nearest
 from mull.thinking import ThinkTags
+from mull.tiny import checkpoint_folder
 
 Side = Literal["instruct", "thinking"]
 
@@ -161,6 +163,11 @@ class Pair(Group):
             Checkpoint.open(instruct), Checkpoint.open(thinking), Checkpoint.open(base) if base else None, donor=donor
         )
 
+    @classmethod
+    def built_in(cls, *, donor: Side = "thinking") -> Pair:
+        """The pair that comes with mull."""
+        return cls.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")), donor=donor)
+
     @property
     def roles(self) -> list[str]:
         return ["instruct", "thinking"]
@@ -169,6 +176,11 @@ class Pair(Group):
     def think_tags(self) -> tuple[ThinkTags, ...]:
         """The delimiters of thoughts that a side's template or vocabulary names; may be empty."""
         return think_tags(self.instruct, self.thinking)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of both sides, as runs and heads record them."""
+        return {"instruct": fingerprint(self.instruct), "thinking": fingerprint(self.thinking)}
 
     def _between_models(self) -> list[Finding]:
         return find(self.instruct, self.thinking, self.donor)

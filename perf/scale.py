@@ -60,7 +60,7 @@ def sweep(folder: Path, options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mull.benchmarks import load_benchmark
-    from mull.cli.rendering.observer import Terminal
+    from mull.api.progress.terminal import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
     from mull.runs.plan import SweepPlan

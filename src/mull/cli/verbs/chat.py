@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli import interrupt
+from mull import interrupt
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -63,9 +63,9 @@ def chat(
     `echo "What is the sum of 3 4 5 6 7?" | mull chat --lambda 0.6 --temperature 0`
     """
     from mull.cli.rendering.chat import ChatScreen
+    from mull.dynamic.choosing import chooser_of, lam_of
     from mull.dynamic.head import Head
     from mull.serving.chat import Chat
-    from mull.serving.choosing import chooser_of, lam_of
 
     stdout, stderr = consoles()
     observer = Terminal(stderr)
@@ -126,7 +126,7 @@ def talk(chat: Chat, screen: ChatScreen, read: Callable[[], str], complain: Call
 
 def _obey(line: str, chat: Chat, screen: ChatScreen) -> None:
     """Carries out a command. Raises `MullError` for what is none."""
-    from mull.serving.choosing import lam_of
+    from mull.dynamic.choosing import lam_of
 
     command, _, value = (part.strip() for part in line.partition(" "))
     if command == "/lambda":

@@ -16,12 +16,12 @@ from mull.analysis.choosing.race import Outcome
 from mull.analysis.choosing.worth import what_is_open
 from mull.analysis.comparable import comparable
 from mull.analysis.records import Sample
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import PlanOptions
 from mull.cli.rendering.choice import choice_values, print_choice
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas

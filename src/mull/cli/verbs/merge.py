@@ -9,12 +9,12 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mull.api.progress.bars import byte_progress
 from mull.checkpoints.hub import check_repo_id
 from mull.checkpoints.hub import push as push_to_hub
 from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles
 from mull.cli.options.merging import read_group, read_method, read_settings
 from mull.cli.rendering.coefficients import print_explanation
-from mull.cli.rendering.progress import byte_progress
 from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
 from mull.merging.methods.mi import Mi

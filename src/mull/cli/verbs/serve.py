@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks import load_benchmark
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.load import LoadOptions
 from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -84,8 +84,8 @@ def serve(
         from mull.serving.service import Service
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
+    from mull.dynamic.choosing import chooser_of, lam_of
     from mull.dynamic.head import Head
-    from mull.serving.choosing import chooser_of, lam_of
 
     began = time.perf_counter()
     _, stderr = consoles()

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from mull import interrupt
 from mull.analysis.choosing.race import Step
 from mull.analysis.records import Sample
-from mull.cli import interrupt
-from mull.cli.rendering.live import LiveSweep
-from mull.cli.rendering.progress import TimeLeft, item_progress
+from mull.api.progress.bars import TimeLeft, item_progress
+from mull.api.progress.live import LiveSweep
 from mull.runs.plan import SweepPlan
 from mull.runs.sessions.observer import Observer, RaceWatch
 from mull.words import clock, counted

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from rich.markup import escape
 from rich.table import Table
 
+from mull import interrupt
 from mull.analysis.records import Sample
-from mull.cli import interrupt
 from mull.runs.plan import SweepPlan
 from mull.words import clock, counted
 

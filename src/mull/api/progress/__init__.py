@@ -1,0 +1,1 @@
+"""Shows how long work goes on: in a terminal, in a notebook, or not at all."""

@@ -239,8 +239,7 @@ class Model:
         wanted = Wanted(stop=tuple(drawing.get("stop", ())))
         events: SimpleQueue[tuple[int, Token | Ended]] = SimpleQueue()
         requests = [
-            self._request(str(i), ids, each.lam, drawing)
-            for i, (ids, each) in enumerate(zip(rendered, chosen, strict=True))
+            _request(str(i), ids, each.lam, drawing) for i, (ids, each) in enumerate(zip(rendered, chosen, strict=True))
         ]
         replies: dict[int, Reply] = {}
         under_way = {}
@@ -259,37 +258,25 @@ class Model:
                 self._streams.cancel(stream)
         return [replies[i] for i in range(len(requests))]
 
-    def stream(self, prompt: Prompt, lam: Level = "auto", **drawing: Unpack[Drawing]) -> Replying:
+    def stream(
+        self, prompt: Prompt, lam: Level = "auto", sampling: Sampling | None = None, **drawing: Unpack[Drawing]
+    ) -> Replying:
         """The reply in pieces, as they come, thought and answer apart; at the end it is in `.reply`.
 
         Under a template that opens a thought, text at λ below 0.4 is held back until it is known to be thought or
-        answer. Raises `MullError` as `chat`.
+        answer. `sampling`: in place of what `drawing` says of it. Raises `MullError` as `chat`.
         """
         began = time.perf_counter()
         ids = self._render(prompt)
         (chosen,) = self._choose([ids], [lam])
         hold = chosen.lam < HOLD_BELOW and self._engine.prompts.opened(ids) is not None
         wanted = Wanted(stop=tuple(drawing.get("stop", ())), hold=hold)
-        request = self._request("stream", ids, chosen.lam, drawing)
+        request = _request("stream", ids, chosen.lam, drawing, sampling)
         return Replying(self._streams.tokens(request, wanted), chosen, began)
 
     def _render(self, prompt: Prompt) -> tuple[int, ...]:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else [dict(each) for each in prompt]
         return self._engine.render(messages)
-
-    def _request(self, name: str, ids: tuple[int, ...], lam: float, drawing: Drawing) -> Request:
-        try:
-            sampling = Sampling(
-                temperature=drawing.get("temperature", 0.6),
-                top_p=drawing.get("top_p", 0.95),
-                top_k=drawing.get("top_k", 20),
-                max_tokens=drawing.get("max_tokens", 2048),
-                thinking_budget=drawing.get("budget"),
-                budget_message=drawing.get("budget_message"),
-            )
-        except ValueError as error:
-            raise MullError(str(error)) from None
-        return Request(id=name, prompt_ids=ids, seed=drawing.get("seed", 0), sampling=sampling, lam=lam)
 
     def _choose(self, prompts: Sequence[tuple[int, ...]], levels: Sequence[Level]) -> list[Chosen]:
         """λ of each prompt; those of `auto` are measured in one batch, equal prompts once."""
@@ -313,6 +300,23 @@ class Model:
             found[ids] if isinstance(level, str) else Chosen(float(level), "chosen by you")
             for ids, level in zip(prompts, levels, strict=True)
         ]
+
+
+def _request(
+    name: str, ids: tuple[int, ...], lam: float, drawing: Drawing, sampling: Sampling | None = None
+) -> Request:
+    try:
+        sampling = sampling or Sampling(
+            temperature=drawing.get("temperature", 0.6),
+            top_p=drawing.get("top_p", 0.95),
+            top_k=drawing.get("top_k", 20),
+            max_tokens=drawing.get("max_tokens", 2048),
+            thinking_budget=drawing.get("budget"),
+            budget_message=drawing.get("budget_message"),
+        )
+    except ValueError as error:
+        raise MullError(str(error)) from None
+    return Request(id=name, prompt_ids=ids, seed=drawing.get("seed", 0), sampling=sampling, lam=lam)
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -87,7 +87,15 @@ def options_table(choice: Choice, outcome: Outcome | None = None) -> Table:
         meets = NONE if math.isnan(option.chance) else probability(option.chance)
         verdict = "" if chosen else _verdict(option, rivals, outcome)
         rows.append(Row(option.setting, [*cells, meets, verdict, Cell(option.samples)], star=chosen))
-    return Table(name="options", title="What was chosen from", caption=caption, head="λ", columns=columns, rows=rows)
+    return Table(
+        name="options",
+        title="What was chosen from",
+        caption=caption,
+        head="λ",
+        key="setting",
+        columns=columns,
+        rows=rows,
+    )
 
 
 def worth_lines(choice: Choice, open_questions: Sequence[Open]) -> list[str]:

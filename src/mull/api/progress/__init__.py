@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -30,3 +31,7 @@ def in_notebook() -> bool:
     """Whether a Jupyter kernel runs this code."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
+
+
+if in_notebook():  # tqdm, which huggingface_hub imports, warns that its bars lack widgets
+    warnings.filterwarnings("ignore", message="IProgress not found")

@@ -32,24 +32,27 @@ REFRESH = 0.5
 class Notebook(Observer):
     """Shows a session in the outputs of a cell."""
 
+    def __init__(self) -> None:
+        self._passing = Output()
+        """Of all that is gone when it is done."""
+
     def say(self, text: str) -> None:
         Output().show(text)
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        output = Output()
-        output.show(f"{what} …")
+        self._passing.show(f"{what} …")
         yield
-        output.show("")
+        self._passing.show("")
 
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
-        with _bar(what, total, lambda done: f"{done:,}/{total:,}") as advance:
+        with _bar(self._passing, what, total, lambda done: f"{done:,}/{total:,}") as advance:
             yield advance
 
     @contextmanager
     def copying(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
-        with _bar(what, total, lambda done: f"{decimal(done)} of {decimal(total)}") as advance:
+        with _bar(self._passing, what, total, lambda done: f"{decimal(done)} of {decimal(total)}") as advance:
             yield advance
 
     @contextmanager
@@ -124,9 +127,9 @@ class Output:
 
 
 @contextmanager
-def _bar(what: str, total: int, words: Callable[[int], str]) -> Iterator[Callable[[int], object]]:
-    """A bar that is gone once the work is done. `words`: how far it is."""
-    output, done, began = Output(), 0, time.perf_counter()
+def _bar(output: Output, what: str, total: int, words: Callable[[int], str]) -> Iterator[Callable[[int], object]]:
+    """A bar in `output` that is gone once the work is done. `words`: how far it is."""
+    done, began = 0, time.perf_counter()
 
     def advance(count: int) -> None:
         nonlocal done

@@ -20,9 +20,9 @@ from mull.runs.sessions.vllm import VllmLoader
 from mull.runs.settings import Setting
 from mull.thinking import ThinkTags
 
-Weights = Setting | Recipe | Coefficients
+Weights = Setting | Recipe | Coefficients | float
 Settings = Sequence[Weights] | Mapping[str, Weights]
-"""The weights of each row of a run; a mapping names them."""
+"""The weights of each row of a run, numbers are λ; a mapping names them."""
 ALLOWED = ("config", "tokens", "rope", "vocabulary")
 """In what a further checkpoint of a study may differ."""
 
@@ -230,6 +230,7 @@ def _scalar(lam: float) -> Setting:
 
 
 def _settings(settings: Settings) -> list[Setting]:
-    if isinstance(settings, Mapping):
-        return [each if isinstance(each, Setting) else Setting.of(each, name) for name, each in settings.items()]
-    return [Setting.of(each) for each in settings]
+    named = settings.items() if isinstance(settings, Mapping) else ((None, each) for each in settings)
+    return [
+        Setting.of(Coefficients.scalar(each) if isinstance(each, float | int) else each, name) for name, each in named
+    ]

@@ -37,6 +37,7 @@ class Run:
     def __init__(self, folder: str | Path, *, grading: str | None = None, k: int | None = None) -> None:
         """As `open`."""
         self.folder = Path(folder)
+        self._place = self.folder.absolute()  # a notebook may change its working directory
         self.grading, self.k = grading, k
         with self._store():
             pass
@@ -51,7 +52,7 @@ class Run:
         return cls(folder, grading=grading, k=k)
 
     def _store(self) -> RunStore:
-        return RunStore.open(self.folder, grading=self.grading)
+        return RunStore.open(self._place, grading=self.grading)
 
     @cached_property
     def results(self) -> Results:
@@ -161,7 +162,7 @@ class Run:
         from mull.reports.build import write_report
 
         default = f"report-{self.grading}" if self.grading else "report"
-        folder = self.folder / default if out is None else Path(out)
+        folder = self._place / default if out is None else Path(out)
         with self._store() as store:
             return write_report(store, folder, k=self.k, overlay=overlay)[0]
 

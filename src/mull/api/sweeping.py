@@ -44,8 +44,8 @@ def sweep(
         benchmark: a name of `mull benchmarks`, a data file, or a `Benchmark`.
         lambdas: a list, or start:stop:step as in "0:1:0.1".
         k: samples per question and λ.
-        settings: weights in place of λ, for ablations and comparisons: any `Coefficients`, `Recipe` or `Setting`, named
-            if they are a mapping. `mull.runs.paper.studies` makes those of the interpolation paper.
+        settings: weights in place of λ, for ablations and comparisons: numbers, `Coefficients`, `Recipe` or `Setting`,
+            which a mapping names. `mull.runs.paper.studies` makes those of the interpolation paper.
         others: further checkpoints that settings name, by role, as in `{"base": "path/to/base"}`.
         quiet: show no bar.
         **options: questions, sampling, engine, server: see `mull.api.plans.Options`.

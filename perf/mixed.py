@@ -88,7 +88,7 @@ class Contender:
         self.loops = []
         for group in self.groups:
             loop = engine.row_loop(free=4 << 30)
-            loop.model = self.model
+            loop._batch._model = self.model
             sampling = Sampling(temperature=0, max_tokens=4 * steps)
             generator = np.random.default_rng(0)
             requests = [
@@ -101,9 +101,9 @@ class Contender:
                 )
                 for i, lam in enumerate(group)
             ]
-            loop.batch = len(requests)
+            loop._batch.size = len(requests)
             loop._stop_ids = np.array([], np.int64)
-            loop._admit(Lookahead(requests), 0)
+            loop._admission.admit(Lookahead(requests))
             self.loops.append(loop)
         self.model.passes = 0
 
@@ -123,8 +123,9 @@ class Contender:
 
 
 def advance(loop: RowLoop) -> None:
-    loop._arrange(loop._slots.count)
-    loop._make_room(Lookahead(()), 0, loop._slots.longest, loop._slots.need)
+    slots = loop._batch.slots
+    loop._arrange(slots.count)
+    loop._admission.make_room(Lookahead(()), 0, slots.longest, slots.need)
     loop._step()
 
 

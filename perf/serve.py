@@ -1,18 +1,24 @@
 """A server under load: many streams of random λ at the same time, some of which leave early, bad requests among them.
 
-    python perf/serve.py [--streams 256] [--seconds 300] [--checked 100]
+    python perf/serve.py [--streams 256] [--seconds 300] [--checked 100] [--url http://127.0.0.1:8000]
 
-Starts `mull serve` with the built-in pair and asks it from this process, on the same cores. Every prompt has a number
-of its own, so that no two responses belong to the same prompt. Fails unless
+Starts `mull serve` with the built-in pair, or takes the server at `--url` (a proxy, or vLLM), and asks it from this
+process, on the same cores. Every prompt has a number of its own, so that no two responses belong to the same prompt.
+Fails unless
 
 - every stream that was not left ends with its finish reason, usage and `[DONE]`, under the model's name it asked for;
 - the texts of `--checked` of them are those that the same requests get alone afterwards, without a stream;
 - every bad request gets its 4xx;
-- the server's mean resident memory in the last fifth of the time is within 5 % of that in the second fifth.
+- a server that it started has in the last fifth of the time a mean resident memory within 5 % of that in the second.
 
 Printed are tokens per second, and mean time to the first token and between tokens by the server's own metrics, beside
 the same for requests that all have λ = 0, which take turns with the others and as much time again. (Rows of λ = 0 cost
 two models, too: the ratio shows what mixing λ costs, not what a plain model does.)
+
+With `--peer-python PYTHON`, of an environment with `transformers[serving]`, or `--peer URL` of a server that has the
+built-in Instruct checkpoint, the load is followed by the same streams to that server and to `mull serve` in turns,
+timed by the client (perf/peer.py). `--peer-option=--continuous-batching` is passed on to
+`transformers serve`; repeatable.
 """
 
 from __future__ import annotations
@@ -27,11 +33,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import peer
 from prometheus_client.parser import text_string_to_metric_families
 
 LEAVES, BAD = 0.01, 0.02
@@ -78,21 +86,34 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--checked", type=int, default=100)
+    parser.add_argument("--url", help="of a server of the built-in pair under the name mull, without /v1")
+    parser.add_argument("--peer-python", metavar="PYTHON")
+    parser.add_argument("--peer", metavar="URL")
+    parser.add_argument("--peer-option", action="append", default=[])
     arguments = parser.parse_args()
+    if arguments.url:
+        return asyncio.run(measure(arguments.url, None, time.perf_counter(), arguments))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "mull.cli.main", "serve", "--port", str(port), "--lambda", "0.5"]
     began = time.perf_counter()
     server = subprocess.Popen([*command, "--waiting", str(2 * arguments.streams)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
     try:
-        return asyncio.run(measure(f"http://127.0.0.1:{port}", server, began, arguments))
+        sound = asyncio.run(measure(url, server, began, arguments))
+        if arguments.peer_python or arguments.peer:
+            found = peer.transformers_serve(arguments.peer_python, *arguments.peer_option)
+            with nullcontext(arguments.peer) if arguments.peer else found as other:
+                load = {"streams": arguments.streams, "seconds": arguments.seconds, "tokens": TOKENS, "turns": TURNS}
+                sound |= not asyncio.run(peer.compare(url, other, **load))
+        return sound
     finally:
         server.terminate()
         server.wait()
 
 
-async def measure(url: str, server: subprocess.Popen[bytes], began: float, arguments: argparse.Namespace) -> int:
+async def measure(url: str, server: subprocess.Popen[bytes] | None, began: float, arguments: argparse.Namespace) -> int:
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         while True:
@@ -100,35 +121,39 @@ async def measure(url: str, server: subprocess.Popen[bytes], began: float, argum
                 await client.get("/health")
                 break
             except httpx2.TransportError:
-                assert server.poll() is None, "the server did not start"
+                assert server is not None and server.poll() is None, "the server did not start"
                 await asyncio.sleep(0.1)
         started = time.perf_counter() - began
         await alone(client, body_of(0, 0.5, random.Random(0)))
         print(f"first response {time.perf_counter() - began:.1f} s after the start, ready after {started:.1f} s")
         memory: list[float] = []
-        watching = asyncio.create_task(watch(server.pid, memory))
+        watching = asyncio.create_task(watch(server.pid, memory)) if server else None
         mixed, plain = Load(), Load()
         numbers = itertools.count(1)
         for _ in range(TURNS):
             await phase(client, mixed, numbers, arguments, lam=None)
             await phase(client, plain, numbers, arguments, lam=0.0)
-        watching.cancel()
+        if watching:
+            watching.cancel()
         same = await compare(client, mixed, arguments.checked)
-    fifth = max(1, len(memory) // 5)
-    early, late = (sum(part) / len(part) for part in (memory[fifth : 2 * fifth], memory[-fifth:]))
+    steady = True
     print(
         f"{arguments.streams} streams, {arguments.seconds:.0f} s: {len(mixed.texts):,} responses, {mixed.left:,} left, "
         f"{mixed.refused:,} bad requests refused, {len(mixed.wrong):,} wrong"
     )
     print(f"texts equal to those asked alone: {same:,} of {min(arguments.checked, len(mixed.texts)):,}")
-    print(f"resident memory: {early / 1e6:.0f} MB in the second fifth, {late / 1e6:.0f} MB in the last")
-    for name, unit in (("tokens/s", ""), ("first token", " s"), ("between tokens", " s")):
+    if server:
+        fifth = max(1, len(memory) // 5)
+        early, late = (sum(part) / len(part) for part in (memory[fifth : 2 * fifth], memory[-fifth:]))
+        print(f"resident memory: {early / 1e6:.0f} MB in the second fifth, {late / 1e6:.0f} MB in the last")
+        steady = abs(late / early - 1) <= 0.05
+    for name, unit in (("tokens/s", ""), ("first token", " s"), ("between tokens", " s")) if server else ():
         ours, others = mixed.rates()[name], plain.rates()[name]
         print(f"{name}: {ours:.4g}{unit}, all at λ = 0 {others:.4g}{unit}, ratio {ours / others:.2f}")
     for each in (mixed.wrong + plain.wrong)[:10]:
         print("wrong:", each)
     sound = not mixed.wrong + plain.wrong and same == min(arguments.checked, len(mixed.texts)) > 0
-    return 0 if sound and abs(late / early - 1) <= 0.05 else 1
+    return 0 if sound and steady else 1
 
 
 async def phase(
@@ -193,7 +218,7 @@ async def read(client: httpx2.AsyncClient, load: Load, number: int, body: dict[s
             corrected |= chunk.get("mull", {}).get("corrected", False)
             for choice in chunk["choices"]:
                 finish = choice["finish_reason"] or finish
-                text += choice["delta"].get("reasoning", "") + choice["delta"].get("content", "")
+                text += (choice["delta"].get("reasoning") or "") + (choice["delta"].get("content") or "")
     if not (done and finish and usage and len(ids) == 1 and models == {body["model"]}):
         load.wrong.append(f"request {number}: done {done}, finish {finish}, ids {ids}, models {models}")
         return
@@ -211,7 +236,7 @@ async def refused(client: httpx2.AsyncClient, load: Load, body: bytes | dict[str
 
 async def alone(client: httpx2.AsyncClient, body: dict[str, Any]) -> str:
     message = (await client.post("/v1/chat/completions", json=body)).json()["choices"][0]["message"]
-    return (message["reasoning"] or "") + message["content"]
+    return (message["reasoning"] or "") + (message["content"] or "")
 
 
 async def compare(client: httpx2.AsyncClient, load: Load, count: int) -> int:

@@ -1,5 +1,7 @@
 """Asks a running `mull serve` by clients that exist, each in an environment of its own: `make test-clients`.
 
+The last of them, schemathesis, sends 10,000 random and malformed requests; MULL_REQUESTS changes their number.
+
 A client is a program beside this file that takes the server's URL and fails if it is not answered as it should be.
 Environments are kept in `.clients`, or where MULL_CLIENTS says. A client that cannot be installed is named and fails.
 
@@ -15,6 +17,8 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +29,12 @@ PACKAGES = {
     "inspect_ai": ["inspect_ai", "openai"],
     "lm-eval": ["lm-eval[api]"],
     "npm": ["openai"],
+    "schemathesis": ["schemathesis"],
 }
+SERVER = {"schemathesis": ["--max-tokens", "4", "--timeout", "1", "--waiting", "64"]}
+"""Options of the server, for clients that need others."""
+LONGEST = {"schemathesis": 7200}
+"""Seconds that a client may take, if more than ten minutes."""
 QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "HF_HUB_OFFLINE": "1",
@@ -58,30 +67,39 @@ def command(name: str, url: str) -> list[str]:
 
 
 def main(names: list[str]) -> int:
+    failed = []
+    for name in names or PACKAGES:
+        began = time.perf_counter()
+        try:
+            install(name)
+            with serving(SERVER.get(name, [])) as url:
+                asked, environment = command(name, url), {**os.environ, **QUIET}
+                subprocess.run(asked, check=True, env=environment, cwd=HERE, timeout=LONGEST.get(name, 600))
+            print(f"{name}: passed in {time.perf_counter() - began:.0f} s", flush=True)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"{name}: FAILED: {error}", flush=True)
+            failed.append(name)
+    return len(failed)
+
+
+@contextmanager
+def serving(options: list[str]) -> Iterator[str]:
+    """A server with the built-in pair; gives its URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    server = subprocess.Popen([sys.executable, "-m", "mull.cli.main", "serve", "--port", str(port), "--lambda", "0.5"])
+        port = str(listener.getsockname()[1])
+    started = [sys.executable, "-m", "mull.cli.main", "serve", "--port", port, "--lambda", "0.5", *options]
+    server = subprocess.Popen(started)
     url = f"http://127.0.0.1:{port}/v1"
-    failed = []
     try:
         while not _answers(url):
             if server.poll() is not None:
-                return 1
+                raise OSError("the server did not start")
             time.sleep(0.2)
-        for name in names or PACKAGES:
-            began = time.perf_counter()
-            try:
-                install(name)
-                subprocess.run(command(name, url), check=True, env={**os.environ, **QUIET}, cwd=HERE, timeout=600)
-                print(f"{name}: passed in {time.perf_counter() - began:.0f} s", flush=True)
-            except (OSError, subprocess.SubprocessError) as error:
-                print(f"{name}: FAILED: {error}", flush=True)
-                failed.append(name)
+        yield url
     finally:
         server.terminate()
         server.wait()
-    return len(failed)
 
 
 def _answers(url: str) -> bool:

@@ -92,6 +92,13 @@ def random_model(
     return model.eval()
 
 
+def own_model(folder: Path) -> PreTrainedModel:
+    """The checkpoint as transformers runs it, in float32, with an attention that does all that the config says."""
+    capped = "attn_logit_softcapping" in (folder / "config.json").read_text()  # "sdpa" does so from 5.21 on
+    attention = "eager" if capped else None
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=attention).eval()
+
+
 def save_model(
     folder: Path, config: PretrainedConfig, *, seed: int, dtype: torch.dtype = torch.float32, stop: int | None = None
 ) -> Path:

@@ -69,12 +69,20 @@ def serving(
     hosts: frozenset[str] | None = frozenset(),
     load: LoadControl | None = None,
     estimator: Estimator = zero_shot(FREE_ANSWER),  # noqa: B008  (immutable)
+    prefix_bytes: int | None = None,
     **limits: Any,
 ) -> Iterator[Server]:
     """A server on a free port of this machine."""
     limit = Limits(**{"max_tokens": 400, "waiting": 64, **limits})
     sampling = Sampling(max_tokens=400)
-    backend = LocalBackend(engine, estimator=estimator, form=FREE_ANSWER, limits=limit, sampling=sampling)
+    backend = LocalBackend(
+        engine,
+        estimator=estimator,
+        form=FREE_ANSWER,
+        limits=limit,
+        sampling=sampling,
+        prefix_bytes=prefix_bytes,
+    )
     levels = Levels(model="mull", default=default)
     decided = Undecided.of(tiny.THINK_RATIO) if undecided is None else undecided
     service = Service(backend, levels, limits=limit, sampling=sampling, undecided=decided, load=load)

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from mull.checkpoints.pair import Pair
 from mull.dynamic.choosing import chooser_of, lam_of
 from mull.engines.base import Request, Sampling
-from mull.engines.local.opening import built_in_pair, open_rows
+from mull.engines.local.opening import open_rows
 from mull.errors import MullError
 from mull.serving.chat import Chat
 from mull.thinking import split_thinking
@@ -18,7 +19,7 @@ GREEDY = Sampling(temperature=0, max_tokens=300)
 
 @pytest.fixture(scope="module")
 def engine():
-    return open_rows(built_in_pair(), device="cpu")
+    return open_rows(Pair.built_in(), device="cpu")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import mull.serving
+from mull.engines.vllm import versions
 from mull.serving.app import application
 from mull.tiny import checkpoint_folder
 
 from ..running import mull as command
-from .live import running
+from .live import free_port, running
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "serving.md").read_text(encoding="utf-8")
 HERE = "http://127.0.0.1:8000"
@@ -97,11 +99,24 @@ def test_the_levels_of_the_page_are_those_of_the_server():
 def test_the_options_of_the_page_are_those_of_the_server():
     known = set(re.findall(r"--[\w-]+", command("serve", "--help").stdout))
     lines = [line for block in examples("sh") for line in block.splitlines() if line.startswith("mull serve")]
-    named = {option for line in lines for option in re.findall(r"--[\w-]+", line)}
+    named = {option for line in lines for option in re.findall(r"--[\w-]+", line.partition(" -- ")[0])}
     assert {"--queue-from", "--queue-full", "--target-latency"} <= named <= known
 
 
 def test_every_example_is_run():
     """One that is added is tested, too: only these kinds of blocks, so many of each."""
     kinds = re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 5, "python": 3, "javascript": 1, "nginx": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 7, "python": 3, "javascript": 1, "nginx": 1}
+
+
+@pytest.mark.skipif(versions.installed() is not None, reason="vLLM would start")
+def test_commands_before_other_servers_look_for_what_is_behind():
+    """As they stand there, on the built-in pair, with nothing behind."""
+    ends = {"A": str(checkpoint_folder("instruct")), "B": str(checkpoint_folder("thinking"))}
+    nobody, said = f"http://127.0.0.1:{free_port()}", []
+    for line in "".join(examples("sh")).splitlines():
+        if line.startswith("mull serve") and ("--upstream" in line or "--engine" in line):
+            words = [nobody if each.startswith("http") else ends.get(each, each) for each in shlex.split(line, True)]
+            said.append(command("serve", "--port", 0, *words[2:]).stderr.replace("\n", " "))
+    expected = ["vLLM is not installed here", *["no server behind lists its models"] * 2]
+    assert [wanted for wanted, found in zip(expected, said, strict=True) if wanted not in found] == []

@@ -11,6 +11,7 @@ import pytest
 import mull.serving
 from mull.errors import MullError
 from mull.tiny import checkpoint_folder
+from tests.browser import Opened, chromium
 
 from .live import running
 
@@ -41,6 +42,28 @@ def test_three_lines_mount_the_routes():
         assert any(thread.name == "mull-streams" for thread in set(threading.enumerate()) - before)
     left = {thread.name for thread in set(threading.enumerate()) - before}
     assert "mull-streams" not in left  # the engine ends with the application
+
+
+@pytest.mark.parametrize("prefix", ["", "/ai", "/deep/er"])
+def test_the_page_is_at_the_routers_root_and_asks_below_it(prefix):
+    app = fastapi.FastAPI()
+    app.include_router(mull.serving.open_router(lam=1.0, device="cpu"), prefix=prefix)
+    with running(app) as url, chromium() as browser, Opened(browser, url + prefix, 1400, "light") as opened:
+        assert opened.page.url.partition("#")[0] == f"{url}{prefix}/"
+        assert "instruct and thinking" in opened.page.locator(".pair").inner_text()
+        opened.page.locator(".examples button").first.click()
+        opened.page.wait_for_function("() => document.querySelector('.reply[aria-busy=false]')")
+        assert "boxed" in opened.page.locator(".answer").inner_text()
+        assert set(opened.asked) <= {url + prefix, f"{url}{prefix}/", f"{url}{prefix}/v1/chat/completions"}
+        assert opened.said == []
+
+
+def test_the_page_can_be_left_out():
+    app = fastapi.FastAPI()
+    app.include_router(mull.serving.open_router(playground=False, device="cpu"), prefix="/ai")
+    with running(app) as url:
+        assert httpx2.get(f"{url}/ai/").status_code == 404
+        assert httpx2.get(f"{url}/ai/health").status_code == 200
 
 
 @pytest.mark.parametrize(

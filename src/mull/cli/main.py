@@ -28,7 +28,7 @@ VERBS = {
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
     "Results": ("report", "export", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
-    "Serving": ("serve", "chat"),
+    "Serving": ("plan", "serve", "chat"),
     "λ per query": ("route train", "route eval", "route explain"),
 }
 """The verbs under their headings. Each is a function of the same name in its own file in `mull.cli.verbs`, with an
@@ -50,6 +50,7 @@ _OTHERS_SAY = {
     **dict.fromkeys(("cka", "barrier", "connectivity", "pilot", "continuity"), "geometry"),
     **dict.fromkeys(("talk", "repl", "ask"), "chat"),
     **dict.fromkeys(("server", "api", "openai", "start"), "serve"),
+    **dict.fromkeys(("scale", "scaling", "size", "cost", "estimate", "hardware", "gpus"), "plan"),
     **dict.fromkeys(("datasets", "graders", "tasks"), "benchmarks"),
 }
 """Verbs of other tools, for hints."""

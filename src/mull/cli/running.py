@@ -59,7 +59,9 @@ def _show_expected(expected: Expected, needs: Needs | None, *, json: bool) -> No
         if expected.seconds is not None:
             lines.append(f"time: {clock(expected.seconds)} at the speed of the run so far")
         else:
-            lines.append("time: unknown until some responses are on record; -k 1 --questions 4 gives an idea")
+            lines.append(
+                "time: unknown until some responses are on record; -k 1 --questions 4 gives an idea, mull plan a bound"
+            )
     if needs:
         lines += _memory_lines(needs)
     stdout, _ = consoles()

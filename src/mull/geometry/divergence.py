@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from mull.engines.forward import cache_name
+from mull.engines.forward import cache_name, own_attention
 from mull.engines.local.templates import token_ids
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.interpolated import InterpolatedModel, loading
@@ -96,7 +96,7 @@ def _divergences(
 ) -> list[Divergence]:
     model = weights.model
     # Not the row cache's attention, since the passes are over whole sequences.
-    model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
+    model.config._attn_implementation = own_attention(model)
     weights.set(Coefficients.scalar(1.0))
     sequences = []
     for tokens in prompts:

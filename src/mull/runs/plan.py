@@ -119,8 +119,7 @@ class SweepPlan:
         if self.pair is None:
             return self.endpoints.record() if self.endpoints else {}
         return {
-            "instruct": fingerprint(self.pair.instruct),
-            "thinking": fingerprint(self.pair.thinking),
+            **self.pair.fingerprints,
             **{role: fingerprint(checkpoint) for role, checkpoint in self.others.items()},
             "donor": self.pair.donor_side,
         }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import inspect
 import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,7 @@ from mull.serving.playground.page import Page
 from mull.serving.router import refusal, router_of
 from mull.serving.service import Service
 from mull.serving.wire.errors import ApiError
+from mull.serving.wire.openapi import errors
 
 _OPEN = ("/health", "/")
 """Routes that need no key. The page of the playground sends the key that its user gives it with what it asks."""
@@ -38,16 +40,30 @@ def application(
     calls it by another name. `close` is called at shutdown. `page`: the playground, at `/`.
     """
 
+    return guarded(router_of(service, page), key=key, hosts=hosts, close=close)
+
+
+def guarded(
+    router: APIRouter,
+    *,
+    key: str | None = None,
+    hosts: frozenset[str] | None = None,
+    close: Callable[[], Any] | None = None,
+) -> FastAPI:
+    """An application of these routes and what stands before them; see `application`. `close` may be a coroutine."""
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        if close is not None:
-            close()
+        ended = close() if close is not None else None
+        if inspect.isawaitable(ended):
+            await ended
 
     app = FastAPI(title="mull", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    app.include_router(router_of(service, page))
+    refused_by = errors(*([401] if key is not None else []), *([403] if hosts is not None else []), 500)
+    app.include_router(router, responses=refused_by)
 
-    app.add_middleware(_Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
+    app.add_middleware(Guard, key=key, hosts=hosts)  # type: ignore[arg-type]
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -57,12 +73,14 @@ def application(
     @app.exception_handler(RequestValidationError)
     async def refused(request: Request, error: Exception) -> Response:
         status = getattr(error, "status_code", 400)
-        return refusal(ApiError(status, "no such route or method" if status in (404, 405) else "bad request"))
+        reply = refusal(ApiError(status, "no such route or method" if status in (404, 405) else "bad request"))
+        reply.headers.update(getattr(error, "headers", None) or {})  # `Allow` of 405
+        return reply
 
     return app
 
 
-class _Guard:
+class Guard:
     """Lets through who calls by a known host name and has the key."""
 
     def __init__(self, app: ASGIApp, *, key: str | None, hosts: frozenset[str] | None) -> None:

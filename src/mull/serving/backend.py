@@ -59,12 +59,20 @@ class LocalBackend:
     """The engine of this process: one continuous batch, whose rows have a λ each."""
 
     def __init__(
-        self, engine: LocalEngine, *, estimator: Estimator | None, form: AnswerForm, limits: Limits, sampling: Sampling
+        self,
+        engine: LocalEngine,
+        *,
+        estimator: Estimator | None,
+        form: AnswerForm,
+        limits: Limits,
+        sampling: Sampling,
+        prefix_bytes: int | None = None,
     ) -> None:
-        """`estimator` chooses λ for `auto`, with answers forced as `form` says. `sampling`: the defaults."""
+        """`estimator` chooses λ for `auto`, with answers forced as `form` says. `sampling`: the defaults.
+        `prefix_bytes`: see `Streams`."""
         self._engine, self._estimator, self._form = engine, estimator, form
         self.limits, self.sampling = limits, sampling
-        self._streams = Streams(engine, most_waiting=limits.waiting)
+        self._streams = Streams(engine, most_waiting=limits.waiting, prefix_bytes=prefix_bytes)
         self._rendering = threading.Lock()
         """Templates are rendered in one process of their own, which takes one conversation at a time."""
 

@@ -1,7 +1,7 @@
 """A conversation with a pair in this process, for a terminal or a notebook. Knows no HTTP and no console.
 
 Example:
-    >>> with Chat(open_rows(built_in_pair()), *chooser_of(None, "conf")) as chat:
+    >>> with Chat(open_rows(Pair.built_in()), *chooser_of(None, "conf")) as chat:
     ...     for piece in chat.ask("What is the sum of 3 4 5 6 7?"):
     ...         print(piece.kind, piece.text)
     ...     print(chat.turns[-1].lam, chat.turns[-1].why)

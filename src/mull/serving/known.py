@@ -27,8 +27,12 @@ class Known:
     """Where the efforts come from."""
     tokens: Mapping[float, float] = field(default_factory=dict)
     """Mean tokens of a response by λ."""
+    run: str = ""
+    """The name of the run that has measured it."""
     samples: Sequence[Sample] = ()
     stages: Stages | None = None
+    built_in: bool = False
+    """Whether it is the pair that comes with mull."""
 
     def levels(self) -> dict[str, Any]:
         """The arguments of `Levels` that this decides."""
@@ -48,6 +52,7 @@ def of_run(run: Path, pair: Mapping[str, str]) -> Known:
         undecided=Undecided.of(_means(samples, lambda sample: sample.thinking != "none")),
         source=f"by the stages of {run.name}",
         tokens=_means(samples, lambda sample: sample.tokens),
+        run=run.name,
         samples=samples,
         stages=stages,
     )
@@ -56,12 +61,9 @@ def of_run(run: Path, pair: Mapping[str, str]) -> Known:
 def of_built_in() -> Known:
     """Of the pair that comes with mull."""
     ratio = tiny.THINK_RATIO
-    return Known(
-        efforts=efforts_of(fit_transition(list(ratio), list(ratio.values()))),
-        undecided=Undecided.of(ratio),
-        source="by the stages of the built-in pair",
-        tokens=tiny.TOKENS,
-    )
+    efforts = efforts_of(fit_transition(list(ratio), list(ratio.values())))
+    source = "by the stages of the built-in pair"
+    return Known(efforts=efforts, undecided=Undecided.of(ratio), source=source, tokens=tiny.TOKENS, built_in=True)
 
 
 def _means(samples: Sequence[Sample], value: Callable[[Sample], float]) -> dict[float, float]:

@@ -64,6 +64,12 @@ class Levels:
         lams = sorted({0.0, 1.0, *self.efforts.values()})
         return [self.model, *map(self.name, lams), *([f"{self.model}@{AUTO}"] if self.auto else [])]
 
+    @property
+    def pattern(self) -> str:
+        """A regular expression of the names, as JSON schemas have them."""
+        name = re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", self.model)
+        return rf"^{name}(@({AUTO}|{_NUMBER.pattern}))?$"
+
     def _field(self, given: Any) -> Wish | None:
         if given is None:
             return None

@@ -15,6 +15,9 @@ class Metrics:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("mull_requests", "Requests by route and status", ["route", "status"], registry=own)
         self.prompt_tokens = Counter("mull_prompt_tokens", "Prompt tokens read", registry=own)
+        self.cached_tokens = Counter(
+            "mull_cached_prompt_tokens", "Prompt tokens, of those read, that were not computed again", registry=own
+        )
         self.tokens = Counter("mull_generated_tokens", "Tokens generated, by kind", ["kind"], registry=own)
         self.under_way = Gauge("mull_responses_under_way", "Responses generated or waiting", registry=own)
         tenths = [i / 10 for i in range(11)]

@@ -7,8 +7,6 @@ Example:
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -21,7 +19,10 @@ from starlette.requests import ClientDisconnect
 from mull.serving.levels import number
 from mull.serving.playground.page import Page
 from mull.serving.service import Asked, Service
+from mull.serving.wire import shapes
+from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
+from mull.serving.wire.openapi import answers, body, errors
 from mull.serving.wire.requests import ChatRequest, Common, TextRequest, parsed
 
 _REFUSED = ("responses", "embeddings", "images/generations", "audio/speech", "audio/transcriptions", "moderations")
@@ -32,6 +33,12 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
     """The routes of `service`: models, chat and text completions, λ of a query, health and metrics; and the `page` of
     its playground, if it is to have one."""
     router = APIRouter()
+    levels = service.levels
+    named: dict[str, Any] = {"models": levels.pattern, "names": levels.listed(), "efforts": levels.efforts}
+    chat_body, text_body = body(ChatRequest, **named), body(TextRequest, **named)
+    lambda_body = body(ChatRequest, **named, optional=["model"])
+    chat_answers = answers(shapes.ChatCompletion, shapes.ChatChunk)
+    text_answers = answers(shapes.TextCompletion, shapes.TextChunk)
 
     if page is not None:
 
@@ -58,8 +65,8 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
         """The reply to a request's body, or its refusal. Nothing is done for a client that has left."""
         try:
             async with service.entered():
-                body = await _body(request, service.limits.body_bytes)
-            response = await _unless_gone(request, reply(body))
+                body = await body_of(request, service.limits.body_bytes)
+            response = await unless_gone(request, reply(body))
         except ApiError as error:
             response = refusal(error)
         except ClientDisconnect:
@@ -67,42 +74,58 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
         service.metrics.requests.labels(route, str(response.status_code)).inc()
         return response
 
-    @router.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions", responses=chat_answers, openapi_extra=chat_body)
     async def chat_completions(request: Request) -> Response:
+        """The answer to a conversation, its thought apart."""
         return await answered(request, "chat", ChatRequest, service.chat)
 
-    @router.post("/v1/completions")
+    @router.post("/v1/completions", responses=text_answers, openapi_extra=text_body)
     async def completions(request: Request) -> Response:
+        """How a text goes on, a thought in it as it was written."""
         return await answered(request, "completions", TextRequest, service.text)
 
-    @router.post("/v1/lambda")
+    @router.post(
+        "/v1/lambda",
+        responses={200: {"model": shapes.Choice}, **errors(400, 404, 408, 413, 429, 500, 503)},
+        openapi_extra=lambda_body,
+    )
     async def choose(request: Request) -> Response:
         """λ(q) of a conversation and why, for other people's routers. The body is that of a chat completion."""
 
         async def reply(body: Any) -> Response:
             async with service.entered():
-                asked = parsed(ChatRequest, {"model": service.levels.model, "lambda": "auto", **_object(body)})
+                asked = parsed(ChatRequest, {"model": levels.model, "lambda": "auto", **_object(body)})
                 return JSONResponse(await service.chosen(asked))
 
         return await counted(request, "lambda", reply)
 
     @router.get("/v1/models")
-    async def models() -> dict[str, Any]:
-        return {"object": "list", "data": [_model(name) for name in service.levels.listed()]}
+    async def models() -> shapes.Models:
+        """The pair, its levels and auto; any other λ works as well."""
+        return {"object": "list", "data": [model_record(name) for name in levels.listed()]}
 
-    @router.get("/v1/models/{name:path}")
-    async def model(name: str) -> Response:
+    path = {"name": "name", "in": "path", "required": True, "schema": {"type": "string", "pattern": levels.pattern}}
+
+    # Declared as a parameter, the name would bring FastAPI's own status 422 into the document.
+    @router.get(
+        "/v1/models/{name:path}",
+        responses={200: {"model": shapes.Model}, **errors(400, 404)},
+        openapi_extra={"parameters": [path]},
+    )
+    async def model(request: Request) -> Response:
+        """Whether there is a model of this name."""
+        name = request.path_params["name"]
         try:
-            service.levels.wish(name, None, None)
+            levels.wish(name, None, None)
         except ApiError as error:
             return refusal(error)
-        return JSONResponse(_model(name))
+        return JSONResponse(model_record(name))
 
     @router.get("/health")
-    async def health() -> dict[str, str]:
+    async def health() -> shapes.Health:
         return {"status": "ok"}
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
         return PlainTextResponse(generate_latest(service.metrics.registry), media_type="text/plain; version=0.0.4")
 
@@ -114,63 +137,13 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
     return router
 
 
-def _model(name: str) -> dict[str, Any]:
+def model_record(name: str) -> shapes.Model:
+    """What `/v1/models` says of a name."""
     return {"id": name, "object": "model", "created": 0, "owned_by": "mull"}
 
 
 def refusal(error: ApiError) -> JSONResponse:
     return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
-
-
-async def _body(request: Request, most: int) -> Any:
-    """The JSON of a request. Raises `ApiError` for one that is too long or no JSON; reads no more than `most` bytes."""
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > most:
-            raise ApiError(413, f"the body is longer than {most:,} bytes", code="body_too_large")
-    try:
-        text = content.decode()
-        body = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once)
-        if "\\ud" in text.lower():
-            json.dumps(body, ensure_ascii=False).encode()  # half of a surrogate pair is no character
-    except UnicodeError:
-        raise bad("the body is no UTF-8 text") from None
-    except (ValueError, RecursionError):
-        raise bad("the body is no JSON") from None
-    return body
-
-
-def _no_constant(name: str) -> None:
-    raise bad(f"the body is no JSON: it holds {name}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object, whose fields have one value each."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise bad("an object in the body names a field twice")
-    return found
-
-
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Response]) -> Response:
-    """What `work` gives. Raises `ClientDisconnect`, and cancels it, if the client leaves before that."""
-    task, gone = asyncio.create_task(work), asyncio.create_task(_gone(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.wait({task, gone})
-
-
-async def _gone(request: Request) -> None:
-    """Until the client of a request, whose body has been read, leaves."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _object(body: Any) -> dict[str, Any]:

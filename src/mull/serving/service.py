@@ -6,10 +6,10 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from mull.engines.base import Request, Sampling
 from mull.engines.local.streams import Ended, Token, Wanted
@@ -24,6 +24,7 @@ from mull.serving.wire.chunks import Chunks
 from mull.serving.wire.errors import ApiError, bad, of
 from mull.serving.wire.replies import Answered, Head, TokenLogprob
 from mull.serving.wire.requests import ChatRequest, Common, TextRequest, texts
+from mull.serving.wire.shapes import ChatCompletion, Choice, Mull, TextCompletion
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,8 @@ class Asked:
     """When it came, by `time.perf_counter`."""
 
     @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
+    def prompt_tokens(self) -> list[int]:
+        return [len(prompt) for prompt in self.prompts]
 
 
 class Service:
@@ -92,20 +93,16 @@ class Service:
 
     async def text(self, request: TextRequest) -> Asked:
         """Raises `ApiError` for a request that cannot be answered."""
-        given = request.prompt
-        many = given if isinstance(given, list) and given and isinstance(given[0], str | list) else [given]
-        if not 0 < len(many) <= 64:
-            raise bad("prompt takes 1 to 64 prompts", "prompt")
-        prompts = [await self._encoded(each) if isinstance(each, str) else tuple(each) for each in many]  # type: ignore[arg-type]
+        prompts = [await self._encoded(each) if isinstance(each, str) else tuple(each) for each in request.prompts]
         return await self._asked(request, prompts, "cmpl", request.limit, request.alternatives)
 
-    async def chosen(self, request: ChatRequest) -> dict[str, Any]:
+    async def chosen(self, request: ChatRequest) -> Choice:
         """λ of a conversation and why, without an answer. Raises `ApiError`."""
         began = time.perf_counter()
         prompt = await self._rendered(request)
         limit = request.limit or self.limits.max_tokens
         lam, said = await self._wish(request, prompt, began=began, own=request.n, most=limit)
-        return {"model": self.levels.name(lam), "mull": said}
+        return {"model": self.levels.name(lam), "mull": cast(Mull, said)}
 
     async def _wish(
         self, request: Common, prompt: PromptIds, *, began: float, own: int, most: int
@@ -187,7 +184,7 @@ class Service:
         self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
         above, below = self.undecided
         return Asked(
-            head=Head(id=name, model=self.levels.name(lam), mull=said),
+            head=Head(id=name, model=self.levels.name(lam), mull=cast(Mull, said)),
             prompts=prompts,
             requests=requests,
             wanted=Wanted(
@@ -201,7 +198,7 @@ class Service:
             began=began,
         )
 
-    async def whole(self, asked: Asked) -> dict[str, Any]:
+    async def whole(self, asked: Asked) -> ChatCompletion | TextCompletion:
         """The reply at once. Cancelling it ends the responses."""
         self._admit(asked)
         tasks = [asyncio.create_task(self._answer(request, asked)) for request in asked.requests]
@@ -252,7 +249,7 @@ class Service:
                     answers[index] = self._answered(event, None)
                     self.metrics.corrected.inc(event.corrected)
             if asked.usage:
-                yield _event(chunks.usage(asked.prompt_tokens, list(answers.values())))
+                yield _event(chunks.usage(asked.prompt_tokens, [answers[index] for index in range(len(tasks))]))
             yield "data: [DONE]\n\n"
         finally:
             for task in tasks:
@@ -310,6 +307,7 @@ class Service:
         whole = event.finished.finish == "stop" and event.stop is None and not event.finished.forced
         self.load.tokens.add(request.lam, event.finished.tokens, whole=whole)
         self.metrics.prompt_tokens.inc(len(request.prompt_ids))
+        self.metrics.cached_tokens.inc(event.cached_tokens)
         self.metrics.tokens.labels("reasoning").inc(event.reasoning_tokens)
         self.metrics.tokens.labels("other").inc(event.finished.tokens - event.reasoning_tokens)
 
@@ -331,6 +329,7 @@ class Service:
             finish=completion.finish,
             tokens=completion.tokens,
             reasoning_tokens=event.reasoning_tokens,
+            cached_tokens=event.cached_tokens,
             logprobs=logprobs,
             text=completion.text,
         )
@@ -344,5 +343,5 @@ def _overloaded() -> ApiError:
     return ApiError(429, "too many requests are under way", code="overloaded", retry=1)
 
 
-def _event(value: dict[str, Any]) -> str:
+def _event(value: Mapping[str, Any]) -> str:
     return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"

@@ -24,16 +24,16 @@ from transformers import (
 
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.arithmetic import arithmetic
+from mull.engines.local.decoding.admission import Admission
 from mull.engines.local.decoding.attention import StepMask
 from mull.engines.local.decoding.cache import PromptRows, RowCache
 from mull.engines.local.decoding.layout import ALL, Layout, Part, layout_of
-from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Lookahead
 from mull.engines.local.engine import LocalEngine, device_of
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 
-from ..conftest import COMMON, CONFIGS, STOP, VOCABULARY, save_model
+from ..conftest import COMMON, CONFIGS, STOP, VOCABULARY, own_model, save_model
 
 Pairs = Callable[[str], tuple[Path, Path]]
 Sizes = list[tuple[int, int]]
@@ -97,7 +97,7 @@ def test_greedy_equals_transformers_generate(pairs: Pairs, kind: str) -> None:
 @pytest.mark.parametrize("kind", list(CONFIGS))
 def test_logprobs_equal_an_unbatched_forward(pairs: Pairs, kind: str) -> None:
     local = engine(pairs, kind, batch_size=16)
-    reference = AutoModelForCausalLM.from_pretrained(pairs(kind)[1], dtype=torch.float32)
+    reference = own_model(pairs(kind)[1])
     wanted = requests(20, DRAWN)
     found = by_id(local.generate(wanted))
     for request in wanted:
@@ -251,7 +251,7 @@ def test_small_memory_only_slows(
 
     A slot step of 1, as on GPUs, lets a response depend on its batch in its last bits.
     """
-    monkeypatch.setattr("mull.engines.local.decoding.loop.GROWTH", 64)
+    monkeypatch.setattr("mull.engines.local.decoding.admission.GROWTH", 64)
     local = engine(pairs, batch_size=32)
     local.prompts.stop_ids = frozenset()
     sampling = Sampling(temperature=1.2, top_k=0, top_p=1, max_tokens=200)
@@ -261,15 +261,16 @@ def test_small_memory_only_slows(
     budget = int(max(slots * width for slots, width in caches[-1]) * share)
     per_position = layout_of(local.model).row_bytes(1)
     returned: list[int] = []
-    send_back = RowLoop._send_back
+    send_back = Admission._send_back
 
-    def watched(self: RowLoop, waiting: Lookahead, count: int) -> None:
-        ages = sorted(self._slots.counts[self._slots.live].tolist())
+    def watched(self: Admission, waiting: Lookahead, count: int) -> None:
+        slots = self._batch.slots
+        ages = sorted(slots.counts[slots.live].tolist())
         send_back(self, waiting, count)
-        assert sorted(self._slots.counts[self._slots.live].tolist()) == ages[count:]
+        assert sorted(slots.counts[slots.live].tolist()) == ages[count:]
         returned.extend(ages[:count])
 
-    monkeypatch.setattr(RowLoop, "_send_back", watched)
+    monkeypatch.setattr(Admission, "_send_back", watched)
     local._fewest_rows = slot_step
     monkeypatch.setattr("mull.engines.local.engine.free_memory", lambda device: 2 * budget * per_position)
     found = _without_seconds(local.generate(wanted))

@@ -7,13 +7,12 @@ import random
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from mull.engines.local import reading
 from mull.engines.local.engine import LocalEngine
 from mull.errors import MullError
 
-from ..conftest import VOCABULARY
+from ..conftest import VOCABULARY, own_model
 
 
 def prompts(count=9, longest=30):
@@ -26,7 +25,7 @@ def prompts(count=9, longest=30):
 def test_hidden_states_and_likeliest_tokens_equal_transformers(pairs, kind, lam, monkeypatch):
     monkeypatch.setattr(reading, "MOST_TOKENS", 64)  # several batches, each padded
     engine = LocalEngine(*pairs(kind), processes=1, by_row=True)
-    ends = [AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32) for folder in pairs(kind)]
+    ends = [own_model(folder) for folder in pairs(kind)]
     with torch.no_grad():
         for parameter, other in zip(ends[0].parameters(), ends[1].parameters(), strict=True):
             parameter.copy_((1 - lam) * parameter.double() + lam * other.double())

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from mull.benchmarks import Benchmark, load_benchmark
-from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import token_counts
 from mull.cli.options.plans import PairOptions
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import arithmetic
 from mull.errors import MullError, nearest
-from mull.tiny import checkpoint_folder
 from mull.words import counted
 
 if TYPE_CHECKING:
@@ -41,23 +39,18 @@ class RoutePairOptions(PairOptions):
 
     def open(self, remedy: str = "give both checkpoints, or neither for the built-in pair") -> Pair:
         if self.instruct is None and self.thinking is None:
-            return Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
+            return Pair.built_in()
         return super().open(remedy)
 
     @staticmethod
     def check_hashes(pair: Pair, recorded: Mapping[str, str], where: str) -> None:
         """Raise `MullError` unless `recorded` are the hashes of this pair."""
-        for side, checkpoint in (("instruct", pair.instruct), ("thinking", pair.thinking)):
-            if fingerprint(checkpoint) != recorded[side]:
+        for side, found in pair.fingerprints.items():
+            if found != recorded[side]:
                 raise MullError(
-                    f"{where} was sampled with another {side.capitalize()} than {checkpoint.name}",
+                    f"{where} was sampled with another {side.capitalize()} than {pair.by_role[side].name}",
                     "give the --instruct and --thinking of that run",
                 )
-
-
-def hashes(pair: Pair) -> dict[str, str]:
-    """Of both sides, as runs and heads record them."""
-    return {"instruct": fingerprint(pair.instruct), "thinking": fingerprint(pair.thinking)}
 
 
 def row_arithmetic(pair: Pair, options: RoutePairOptions) -> str:

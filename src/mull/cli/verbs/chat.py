@@ -10,9 +10,10 @@ import typer
 
 from mull import interrupt
 from mull.api.progress.terminal import Terminal
+from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
-from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
+from mull.cli.options.routes import row_engine
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -34,19 +35,10 @@ COMMANDS = {
 
 @grouped
 def chat(
-    default: Annotated[
-        str, typer.Option("--lambda", help="λ of the first turns: a number, or auto.", metavar="λ")
-    ] = "auto",
-    head: HeadOption = None,
-    estimator: Annotated[
-        str, typer.Option(help="Chooses λ for auto: conf, or one of the head's.", metavar="NAME")
-    ] = "conf",
-    max_tokens: Annotated[int, typer.Option(help="Most tokens per response.", min=1)] = 2048,
+    answering: AnsweringOptions,
     temperature: Annotated[float, typer.Option(help="0 = greedy.", min=0)] = 0.6,
     seed: Annotated[int, typer.Option(help="Seed of the sampling.")] = 0,
     system: Annotated[str | None, typer.Option(help="A system prompt.", metavar="TEXT")] = None,
-    *,
-    pair: RoutePairOptions,
 ) -> None:
     """Chat with the pair on the terminal, and choose between turns how much it thinks.
 
@@ -63,22 +55,15 @@ def chat(
     `echo "What is the sum of 3 4 5 6 7?" | mull chat --lambda 0.6 --temperature 0`
     """
     from mull.cli.rendering.chat import ChatScreen
-    from mull.dynamic.choosing import chooser_of, lam_of
-    from mull.dynamic.head import Head
     from mull.serving.chat import Chat
 
     stdout, stderr = consoles()
     observer = Terminal(stderr)
-    trained = Head.open(head) if head else None
-    chooser, form = chooser_of(trained, estimator)
-    lam = lam_of(default)
-    opened = pair.open()
-    if trained is not None:
-        trained.check(hashes(opened))
+    pair, lam, estimator, form = answering.open()
     with observer.busy("loading the checkpoints"):
-        engine = row_engine(opened, pair)
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature)
-    with Chat(engine, chooser, form, lam=lam, sampling=sampling, system=system, seed=seed) as session:
+        engine = row_engine(pair, answering.pair)
+    sampling = Sampling(max_tokens=answering.max_tokens, temperature=temperature)
+    with Chat(engine, estimator, form, lam=lam, sampling=sampling, system=system, seed=seed) as session:
         talk(session, ChatScreen(stdout), _reader(), lambda error: observer.say(f"mull: {error}"))
 
 

@@ -21,7 +21,6 @@ from mull.runs.sessions import session
 from mull.runs.sessions.loading import LocalLoader
 from mull.runs.settings import Setting
 from mull.runs.store import RunStore
-from mull.tiny import checkpoint_folder
 
 _LAMBDAS = (0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 1)
 
@@ -41,7 +40,7 @@ def demo(
     stdout, stderr = consoles()
     folder = run or Path("demo-run-quick" if quick else "demo-run")
     benchmark = load_benchmark("tiny", questions=40 if quick else 120)
-    pair = Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
+    pair = Pair.built_in()
     pair.check()
     settings = [Setting.of(Coefficients.scalar(lam)) for lam in _LAMBDAS]
     sampling = Sampling(max_tokens=benchmark.max_tokens)

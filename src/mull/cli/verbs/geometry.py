@@ -19,7 +19,6 @@ from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
 from mull.merging.coefficients import parse_lambdas
 from mull.runs.store import RunStore
-from mull.tiny import checkpoint_folder
 
 if TYPE_CHECKING:
     from mull.geometry.prompts import Messages
@@ -131,14 +130,14 @@ def _pair(instruct: str | None, thinking: str | None, run: RunStore | None, dono
     """The checkpoints that are named, else those of the run, else the built-in pair."""
     record: Mapping[str, Any] = run.provenance if run else {}
     names = {"instruct": instruct or record.get("instruct"), "thinking": thinking or record.get("thinking")}
+    side = Donor(donor.value if donor else str((run.plan if run else {}).get("donor", "thinking"))).value
     if run is None and not any(names.values()):
-        names = {"instruct": str(checkpoint_folder("instruct")), "thinking": str(checkpoint_folder("thinking"))}
+        return Pair.built_in(donor=side)
     missing = [f"--{side}" for side, name in names.items() if not name]
     if missing:
         why = "the run names no checkpoints" if run else "one checkpoint is given"
         raise MullError(f"{' and '.join(missing)} is missing: {why}", "give both, or neither for the built-in pair")
-    side = donor.value if donor else str((run.plan if run else {}).get("donor", "thinking"))
-    return Pair.open(str(names["instruct"]), str(names["thinking"]), donor=Donor(side).value)
+    return Pair.open(str(names["instruct"]), str(names["thinking"]), donor=side)
 
 
 def _show(found: Pilot, stdout: Console) -> None:

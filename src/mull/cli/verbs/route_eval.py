@@ -16,7 +16,6 @@ from mull.cli.options.routes import (
     HeadOption,
     RouteBenchmarkOptions,
     RoutePairOptions,
-    hashes,
     policies_of,
     refuse_beside_replay,
     replayed_policies,
@@ -115,7 +114,7 @@ def route_eval(
         opened = pair.open()
         pair.check_hashes(opened, runs[0].pair, str(runs[0].folder))
         if trained is not None:
-            trained.check(hashes(opened))
+            trained.check(opened.fingerprints)
         asked = Replay(pair=opened, benchmarks=runs, policies=replayed_policies(trained, estimators, runs))
         found = replay_records(asked, partial(row_engine, opened, pair), observer, prefill_weight=prefill_weight)
         compared, result, measured = asked, found.result, found.measured
@@ -139,7 +138,7 @@ def route_eval(
         )
         opened = pair.open()
         if trained is not None:
-            trained.check(hashes(opened))
+            trained.check(opened.fingerprints)
         evaluation = Evaluation(
             pair=opened,
             benchmarks=questions,

@@ -11,7 +11,7 @@ from mull.api.progress.terminal import Terminal
 from mull.benchmarks import BOXED_ANSWER, FREE_ANSWER, LETTER_ANSWER
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.options.groups import grouped
-from mull.cli.options.routes import HeadOption, RoutePairOptions, hashes, row_engine
+from mull.cli.options.routes import HeadOption, RoutePairOptions, row_engine
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.routes import print_answers
 from mull.errors import MullError, nearest
@@ -66,7 +66,7 @@ def route_explain(
         raise MullError(f"no estimator {estimator!r}", hint)
     opened = pair.open()
     if trained is not None:
-        trained.check(hashes(opened))
+        trained.check(opened.fingerprints)
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": question})
     with observer.busy("loading the checkpoints"):

@@ -11,6 +11,7 @@ from mull.dynamic.base import Cost, ForcedAnswer, Hidden, Need, Signals
 from mull.dynamic.probing.forcing import answer_end, entropy, forcing_text, most_tokens
 from mull.engines.base import Completion, Request, Sampling
 from mull.engines.local.engine import LocalEngine
+from mull.engines.local.prompts import Prompts
 
 LAM = {
     Need.forced_instruct: 0.0,
@@ -72,7 +73,7 @@ def _measured(
     if need in (Need.forced_instruct, Need.forced_thinking):
         return forced_after(engine, LAM[need], prompts, form)
     if need is Need.hidden_thinking:  # where the thought begins
-        prompts = [begun(engine, prompt) for prompt in prompts]
+        prompts = [begun(engine.prompts, prompt) for prompt in prompts]
     readings = engine.read(prompts, LAM[need])
     return (
         Hidden(layers=reading.hidden, cost=Cost(0, len(prompt)))
@@ -80,11 +81,11 @@ def _measured(
     )
 
 
-def begun(engine: LocalEngine, prompt: PromptIds) -> PromptIds:
+def begun(prompts: Prompts, prompt: PromptIds) -> PromptIds:
     """`prompt` with a begun thought."""
-    if engine.prompts.opened(prompt):
+    if prompts.opened(prompt):
         return prompt
-    return prompt + engine.prompts.encode(engine.prompts.tags[0].open)
+    return prompt + prompts.encode(prompts.tags[0].open)
 
 
 def forced_after(
@@ -102,7 +103,7 @@ def forced_after(
     ]
     completions = {int(completion.id): completion for completion in engine.generate(requests)}
     for number, prompt in enumerate(forced):
-        answer, kept = cut(engine, completions[number], form)
+        answer, kept = cut(engine.prompts, completions[number], form)
         yield ForcedAnswer(
             text=answer,
             logprobs=completions[number].logprobs[:kept],
@@ -111,12 +112,12 @@ def forced_after(
         )
 
 
-def cut(engine: LocalEngine, completion: Completion, form: AnswerForm) -> tuple[str, int]:
+def cut(prompts: Prompts, completion: Completion, form: AnswerForm) -> tuple[str, int]:
     """The answer and its number of tokens: what comes after its end is not looked at, and a server stops there."""
     end = answer_end(form, completion.text)
     if end is None:
         return completion.text, len(completion.token_ids)
     count = next(
-        n for n in range(1, len(completion.token_ids) + 1) if len(engine.prompts.text(completion.token_ids[:n])) >= end
+        n for n in range(1, len(completion.token_ids) + 1) if len(prompts.text(completion.token_ids[:n])) >= end
     )
     return completion.text[:end], count

@@ -33,7 +33,7 @@ async def _measured(
 ) -> ForcedAnswer | Hidden:
     if need in (Need.forced_instruct, Need.forced_thinking):
         return await _forced(streams, engine, prompt, LAM[need], form)
-    read = begun(engine, prompt) if need is Need.hidden_thinking else prompt
+    read = begun(engine.prompts, prompt) if need is Need.hidden_thinking else prompt
     (reading,) = await asyncio.wrap_future(streams.call(lambda: list(engine.read([read], LAM[need]))))
     return Hidden(layers=reading.hidden, cost=Cost(0, len(read)))
 
@@ -51,7 +51,7 @@ async def _forced(
         elif isinstance(event, Ended):
             if event.error is not None or event.finished is None:
                 raise event.error or MullError("the probe was cancelled", "Send the request again")
-            text, kept = cut(engine, event.finished, form)
+            text, kept = cut(engine.prompts, event.finished, form)
             return ForcedAnswer(
                 text=text,
                 logprobs=event.finished.logprobs[:kept],

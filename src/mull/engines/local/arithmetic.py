@@ -22,12 +22,19 @@ def arithmetic(
     prefix = f"{engine}/{_UNROUNDED if unrounded else ''}"
     if dtype is not None or kind == "cpu":
         return f"{prefix}{dtype or 'float32'}/{kind}"
+    return f"{prefix}{checkpoint_dtype(folder)}/{kind}"
+
+
+def checkpoint_dtype(folder: Path) -> str:
+    """The dtype of a checkpoint's weights, as its config says; bfloat16 if it does not.
+
+    Raises `MullError` for a folder without a readable config.json.
+    """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise MullError(f"{folder / 'config.json'} cannot be read: {error}", "Give a checkpoint's folder") from error
-    name = config.get("dtype") or config.get("torch_dtype") or "bfloat16"
-    return f"{prefix}{name.removeprefix('torch.')}/{kind}"
+    return (config.get("dtype") or config.get("torch_dtype") or "bfloat16").removeprefix("torch.")
 
 
 def is_unrounded(name: str) -> bool:

@@ -52,8 +52,9 @@ class LocalEngine:
     by no library).
 
     This is not promised if `row_step` is None (on GPUs, and on processors where kernels differ for any number of rows);
-    in 16 bits; with a λ per row; on more threads; and for mixture-of-experts layers, whose products have as many rows
-    as tokens were routed to an expert. There logits agree up to rounding, and long responses may differ from where two
+    in 16 bits; with a λ per row; on more threads; for prompts that take their beginning from an earlier row, as
+    `Streams` lets them; and for mixture-of-experts layers, whose products have as many rows as tokens were routed to an
+    expert. There logits agree up to rounding, and long responses may differ from where two
     tokens were almost equally likely. Another number of threads, machine or version of torch (`kernels`) gives other
     last bits in any case.
     """
@@ -210,10 +211,11 @@ class LocalEngine:
         free: int | None = None,
         on_token: OnToken | None = None,
         alternatives_of: Callable[[Request], int] | None = None,
+        prefix_bytes: int | None = 0,
     ) -> RowLoop:
         """A loop over the present weights, whose cache takes at most half of `free` bytes (default: free memory).
 
-        `on_token` and `alternatives_of`: see `RowLoop`.
+        `on_token`, `alternatives_of` and `prefix_bytes`: see `RowLoop`.
         """
         return RowLoop(
             self.model,
@@ -227,6 +229,7 @@ class LocalEngine:
             row_step=self._fewest_rows,
             set_lams=self._lams.set if self._lams else None,
             on_token=on_token,
+            prefix_bytes=prefix_bytes,
             budget_of=self.prompts.budget,
             alternatives_of=alternatives_of,
         )

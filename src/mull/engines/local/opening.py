@@ -5,24 +5,22 @@ from __future__ import annotations
 from mull.checkpoints.pair import Pair
 from mull.engines.local.engine import LocalEngine
 from mull.engines.local.prompts import Prompts
-from mull.tiny import checkpoint_folder
-
-
-def built_in_pair() -> Pair:
-    """The pair that comes with mull."""
-    return Pair.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")))
 
 
 def open_rows(pair: Pair, *, device: str = "auto", trust_remote_code: bool = False) -> LocalEngine:
     """An engine over `pair`, in which every request names its λ. Loads the weights."""
-    tags, folder = pair.think_tags, pair.donor.folder
-    prompts = Prompts(folder, trust_remote_code, tags) if tags else Prompts(folder, trust_remote_code)
     return LocalEngine(
         pair.instruct.folder,
         pair.thinking.folder,
         donor=pair.donor_side,
         device=device,
         trust_remote_code=trust_remote_code,
-        prompts=prompts,
+        prompts=prompts_of(pair, trust_remote_code=trust_remote_code),
         by_row=True,
     )
+
+
+def prompts_of(pair: Pair, *, trust_remote_code: bool = False) -> Prompts:
+    """The donor's tokenizer and template, which know the thoughts of both ends."""
+    tags, folder = pair.think_tags, pair.donor.folder
+    return Prompts(folder, trust_remote_code, tags) if tags else Prompts(folder, trust_remote_code)

@@ -58,6 +58,8 @@ class Ended(NamedTuple):
     """Tokens of the thought, its delimiters not included."""
     text: str = ""
     """The rest of the text, delimiters included."""
+    cached_tokens: int = 0
+    """Tokens of the prompt that were not computed again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +153,18 @@ class Stream:
         else:
             completion = self._engine.completion(replace(row, stopped=True), reader.text)
         tokens = prompts.reasoning_tokens(ids, completion.text, parted.split)
-        return Ended(completion, None, *parted, reader.stopped, tokens, reader.certain)
+        return Ended(completion, None, *parted, reader.stopped, tokens, reader.certain, row.cached)
 
 
 class Streams:
     """A long-lived generator over a `LocalEngine`; use it as a context, or `close` it. All methods may be called from
     any thread."""
 
-    def __init__(self, engine: LocalEngine, *, most_waiting: int = 1024) -> None:
-        """`most_waiting`: more requests than this are refused until some are done."""
-        self._engine, self._most_waiting = engine, most_waiting
+    def __init__(self, engine: LocalEngine, *, most_waiting: int = 1024, prefix_bytes: int | None = None) -> None:
+        """`most_waiting`: more requests than this are refused until some are done. `prefix_bytes`: the most memory that
+        keeps texts at their λ for prompts that begin as they do, as the turns of a conversation; 0: none; None: a
+        quarter of the memory for keys and values."""
+        self._engine, self._most_waiting, self._prefix_bytes = engine, most_waiting, prefix_bytes
         self._commands: queue.SimpleQueue[tuple[str, Stream | _Call | None]] = queue.SimpleQueue()
         self._streams: dict[int, Stream] = {}
         self._begin()
@@ -274,7 +278,7 @@ class Streams:
         def tell(request: Request, *token: Any) -> None:
             self._streams[id(request)].token(*token)
 
-        self._loop = self._engine.row_loop(on_token=tell, alternatives_of=alternatives)
+        self._loop = self._engine.row_loop(on_token=tell, alternatives_of=alternatives, prefix_bytes=self._prefix_bytes)
         self._waiting = Lookahead(())
 
     def _run(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from mull.engines.base import Request, Sampling
+from mull.engines.forward import own_attention
 from mull.engines.local.decoding.layout import Layout, layout_of
 from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Lookahead
@@ -143,7 +144,7 @@ def _own(model: PreTrainedModel, texts: list[list[int]], device: torch.device) -
         ids[row, : len(text)] = torch.tensor(text)
     attention = model.config._attn_implementation
     try:
-        model.config._attn_implementation = "sdpa" if model._supports_sdpa else "eager"
+        model.config._attn_implementation = own_attention(model)
         logits = model(input_ids=ids, use_cache=False).logits.float()
     finally:
         model.config._attn_implementation = attention

@@ -42,7 +42,7 @@ def run_in_workers(make_loop: Callable[[], RowLoop], requests: Lookahead, proces
             child_end.close()
             workers[parent_end], outstanding[parent_end] = worker, 0
         # A few more requests than fit into a batch, so that a worker never waits for this process.
-        limit = make_loop().batch * 5 // 4
+        limit = make_loop().size * 5 // 4
         while True:
             while requests and min(outstanding.values()) < limit:
                 idlest = min(outstanding, key=lambda end: outstanding[end])

@@ -13,9 +13,11 @@ from time import perf_counter
 from typing import Any
 
 from mull.engines.base import Completion, Request
+from mull.engines.local.arithmetic import checkpoint_dtype
 from mull.engines.local.decoding.budget import RowBudget
 from mull.engines.local.prompts import Prompts
 from mull.engines.vllm import versions
+from mull.engines.vllm.per_request.requests import cache_salt
 from mull.engines.weights.placement import Placement
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -85,7 +87,8 @@ class VllmEngine:
                 donor,
                 by_row=by_row,
                 ends=(ends or Placement.device).value,
-                dtype=dtype,
+                # vLLM's own "auto" makes bfloat16 of float32.
+                dtype=dtype or ("auto" if versions.device() == "cpu" else checkpoint_dtype(folders[donor])),
                 max_model_len=self.context,
                 trust_remote_code=trust_remote_code,
                 **({"max_num_seqs": batch_size} if batch_size else {}),
@@ -189,7 +192,7 @@ class VllmEngine:
             deltas=row.budget is not None,
             prompt_logprobs=row.forced > 0,
         )
-        salt = f"lambda={request.lam!r}|" if self._by_row else self._label
+        salt = self._label if request.lam is None else cache_salt(request.lam)
         prompt = {"prompt_token_ids": [*request.prompt_ids, *row.tokens], "cache_salt": salt}
         row.round += 1
         self._llm.llm_engine.add_request(name, prompt, params)

@@ -18,3 +18,12 @@ def register() -> None:
 
     if NAME not in WeightTransferEngineFactory._registry:  # vLLM calls plugins once per process, tests more often
         WeightTransferEngineFactory.register_engine(NAME, "mull.engines.vllm.in_place.transfer", "InPlace")
+
+    from vllm.model_executor.layers.quantization import register_quantization_config
+
+    from mull.engines.vllm.per_request.quantization import PairConfig
+
+    register_quantization_config(NAME)(PairConfig)
+    from vllm.reasoning.abs_reasoning_parsers import ReasoningParserManager
+
+    ReasoningParserManager.register_lazy_module(NAME, "mull.engines.vllm.reasoning", "MullReasoning")

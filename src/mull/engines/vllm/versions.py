@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -64,8 +65,8 @@ def device() -> str:
     return current_platform.device_type
 
 
-def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str | None, **options: Any) -> Any:
-    """A `vllm.LLM` on the pair, with the options of mull's plugin."""
+def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str, **options: Any) -> Any:
+    """A `vllm.LLM` on the pair, with the options of mull's plugin. `dtype`: on CPU "auto" is float32."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM
     from vllm.platforms import current_platform
@@ -86,7 +87,7 @@ def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dt
         }
     return LLM(
         folders[donor],
-        dtype=dtype or ("float32" if on_cpu else "auto"),
+        dtype="float32" if on_cpu and dtype == "auto" else dtype,
         skip_tokenizer_init=True,
         generation_config="vllm",
         enable_prefix_caching=True,
@@ -156,3 +157,76 @@ def errors(what: str) -> Iterator[None]:
 
 
 _REMEDY = "its own lines above say more; VLLM_LOGGING_LEVEL=INFO shows all of them"
+# What mull uses of vLLM that is no promised interface, each in one place.
+
+
+def register_loader(name: str, loader: type) -> None:
+    """Makes `--load-format name` known; again without vLLM's warning."""
+    from vllm.model_executor.model_loader import _LOAD_FORMAT_TO_MODEL_LOADER, register_model_loader
+
+    if name not in _LOAD_FORMAT_TO_MODEL_LOADER:
+        register_model_loader(name)(loader)
+
+
+def input_processor() -> tuple[Any, Any]:
+    """The class whose `process_inputs` sees every request, and the error that becomes HTTP 400."""
+    from vllm.exceptions import VLLMValidationError
+    from vllm.v1.engine.input_processor import InputProcessor
+
+    return InputProcessor, VLLMValidationError
+
+
+def model_state_class(vllm_config: Any, model: Any) -> type:
+    """The class by which model runner V2 prepares the inputs of `model`."""
+    from vllm.v1.worker.gpu.model_states import resolve_model_state_cls
+
+    return resolve_model_state_cls(vllm_config, model)
+
+
+def v1_model_runner() -> Any:
+    """The class of model runner V1, whose `_model_forward` calls the model."""
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    return GPUModelRunner
+
+
+def grouped_product(w13: Any, w2: Any, ids: Any, dtype: Any) -> Callable[..., None]:
+    """vLLM's Triton kernel for the products of a mixture of experts, for the chosen experts `ids` `[tokens, k]`.
+
+    `product(x, weight, out, factors, per_row)`: `x` has one row per token (`per_row` = k) or per chosen expert (1);
+    results are multiplied by `factors` `[tokens, k]` if there are any.
+    """
+    from vllm.model_executor.layers.fused_moe import fused_moe
+    from vllm.triton_utils import tl
+
+    tokens, count = ids.shape
+    config = fused_moe.try_get_optimal_moe_config(w13.size(), w2.size(), count, None, tokens)
+    order = fused_moe._prepare_expert_assignment(ids, config, tokens, count, len(w13), None)
+    compute_type = getattr(tl, str(dtype).removeprefix("torch."))
+    unquantised = dict.fromkeys(("use_fp8_w8a8", "use_int8_w8a8", "use_int8_w8a16", "use_int4_w4a16"), False)
+
+    def product(x: Any, weight: Any, out: Any, factors: Any, per_row: int) -> None:
+        fused_moe.invoke_fused_moe_triton_kernel(
+            x, weight, out, None, None, factors, *order, factors is not None, per_row, config, compute_type,
+            **unquantised, per_channel_quant=False,
+        )  # fmt: skip
+
+    return product
+
+
+_TRANSFORMERS = "vllm.model_executor.models.transformers"
+
+
+def runs_transformers_code(model: Any) -> bool:
+    """Whether vLLM runs transformers' own code for `model`, with its layers replaced."""
+    return any(base.__module__.startswith(_TRANSFORMERS) for base in type(model).__mro__)
+
+
+def gathering_norms() -> list[tuple[type, type, type]]:
+    """Norms of such models that gather the parts of their input under tensor parallelism: each class with the base
+    that gathers and the one that computes. Empty where there is no such model."""
+    module = sys.modules.get(f"{_TRANSFORMERS}.fusers.rms_norm")
+    if module is None:
+        return []
+    norms = (module.TPAwareRMSNorm, module.RMSNorm), (module.TPAwareGemmaRMSNorm, module.GemmaRMSNorm)
+    return [(norm, module.TPAwareNormMixin, base) for norm, base in norms]

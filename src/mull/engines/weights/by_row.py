@@ -35,7 +35,8 @@ def row_experts(self: Any, hidden: Tensor, top_k_index: Tensor, top_k_weights: T
 
     Gate and up are mixed before the activation. Raises `NotImplementedError` for experts of another layout.
     """
-    if self.has_bias or self.is_transposed or not self.has_gate or self.has_post_expert_norm:
+    normed = getattr(self, "has_post_expert_norm", False)  # from transformers 5.20 on
+    if self.has_bias or self.is_transposed or not self.has_gate or normed:
         raise NotImplementedError("experts of this layout")
     rows = self.gate_up_proj.rows
     result = torch.zeros_like(hidden, dtype=torch.float32)

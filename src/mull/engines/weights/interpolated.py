@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging
 
+from mull.engines.forward import own_attention
 from mull.engines.memory import MEMORY_REMEDY, memory_errors
 from mull.engines.weights.combining import LiveParameter, combine, interpolate_each
 from mull.engines.weights.placement import Placement, chosen_placement, place, weight_bytes
@@ -45,7 +46,7 @@ class InterpolatedModel:
         others: Mapping[str, Path] | None = None,
         ends: Placement | None = None,
     ) -> None:
-        """`attention`: the name of a transformers attention implementation, its own choice by default.
+        """`attention`: the name of a transformers attention implementation, by default `own_attention`.
 
         `ends`: where the checkpoints' weights are kept, by default `chosen_placement`. The mixed weights are the same.
         """
@@ -62,16 +63,18 @@ class InterpolatedModel:
             dtype = torch.float32
         placement = chosen_placement(weight_bytes(folders, donor, dtype), device, ends)
         models = {
-            side: place(_load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
+            side: place(load(folder, dtype="auto", **options), placement, device) for side, folder in folders.items()
         }
         weights = {side: dict(model.named_parameters(remove_duplicate=False)) for side, model in models.items()}
         tied = all(_is_tied(model) for model in models.values())
         config = copy.deepcopy(models[donor].config)
         for level in (config, config.get_text_config()):
             level.tie_word_embeddings = tied
-        self.model = _load(
+        self.model = load(
             folders[donor], config=config, dtype=dtype or "auto", attn_implementation=attention, **options
         )
+        if attention is None:
+            self.model.config._attn_implementation = own_attention(self.model)
         torch.nn.Module.to(self.model, device)
         if not tied:  # a tied donor's file has no head for an untied model
             head = _head(self.model)
@@ -122,7 +125,11 @@ def loading(part: str, folder: Path, trust_remote_code: bool) -> Iterator[None]:
         ) from error
 
 
-def _load(folder: Path, **options: Any) -> PreTrainedModel:
+def load(folder: Path, **options: Any) -> PreTrainedModel:
+    """A folder's model, for reading only. `options` are of transformers, `trust_remote_code` among them.
+
+    Raises `MullError` where weights are missing.
+    """
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mull.analysis.records import Sample
+from mull.planning.sweep import Part, mean_tokens, total
 from mull.runs.plan import SweepPlan
 from mull.runs.run import planned
 from mull.runs.store import Pace
@@ -41,22 +42,18 @@ def expected(plan: SweepPlan, samples: Sequence[Sample], pace: Pace | None) -> E
     for sample in samples:
         per_setting[sample.setting].append(sample.tokens)
     means = {label: float(np.mean(tokens)) for label, tokens in per_setting.items()}
-    mean_by_lam = sorted({(sample.lam, means[sample.setting]) for sample in samples if sample.lam is not None})
+    mean_by_lam = [*{(sample.lam, means[sample.setting]) for sample in samples if sample.lam is not None}]
     overall_mean = float(np.mean([sample.tokens for sample in samples])) if samples else None
-    missing = most_tokens = 0
-    tokens = 0.0
+    parts = []
     for setting in plan.settings:
-        missing_here = plan.per_setting - done[setting.label]
-        missing += missing_here
-        most_tokens += missing_here * (setting.sampling or plan.sampling).max_tokens
         if setting.label in means:
             mean = means[setting.label]
         elif setting.lam is not None and mean_by_lam:
-            mean = float(np.interp(setting.lam, [lam for lam, _ in mean_by_lam], [mean for _, mean in mean_by_lam]))
+            mean = mean_tokens(setting.lam, mean_by_lam)
         else:
-            mean = overall_mean or 0.0
-        tokens += missing_here * mean
-    known = None if missing and not samples else tokens
+            mean = overall_mean
+        limit = (setting.sampling or plan.sampling).max_tokens
+        parts.append(Part(plan.per_setting - done[setting.label], limit, mean))
     speed = pace.tokens / pace.seconds if pace and pace.tokens and pace.seconds else None
-    seconds = known / speed if known is not None and speed else (0.0 if not missing else None)
-    return Expected(plan.total, missing, most_tokens, known, seconds)
+    found = total(parts, (lambda part: part.responses * (part.tokens or 0.0) / speed) if speed else None)
+    return Expected(plan.total, *found)

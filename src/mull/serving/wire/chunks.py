@@ -50,9 +50,9 @@ class Chunks:
             chunks.append(self._choice(index, delta={}, finish=event.finished.finish, mull=mull))
         return chunks
 
-    def usage(self, prompt: int, answers: Sequence[Answered]) -> dict[str, Any]:
+    def usage(self, prompts: Sequence[int], answers: Sequence[Answered]) -> dict[str, Any]:
         """The last chunk, where a client asked for it."""
-        return self._head.of(self._kind, choices=[], usage=replies.usage(prompt, answers))
+        return self._head.of(self._kind, choices=[], usage=replies.usage(prompts, answers))
 
     def _text(self, index: int, event: Token | Ended, logprobs: list[TokenLogprob] | None) -> list[dict[str, Any]]:
         chunks = []

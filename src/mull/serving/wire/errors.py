@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mull.errors import MullError
+from mull.serving.wire.shapes import Refusal
 
 
 class ApiError(Exception):
@@ -21,7 +20,7 @@ class ApiError(Exception):
     def headers(self) -> dict[str, str]:
         return {} if self.retry is None else {"Retry-After": str(self.retry)}
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> Refusal:
         """The JSON of the reply."""
         kind = _KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from mull.serving.wire.errors import ApiError, bad
@@ -14,6 +14,7 @@ MOST_MESSAGES = 1000
 MOST_STOPS = 4
 MOST_CHOICES = 16
 MOST_TOP_LOGPROBS = 20
+MOST_PROMPTS = 64
 _IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"})
 """Fields without influence on a response, which clients send for their own books."""
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -31,6 +32,18 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "verbosity": ("medium", None),
 }
 """Fields that are not supported, with the values that ask for nothing."""
+
+
+def _said(message: str) -> WrapValidator:
+    """One sentence for whatever is wrong with a value that may be of several types."""
+
+    def check(value: Any, of_type: Any) -> Any:
+        try:
+            return of_type(value)
+        except ValidationError:
+            raise PydanticCustomError("wrong", message) from None  # pyright: ignore[reportArgumentType]
+
+    return WrapValidator(check)
 
 
 class TextPart(BaseModel):
@@ -81,18 +94,31 @@ class StreamOptions(BaseModel):
     """Padding against guesses from the lengths of packets; a server without any may take it."""
 
 
+def _documented(schema: dict[str, Any]) -> None:
+    """Adds the fields that are taken and make no difference."""
+    schema["properties"] |= {name: {"description": "Taken, without influence."} for name in sorted(_IGNORED)}
+    for name, values in _NEUTRAL.items():
+        different = [value for i, value in enumerate(values) if value not in values[:i]]
+        schema["properties"][name] = {"enum": different, "description": "Not supported: only what asks for nothing."}
+
+
+_Lam = Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None
+_Stop = Annotated[str, Field(min_length=1, max_length=256)]
+_Stops = _Stop | Annotated[list[_Stop], Field(max_length=MOST_STOPS)] | None
+
+
 class Common(BaseModel):
     """What chat and text completions share."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=(), json_schema_extra=_documented)
     model: str = Field(max_length=512)
-    lam: Any = Field(default=None, alias="lambda")
+    lam: Annotated[_Lam, _said("must be a number from 0 to 1, or 'auto'")] = Field(default=None, alias="lambda")
     reasoning_effort: str | None = Field(default=None, max_length=64)
     thinking_token_budget: int | None = Field(default=None, ge=0, le=1 << 24)
     thinking_budget: int | None = Field(default=None, ge=0, le=1 << 24)
     n: int = Field(default=1, ge=1, le=MOST_CHOICES)
     seed: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63)
-    stop: str | list[str] | None = None
+    stop: Annotated[_Stops, _said(f"takes up to {MOST_STOPS} strings of 1 to 256 characters")] = None
     max_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
     temperature: float | None = Field(default=None, ge=0, le=2, allow_inf_nan=False)
     top_p: float | None = Field(default=None, gt=0, le=1, allow_inf_nan=False)
@@ -113,10 +139,7 @@ class Common(BaseModel):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        found = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(found) > MOST_STOPS or not all(0 < len(each) <= 256 for each in found):
-            raise bad(f"stop takes up to {MOST_STOPS} strings of 1 to 256 characters", "stop")
-        return tuple(found)
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
 class ChatRequest(Common):
@@ -139,14 +162,23 @@ class ChatRequest(Common):
         return (self.top_logprobs or 0) if self.logprobs else None
 
 
-_Id = Annotated[int, Field(ge=0, lt=1 << 31)]
+_Text = Annotated[str, Field(min_length=1)]
+_Ids = Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], Field(min_length=1)]
+_Many = Field(min_length=1, max_length=MOST_PROMPTS)
+_Prompts = _Text | Annotated[list[_Text], _Many] | _Ids | Annotated[list[_Ids], _Many]
 
 
 class TextRequest(Common):
     """The body of `/v1/completions`."""
 
-    prompt: str | list[str] | list[_Id] | list[list[_Id]]
+    prompt: Annotated[_Prompts, _said(f"takes a text, token ids, or 1 to {MOST_PROMPTS} of them; none is empty")]
     logprobs: int | None = Field(default=None, ge=0, le=MOST_TOP_LOGPROBS)
+
+    @property
+    def prompts(self) -> Sequence[str | Sequence[int]]:
+        """One or many texts, or token ids."""
+        given = self.prompt
+        return given if isinstance(given, list) and not isinstance(given[0], int) else [given]  # type: ignore[list-item]
 
     @property
     def limit(self) -> int | None:

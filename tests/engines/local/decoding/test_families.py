@@ -98,7 +98,7 @@ def decoded(
         set_lams=set_lams,
     )
     rows = {row.request.id: row for done in loop.steps(Lookahead(requests)) for row in done}
-    return rows, loop._cache
+    return rows, loop._batch.cache
 
 
 def greedy(wanted: list[tuple[int, ...]]) -> list[Request]:
@@ -143,7 +143,7 @@ def test_decodes_as_generate_does(name: str) -> None:
 )
 def test_a_row_has_the_same_bits_alone_and_in_any_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that share prompts with others far ahead of them, move, are sent back for lack of memory and begin again."""
-    monkeypatch.setattr("mull.engines.local.decoding.loop.GROWTH", 64)
+    monkeypatch.setattr("mull.engines.local.decoding.admission.GROWTH", 64)
     model = family_model(name)
     layout = check_supported(model)
     rng = random.Random(0)

@@ -17,6 +17,8 @@ from mull.engines.local.decoding.cache import shifted
 ATTENTION = "mull_rows"
 """Name of `row_attention` among transformers' attention implementations."""
 
+REST_BLOCK = 512
+"""Queries that are computed at a time where part of a prompt is cached, for memory."""
 CAPPED_BLOCK = 128
 """Queries of a prompt that are computed at a time where scores are capped, which torch's own attention cannot do."""
 
@@ -73,16 +75,19 @@ def row_attention(
     row_spans: list[Span] | None = None,
     row_mask: StepMask | None = None,
     row_starts: torch.Tensor | None = None,
+    row_positions: torch.Tensor | None = None,
     row_windows: dict[int, int] | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a prefill (no `row_mask`: causal within each prompt) or of a decode step over a `RowCache`.
+    """Attention of a prefill (causal within each prompt), of the last tokens of prompts whose others are cached (with
+    `row_positions`), or of a decode step over a `RowCache` (with `row_mask`).
 
     `query` `[n, heads, L, head_dim]`, `key` and `value` `[slots, kv_heads, W, head_dim]`; decode needs L = 1 and a
     `row_mask`. In a prefill, `row_spans` are rows of the same padded length; what is behind a row's is 0 in the result.
     Returns `[n, L, heads, head_dim]`. The heads that share a key/value head are the rows of one small
     matrix, so that keys and values are not repeated.
 
+    `row_positions` (int64 `[n, L]`): those of the queries; keys and values are of all positions.
     `row_starts` (int64 `[n]`): the padding before each prompt in `query`; keys and values have it at their end.
     `row_windows`: the layer's sliding window is noted there. `softcap` c limits scores s to c·tanh(s/c), as Gemma 2
     does. Raises `NotImplementedError` for attention sinks and position biases.
@@ -94,6 +99,10 @@ def row_attention(
         row_windows[module.layer_idx] = sliding_window  # type: ignore[index]
     rows, heads, length, head_dim = query.shape
     kv_heads = key.shape[1]
+    if row_positions is not None:
+        if sliding_window is not None:
+            raise NotImplementedError("a sliding window over a cached prompt")
+        return _rest(query, key, value, scaling, row_positions, softcap).transpose(1, 2).contiguous(), None
     if row_mask is None:
         query = shifted(query, row_starts)
         spans = row_spans or [Span(0, rows, length)]
@@ -164,17 +173,57 @@ def _prefill(
     )
 
 
+def _rest(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    positions: torch.Tensor,
+    softcap: float | None,
+) -> torch.Tensor:
+    """Attention of tokens at `positions` to all that come before them: `[n, heads, L, head_dim]`.
+
+    As in a decode step, the heads that share a key/value head are the rows of one matrix.
+    """
+    rows, heads, length, head_dim = query.shape
+    kv_heads, columns = key.shape[1], torch.arange(key.shape[2], device=key.device)
+    output = query.new_empty(rows, heads, length, value.shape[3])
+    for first in range(0, length, REST_BLOCK):
+        last = min(first + REST_BLOCK, length)
+        queries = query[:, :, first:last].reshape(rows, kv_heads, -1, head_dim)
+        allowed = (columns <= positions[:, None, first:last, None]).repeat(1, 1, heads // kv_heads, 1)
+        if softcap is None:
+            found = F.scaled_dot_product_attention(queries, key, value, attn_mask=allowed, scale=scaling)
+        else:
+            found = _capped(queries, key, value, scaling or head_dim**-0.5, allowed, softcap)
+        output[:, :, first:last] = found.view(rows, heads, last - first, -1)
+    return output
+
+
 def _capped_prefill(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float, window: int | None, softcap: float
 ) -> torch.Tensor:
-    """The same with soft capping, in blocks of queries, for memory."""
+    """The same as `_prefill` with soft capping, in blocks of queries, for memory."""
     rows, heads, length, _ = query.shape
     key, value = (tensor.repeat_interleave(heads // key.shape[1], 1) for tensor in (key, value))
     output = query.new_empty(rows, heads, length, value.shape[3])
     allowed = _window_mask(length, window or length, query)
     for first in range(0, length, CAPPED_BLOCK):
         last = min(first + CAPPED_BLOCK, length)
-        scores = (query[:, :, first:last] * scaling) @ key[:, :, :last].transpose(2, 3)
-        scores.div_(softcap).tanh_().mul_(softcap).masked_fill_(~allowed[first:last, :last], float("-inf"))
-        output[:, :, first:last] = torch.softmax(scores, -1) @ value[:, :, :last]
+        keys, values, mask = key[:, :, :last], value[:, :, :last], allowed[first:last, :last]
+        output[:, :, first:last] = _capped(query[:, :, first:last], keys, values, scaling, mask, softcap)
     return output
+
+
+def _capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float,
+    allowed: torch.Tensor,
+    softcap: float,
+) -> torch.Tensor:
+    """Attention to the positions that are `allowed` (bool), with soft capping."""
+    scores = (query * scaling) @ key.transpose(2, 3)
+    scores.div_(softcap).tanh_().mul_(softcap).masked_fill_(~allowed, float("-inf"))
+    return torch.softmax(scores, -1) @ value

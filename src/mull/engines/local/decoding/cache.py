@@ -6,7 +6,7 @@ response can take the slot of a finished one while the others continue. Knows no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,15 @@ class PromptRows(NamedTuple):
     starts: torch.Tensor | None = None
 
 
+class PromptRests(NamedTuple):
+    """Rows whose prompts are cached but for their last L tokens: slots int64 `[n]`, positions int64 `[n, L]`."""
+
+    slots: torch.Tensor
+    positions: torch.Tensor
+    width: int
+    """Positions that the longest of them has, rounded up for attention."""
+
+
 class RowCache(Cache):
     """The tensors of a `Layout` for `slots` rows of `width` positions; each slot is written at its own position.
 
@@ -44,6 +53,7 @@ class RowCache(Cache):
         self.states: dict[int, dict[str, torch.Tensor]] = {}
         """The tensors of each layer by the names of its parts."""
         self._prompts: PromptRows | None = None
+        self._rests: PromptRests | None = None
         self._positions: torch.Tensor | None = None
         self._write_index: dict[tuple[int, int], torch.Tensor] = {}
 
@@ -62,11 +72,15 @@ class RowCache(Cache):
 
     def begin_prefill(self, prompts: PromptRows) -> None:
         """The next forward pass is over prompts, padded to one length, which start at position 0 of their slots."""
-        self._prompts = prompts
+        self._prompts, self._rests = prompts, None
+
+    def begin_rests(self, rests: PromptRests) -> None:
+        """The next forward pass is over the last tokens of prompts."""
+        self._prompts, self._rests = None, rests
 
     def begin_decode(self, positions: torch.Tensor) -> None:
         """The next forward pass is over one token for each of slots 0 … n−1, at `positions` (int64 `[n]`)."""
-        self._prompts, self._positions = None, positions
+        self._prompts, self._rests, self._positions = None, None, positions
         self._write_index.clear()
 
     def update(
@@ -74,9 +88,14 @@ class RowCache(Cache):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Stores `[n, kv_heads, L, head_dim]` and returns the keys and values that the attention reads.
 
-        In a prefill these are the prompts' own, each from column 0.
+        In a prefill these are the prompts' own, each from column 0, with those that were cached before.
         """
         keys, values = self.states[layer_idx]["keys"], self.states[layer_idx]["values"]
+        if self._rests is not None:
+            slots, positions, width = self._rests
+            for cached, new in ((keys, key_states), (values, value_states)):
+                cached[slots[:, None], :, positions] = new.transpose(1, 2)
+            return keys[slots, :, :width], values[slots, :, :width]
         if self._prompts is not None:
             key_states, value_states = (shifted(new, self._prompts.starts) for new in (key_states, value_states))
             self._store_prompts(keys, key_states)
@@ -137,6 +156,15 @@ class RowCache(Cache):
         for part, tensor in self._tensors():
             front = _front(part, tensor, length)
             front[target] = front[source]
+
+    def copied(self, slot: int, length: int) -> list[torch.Tensor]:
+        """Copies of the first `length` positions of a slot: `[kv_heads, length, head_dim]`, for `paste`."""
+        return [_front(part, tensor, length)[slot].clone() for part, tensor in self._tensors()]
+
+    def paste(self, slot: int, copies: Sequence[torch.Tensor], length: int) -> None:
+        """Writes the first `length` positions of copies into a slot."""
+        for (part, tensor), copy in zip(self._tensors(), copies, strict=True):
+            _front(part, tensor, length)[slot] = copy[:, :length]
 
     def permute(self, order: torch.Tensor, width: int) -> None:
         """Slot i takes the states and first `width` positions of slot `order[i]` (int64 `[n]`, distinct), for i < n."""

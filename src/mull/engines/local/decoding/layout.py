@@ -60,6 +60,11 @@ class Layout:
         """Whether a layer has a state, which holds the whole text and cannot be cut back to its beginning."""
         return any(part.most is None for parts in self.layers.values() for part in parts.values())
 
+    @property
+    def whole(self) -> bool:
+        """Whether every layer keeps every position, so that the beginning of a text can be used without its rest."""
+        return not self.recurrent and not self.windows
+
     def with_windows(self, windows: Mapping[int, int], step: int = WIDTH_STEP) -> Layout:
         """The same with these sliding windows. A layer keeps its window, rounded up to a multiple of `step`."""
         layers = {}

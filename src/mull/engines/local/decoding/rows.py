@@ -25,6 +25,8 @@ class Finished:
     seconds: float
     forced: bool = False
     """Whether a thinking budget closed its thought."""
+    cached: int = 0
+    """Tokens of its prompt whose keys and values were there already."""
 
 
 @dataclass
@@ -36,6 +38,8 @@ class LiveRow:
     budget: RowBudget | None = None
     alternatives: int = 0
     """How many of the likeliest tokens are told at each step."""
+    cached: int = 0
+    """Tokens of its prompt whose keys and values were there already."""
 
 
 class Lookahead:

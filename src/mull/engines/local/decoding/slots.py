@@ -1,6 +1,6 @@
 """The live rows of a loop, each in a slot: its request, its tokens so far, its limit.
 
-Knows no model, no cache and no memory; code that uses the device is in `mull.engines.local.decoding.loop`.
+Knows no model, no cache and no memory; code that uses the device is in `batch.py` and above it.
 """
 
 from __future__ import annotations

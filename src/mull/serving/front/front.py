@@ -1,0 +1,73 @@
+"""What stands before the server behind: the pair's names and levels, and what chooses λ for `auto`. Knows no HTTP."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mull.dynamic.base import Choice
+from mull.errors import MullError
+from mull.serving.backend import Limits
+from mull.serving.front.messages import messages_of
+from mull.serving.front.rewriting import Route, budget_of, wish_of
+from mull.serving.levels import Levels, Undecided
+from mull.serving.metrics import Metrics
+from mull.serving.wire.errors import ApiError, bad, of
+
+
+class Chooser(Protocol):
+    """Chooses λ for a conversation, or a text or its token ids."""
+
+    async def choose(self, asked: list[dict[str, str]] | str | list[int]) -> Choice: ...
+
+
+@dataclass(kw_only=True)
+class Front:
+    """A pair behind another server."""
+
+    levels: Levels
+    base: str
+    """The pair's name for the server behind."""
+    undecided: Undecided = field(default_factory=Undecided)
+    chooser: Chooser | None = None
+    """For `auto`; None: there is none, and `levels.auto` is False."""
+    limits: Limits = field(default_factory=Limits)
+    metrics: Metrics = field(default_factory=Metrics)
+    under_way: int = field(default=0, init=False)
+    """Requests that are not answered yet."""
+
+    def __post_init__(self) -> None:
+        self.metrics.under_way.set_function(lambda: self.under_way)
+
+    def enter(self) -> None:
+        """A request has come; `leave` once it is answered or refused."""
+        self.under_way += 1
+
+    def leave(self) -> None:
+        self.under_way -= 1
+
+    def check_room(self) -> None:
+        """Raises `ApiError` if too many requests have come."""
+        if self.under_way > self.limits.waiting:
+            raise ApiError(429, "too many requests are under way", code="overloaded", retry=1)
+
+    async def wish(self, body: dict[str, Any], route: Route) -> tuple[float, dict[str, Any]]:
+        """The λ of a request, and what the reply says of it. Raises `ApiError`."""
+        wish = wish_of(body, route, self.levels)
+        said: dict[str, Any] = {"source": wish.source, "budget": budget_of(body)}
+        lam = wish.lam
+        if lam is None:
+            choice = await self._chosen(body, route)
+            lam, cost = choice.lam, choice.cost
+            said |= {"source": f"auto ({choice.why})"}
+            said |= {"cost": {"generated": cost.generated, "prefilled": cost.prefilled}}
+        self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
+        return lam, {"lambda": lam, **said}
+
+    async def _chosen(self, body: dict[str, Any], route: Route) -> Choice:
+        if self.chooser is None:
+            raise bad("this server has no estimator of λ: name a λ from 0 to 1", "lambda")
+        try:
+            return await self.chooser.choose(messages_of(body, route))
+        except MullError as error:
+            raise of(error) from None

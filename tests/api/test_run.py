@@ -42,7 +42,10 @@ def test_it_shows_its_table_and_figure(run):
     assert repr(run).startswith(f"Run in {run.folder}: instruct → thinking: tiny, 6 questions × k = 2\n")
     for text in ("0.6", "Token #N", "± one standard error"):
         assert text in repr(run)
-    assert "<svg" in run._repr_html_() and "Token #N</th>" in run._repr_html_()
+    page = run._repr_html_()
+    assert "<svg" in page and "Token #N</th>" in page
+    best = run.frontier["setting"].to_list()
+    assert [name for name in ("0", "0.6", "1") if f">{name} ●</th>" in page] == sorted(best)
 
 
 def test_a_choice_is_that_of_the_analysis_and_gives_its_reasons(run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,11 @@ def table_text(table: Table) -> str:
 def table_html(table: Table) -> str:
     """A table as HTML, its caption below."""
     from mull.reports.html.render import html
+    from mull.reports.table import STAR
 
+    # A page marks these rows by its style sheet, which a notebook has not.
+    rows = [replace(row, name=f"{row.name} {STAR}") if row.star else row for row in table.rows]
+    table = replace(table, rows=rows)
     return f"{html(table, titled=True)}<p><small>{escape(table.legend)}</small></p>"
 
 

@@ -59,8 +59,8 @@ class Talker:
 def sweep(folder: Path, options: argparse.Namespace) -> None:
     from rich.console import Console
 
+    from mull.api.progress.terminal import Terminal
     from mull.benchmarks import load_benchmark
-    from mull.cli.rendering.observer import Terminal
     from mull.engines.base import Sampling
     from mull.merging.coefficients import Coefficients
     from mull.runs.plan import SweepPlan

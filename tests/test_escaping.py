@@ -9,8 +9,8 @@ import yaml as reader
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mull.api.progress.console import SafeConsole
 from mull.cli.main import _complain
-from mull.cli.options import common
 from mull.escaping import csv_cell, markdown, visible, yaml
 
 
@@ -41,7 +41,7 @@ def test_an_error_is_one_harmless_line(capsys):
 
 
 def test_a_console_shows_foreign_text_and_keeps_its_own_colours():
-    console = common.SafeConsole(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
+    console = SafeConsole(file=io.StringIO(), force_terminal=True, color_system="standard", width=80)
     from rich.table import Table
 
     table = Table("name\x1b[5m")

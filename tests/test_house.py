@@ -6,6 +6,7 @@ from pathlib import Path
 FLOORS = [
     "cli",
     "serving",
+    "api",
     "reports",
     "dynamic",
     "runs",
@@ -25,11 +26,12 @@ FLOORS = [
     "encodings",
     "errors",
     "words",
+    "interrupt",
 ]
 ROOMS = {
     "merging": ["adapter", "streaming", "recipes", "coefficients", "methods", "arithmetic"],
     "engines": ["vllm", "local", "remote", "weights", "memory", "base"],
-    "dynamic": ["explain", "evaluation", "training", "head", "probing", "estimators", "base"],
+    "dynamic": ["explain", "choosing", "evaluation", "training", "head", "probing", "estimators", "base"],
     "serving": [
         "vllm",
         "upstream",
@@ -44,12 +46,11 @@ ROOMS = {
         "backend",
         "playground",
         "known",
-        "choosing",
         "levels",
         "metrics",
         "wire",
     ],
-    "cli": ["main", "verbs", "running", "options", "rendering", "interrupt"],
+    "cli": ["main", "verbs", "running", "options", "rendering"],
 }
 """Rooms of a floor, and files among them, from the top: imports run down here, too."""
 LISTS = ("cli/verbs", "merging/methods")

@@ -17,10 +17,10 @@ from mull.analysis.metrics import by_stratum, metrics
 from mull.analysis.paired import PairedDifference, paired_difference
 from mull.analysis.records import Sample
 from mull.analysis.stages import stages_of_samples
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import consoles
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.summary import stages_text
 from mull.cli.verbs.headroom import show
 from mull.engines.base import Sampling

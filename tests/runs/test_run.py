@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
+from mull import interrupt
+from mull.api.progress.bars import item_progress
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
-from mull.cli import interrupt
-from mull.cli.rendering.observer import Terminal
-from mull.cli.rendering.progress import item_progress
 from mull.engines.base import Sampling
 from mull.merging.coefficients import Coefficients
 from mull.runs.plan import SweepPlan

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from mull.checkpoints.pair import Pair
+from mull.dynamic.choosing import chooser_of, lam_of
 from mull.engines.base import Request, Sampling
 from mull.engines.local.opening import open_rows
 from mull.errors import MullError
 from mull.serving.chat import Chat
-from mull.serving.choosing import chooser_of, lam_of
 from mull.thinking import split_thinking
 
 QUESTION = "What is the sum of 3 4 5 6 7?"

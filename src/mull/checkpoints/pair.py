@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
 
 from mull.checkpoints.checkpoint import HEAD, Checkpoint
 from mull.checkpoints.findings import CAN_ALLOW, Finding, find, think_tags
@@ -166,14 +167,15 @@ class Pair(Group):
         self.donor_side: Side = donor
 
     @classmethod
-    def open(cls, instruct: str, thinking: str, base: str | None = None, *, donor: Side = "thinking") -> Pair:
-        """Open all sides (folders or hub ids)."""
-        return cls(
-            Checkpoint.open(instruct), Checkpoint.open(thinking), Checkpoint.open(base) if base else None, donor=donor
-        )
+    def open(
+        cls, instruct: str | Path, thinking: str | Path, base: str | Path | None = None, *, donor: Side = "thinking"
+    ) -> Self:
+        """Open all sides (folders or hub ids). Raises `MullError` for what is no checkpoint that can be read."""
+        first, second = Checkpoint.open(str(instruct)), Checkpoint.open(str(thinking))
+        return cls(first, second, Checkpoint.open(str(base)) if base else None, donor=donor)
 
     @classmethod
-    def built_in(cls, *, donor: Side = "thinking") -> Pair:
+    def built_in(cls, *, donor: Side = "thinking") -> Self:
         """The pair that comes with mull."""
         return cls.open(str(checkpoint_folder("instruct")), str(checkpoint_folder("thinking")), donor=donor)
 

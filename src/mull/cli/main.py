@@ -19,8 +19,7 @@ from typing import Any, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mull import __version__
-from mull.cli import interrupt
+from mull import __version__, interrupt
 from mull.errors import MullError, is_panic, nearest
 from mull.escaping import visible
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mull.analysis.records import Sample
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.common import consoles
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
 from mull.runs.plan import SweepPlan

@@ -80,3 +80,21 @@ def signed(value: float, decimals: int) -> str:
     """`+1.2`, `−1.2`, and `0.0` for what rounds to it."""
     text = f"{value:+,.{decimals}f}"
     return text.replace("-", "−") if any(digit in text for digit in "123456789") else text.lstrip("+-")
+
+
+def stages_text(stages: Stages) -> str:
+    """Stage 2 by the grid rule and by the fit, one line each, or the reason why there is none."""
+    if not stages.found:
+        return f"stages: no transition found: {stages.reason}"
+    lines = []
+    if stages.grid:
+        lines.append(f"stage 2 by the grid rule: λ {stages.grid[0]:g} to {stages.grid[1]:g}")
+    fit = stages.fit
+    if fit and fit.identified:
+        sure = stages.intervals.get("midpoint")
+        interval = f" (95 % interval {sure[0]:.3f} to {sure[1]:.3f})" if sure else ""
+        bounds = f"λ {fit.crossing_5:.3f} to {fit.crossing_95:.3f}"
+        lines.append(f"stage 2 by the fit: {bounds}, midpoint {fit.midpoint:.3f}{interval}")
+    elif fit:
+        lines.append(f"stage 2 by the fit: within λ {fit.bracket[0]:g} to {fit.bracket[1]:g}")
+    return "\n".join(lines)

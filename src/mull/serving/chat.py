@@ -9,32 +9,16 @@ Example:
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
+from mull.api.model import Model, Reply
 from mull.benchmarks import AnswerForm
 from mull.dynamic.base import Estimator
-from mull.dynamic.probing.streams import measure_in
-from mull.engines.base import Request, Sampling
+from mull.engines.base import Sampling
 from mull.engines.local.engine import LocalEngine
 from mull.engines.local.streaming.thought import Piece
-from mull.engines.local.streams import Ended, Streams, Wanted
-from mull.errors import MullError
-
-HOLD_BELOW = 0.4
-"""Below this λ most responses have no thought even if the prompt opens one (the published stages), so that their text
-is held back until it is known what it is."""
-
-
-class Chosen(NamedTuple):
-    """The λ of one turn."""
-
-    lam: float
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +59,8 @@ class Chat:
         says. `lam` and `sampling` may be changed between turns. `seed`: of the first turn; others count on from it."""
         self.lam, self.sampling = lam, sampling or Sampling(max_tokens=2048)
         self.turns: list[Turn] = []
-        self._engine, self._estimator, self._form = engine, estimator, form
         self._system, self._seed = system, seed
-        self._streams = Streams(engine)
+        self._model = Model.of(engine, estimator, form)
 
     def __enter__(self) -> Chat:
         return self
@@ -87,7 +70,7 @@ class Chat:
 
     def close(self) -> None:
         """Ends the response under way, and the engine's thread."""
-        self._streams.close()
+        self._model.close()
 
     def new(self) -> None:
         """Forgets the conversation."""
@@ -110,40 +93,23 @@ class Chat:
         Dropping the iterator stops the response, and the conversation goes on as if the question had not been asked.
         Raises `MullError` for a conversation that the model cannot answer.
         """
-        began = time.perf_counter()
-        prompt = self._engine.render(self.messages(question))
-        chosen = self._choose(prompt)
-        hold = chosen.lam < HOLD_BELOW and self._engine.prompts.opened(prompt) is not None
-        request = Request(
-            id="chat", prompt_ids=prompt, seed=self._seed + len(self.turns), sampling=self.sampling, lam=chosen.lam
-        )
-        with closing(self._streams.tokens(request, Wanted(hold=hold))) as events:  # type: ignore[type-var]
-            for event in events:
-                yield from event.pieces
-                if isinstance(event, Ended):
-                    self.turns.append(_turn(question, chosen, event, time.perf_counter() - began))
-
-    def _choose(self, prompt: tuple[int, ...]) -> Chosen:
-        if self.lam is not None:
-            return Chosen(self.lam, "chosen by you")
-        needs = self._estimator.needs
-        signals = asyncio.run(measure_in(self._streams, self._engine, prompt, needs, self._form))
-        choice = self._estimator.choose(signals)
-        return Chosen(choice.lam, f"auto: {choice.why}")
+        seed = self._seed + len(self.turns)
+        lam = "auto" if self.lam is None else self.lam
+        with closing(self._model.stream(self.messages(question), lam, self.sampling, seed=seed)) as pieces:
+            yield from pieces
+            self.turns.append(_turn(question, pieces.reply))
 
 
-def _turn(question: str, chosen: Chosen, event: Ended, seconds: float) -> Turn:
-    if event.finished is None or event.split is None:
-        raise event.error or MullError("the response was cancelled", "Ask again")
+def _turn(question: str, reply: Reply) -> Turn:
     return Turn(
         question=question,
-        thought=event.split.thought,
-        answer=event.split.answer,
-        lam=chosen.lam,
-        why=chosen.why,
-        thought_tokens=event.reasoning_tokens,
-        answer_tokens=event.finished.tokens - event.reasoning_tokens,
-        seconds=seconds,
-        finish=event.finished.finish,
-        corrected=event.corrected,
+        thought=reply.thought,
+        answer=reply.answer,
+        lam=reply.lam,
+        why=reply.why,
+        thought_tokens=reply.thought_tokens,
+        answer_tokens=reply.tokens - reply.thought_tokens,
+        seconds=reply.seconds,
+        finish=reply.finish,
+        corrected=reply.corrected,
     )

@@ -12,12 +12,12 @@ from fastapi import APIRouter, FastAPI
 
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
+from mull.dynamic.choosing import chooser_of
 from mull.dynamic.head import Head
 from mull.engines.base import Sampling
 from mull.engines.local.opening import open_rows
 from mull.errors import MullError
 from mull.serving.backend import Limits, LocalBackend
-from mull.serving.choosing import chooser_of
 from mull.serving.known import Known, of_built_in, of_run
 from mull.serving.levels import Levels
 from mull.serving.load.control import LoadControl, LoadPolicy

@@ -209,5 +209,6 @@ def test_a_run_of_the_pair_gives_the_efforts(tmp_path):
 
 def test_a_missing_library_is_named_with_the_extra_that_has_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "mull.serving.running", raising=False)  # imported by an earlier test
     found = mull("serve", "--port", 0)
     assert found.returncode == 2 and "serving needs uvicorn" in found.stderr and "mull[serve]" in found.stderr

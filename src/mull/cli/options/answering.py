@@ -43,8 +43,8 @@ class AnsweringOptions:
 
     def open(self) -> Opened:
         """Raises `MullError` for what is no λ, an unknown estimator, no pair, and a head of another pair."""
+        from mull.dynamic.choosing import chooser_of, lam_of
         from mull.dynamic.head import Head
-        from mull.serving.choosing import chooser_of, lam_of
 
         head = Head.open(self.head) if self.head else None
         estimator, form = chooser_of(head, self.estimator)

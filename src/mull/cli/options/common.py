@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.console import Console
 
+from mull.api.progress.console import SafeConsole
 from mull.errors import MullError
-from mull.escaping import visible
 
 
 class Donor(StrEnum):
@@ -68,14 +66,6 @@ def given_options(context: typer.Context) -> dict[str, str]:
     names = {param.name: param.opts[0] for param in context.command.params if param.name}
     sources = {name: context.get_parameter_source(name) for name in names}
     return {name: names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
-
-
-class SafeConsole(Console):
-    """A console on which foreign text cannot command the terminal."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=visible(segment.text))
 
 
 def consoles() -> tuple[Console, Console]:

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar
 
 import typer
 
+from mull.api.plans import checked_plan
 from mull.benchmarks import Benchmark, load_benchmark
-from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
 from mull.cli.options.computing import Arithmetic, ComputingOptions
@@ -189,20 +189,14 @@ class PlanOptions:
         ]
         if self.sampling.message and not limited:
             raise MullError("--budget-message is said where a thinking budget ends", "Give --thinking-budget, too")
-        for role in others or {}:
-            if role in ("instruct", "thinking"):
-                raise MullError(f"a further checkpoint cannot be called {role!r}", "give it another name")
-        checkpoints = {role: Checkpoint.open(name) for role, name in (others or {}).items()}
-        for checkpoint in checkpoints.values():
-            Pair(checkpoint, pair.thinking).check(("config", "tokens", "rope", "vocabulary"))
-        plan = SweepPlan(
+        plan = checked_plan(
             pair,
             settings,
             benchmark,
             self.sampling.k,
             sampling,
-            self.sampling.seed,
-            others=checkpoints,
+            seed=self.sampling.seed,
+            others=others,
             study=study,
             think_tags=self.sampling.tags(),
         )

@@ -13,8 +13,9 @@ from mull.analysis.metrics import metrics
 from mull.analysis.paired import contrasts
 from mull.analysis.records import Sample
 from mull.analysis.scores import scores_by_setting
-from mull.analysis.stages import Stages, stages_of_samples
+from mull.analysis.stages import stages_of_samples
 from mull.analysis.summary import plain_words
+from mull.reports.format import stages_text
 from mull.reports.renderers import terminal
 from mull.reports.tables import BRIEF, differences_table, metrics_table, scores_table
 
@@ -67,21 +68,3 @@ def summary(samples: Sequence[Sample], k: int | None = None, reference: str | No
         stages = stages_of_samples(samples)
         result |= {"stages": stages, "words": plain_words(found, stages, samples)}
     return result
-
-
-def stages_text(stages: Stages) -> str:
-    """Stage 2 by the grid rule and by the fit, one line each, or the reason why there is none."""
-    if not stages.found:
-        return f"stages: no transition found: {stages.reason}"
-    lines = []
-    if stages.grid:
-        lines.append(f"stage 2 by the grid rule: λ {stages.grid[0]:g} to {stages.grid[1]:g}")
-    fit = stages.fit
-    if fit and fit.identified:
-        sure = stages.intervals.get("midpoint")
-        interval = f" (95 % interval {sure[0]:.3f} to {sure[1]:.3f})" if sure else ""
-        bounds = f"λ {fit.crossing_5:.3f} to {fit.crossing_95:.3f}"
-        lines.append(f"stage 2 by the fit: {bounds}, midpoint {fit.midpoint:.3f}{interval}")
-    elif fit:
-        lines.append(f"stage 2 by the fit: within λ {fit.bracket[0]:g} to {fit.bracket[1]:g}")
-    return "\n".join(lines)

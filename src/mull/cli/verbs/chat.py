@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mull.cli import interrupt
+from mull import interrupt
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.common import consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -111,7 +111,7 @@ def talk(chat: Chat, screen: ChatScreen, read: Callable[[], str], complain: Call
 
 def _obey(line: str, chat: Chat, screen: ChatScreen) -> None:
     """Carries out a command. Raises `MullError` for what is none."""
-    from mull.serving.choosing import lam_of
+    from mull.dynamic.choosing import lam_of
 
     command, _, value = (part.strip() for part in line.partition(" "))
     if command == "/lambda":

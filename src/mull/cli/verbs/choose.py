@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from mull.analysis.choosing.choose import Choice
-from mull.analysis.choosing.choose import choose as choose_from
 from mull.analysis.choosing.options import Goal
-from mull.analysis.choosing.race import Outcome
-from mull.analysis.choosing.worth import what_is_open
-from mull.analysis.comparable import comparable
-from mull.analysis.records import Sample
+from mull.api.choice import Choice
+from mull.api.progress.terminal import Terminal
+from mull.api.run import Run
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import PlanOptions
 from mull.cli.rendering.choice import choice_values, print_choice
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.runs.sessions import session
-from mull.runs.store import RunStore
 from mull.words import counted
 
 _GRID = "0:1:0.05"
@@ -83,7 +77,12 @@ def choose(
             raise MullError(
                 f"{folder} is a run to choose from, and {', '.join(new)} asks for a new one", "give one of the two"
             )
-        return _from_run(folder, goal, json=json)
+        stdout, stderr = consoles()
+        choice = Run.open(folder).choose(goal)
+        for note in choice.notes:
+            stderr.print(note, highlight=False, markup=False)
+        _show(choice, stdout, json=json)
+        return int(choice.pick is None)
     needed = {"--run": run} if servers.given else {
         "--instruct": options.pair.instruct, "--thinking": options.pair.thinking, "--run": run,
     }  # fmt: skip
@@ -97,7 +96,7 @@ def choose(
     plan, loader = options.along_lambda(lambdas, _GRID, weights, servers, given)
     stdout, stderr = consoles()
     outcome = session.race(plan, run, goal, loader, Terminal(stderr))
-    _show(outcome.choice, outcome.deciding, stdout, json=json, outcome=outcome)
+    _show(Choice.of(outcome), stdout, json=json)
     if not json:
         share = outcome.asked / outcome.full
         spent = f"{counted(outcome.asked, 'response')}, {share:.0%} of the {outcome.full:,} of the whole grid"
@@ -109,31 +108,8 @@ def choose(
     return int(outcome.choice.pick is None)
 
 
-def _from_run(folder: Path, goal: Goal, *, json: bool) -> int:
-    stdout, stderr = consoles()
-    with RunStore.open(folder) as store:
-        samples = store.samples(texts=False)
-        planned, k, under_way = len(store.questions), store.plan["k"], store.under_way
-    found = comparable(samples, planned, k, under_way)
-    if len(found.left_out) == len({sample.setting for sample in samples}):
-        stderr.print("no λ is finished: short answers come first, so the figures may change", highlight=False)
-    elif found.left_out:
-        said = f"not finished, so left out: λ = {', '.join(found.left_out)}"
-        stderr.print(said, highlight=False, markup=False)
-    if found.samples and found.questions < planned:
-        stderr.print(
-            f"on the {found.questions} of {counted(planned, 'question')} that all λ were asked", highlight=False
-        )
-    choice = choose_from(found.samples, goal)
-    _show(choice, found.samples, stdout, json=json)
-    return int(choice.pick is None)
-
-
-def _show(
-    choice: Choice, samples: Sequence[Sample], stdout: Console, *, json: bool, outcome: Outcome | None = None
-) -> None:
-    still = what_is_open(samples, choice)
+def _show(choice: Choice, stdout: Console, *, json: bool) -> None:
     if json:
-        print_json(choice_values(choice, still, outcome))
+        print_json(choice_values(choice))
     else:
-        print_choice(choice, still, stdout, outcome)
+        print_choice(choice, stdout)

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from mull.analysis.choosing.headroom import headroom
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import consoles
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.summary import print_summary
 from mull.cli.verbs.headroom import in_a_line
 from mull.engines.base import Sampling

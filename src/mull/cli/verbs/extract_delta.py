@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mull.api.progress.bars import byte_progress, item_progress
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, InstructOption, ThinkingOption, consoles
-from mull.cli.rendering.progress import byte_progress, item_progress
 from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
 from mull.merging.coefficients import parse_lambdas, parse_layers

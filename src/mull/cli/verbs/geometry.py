@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks import load_benchmark
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, Donor, JsonOption, consoles, refuse_unwritable
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError

@@ -11,13 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mull.api.progress.bars import byte_progress
 from mull.checkpoints.findings import Finding
 from mull.checkpoints.names import MODULE_KINDS, ModuleKind
 from mull.checkpoints.pair import Pair
 from mull.checkpoints.pair import Pair as PairClass
 from mull.cli.options.common import AllowOption, Donor, DonorOption, JsonOption, consoles, refuse_unwritable
 from mull.cli.rendering.plain import print_json
-from mull.cli.rendering.progress import byte_progress
 from mull.errors import MullError, Refused
 
 if TYPE_CHECKING:

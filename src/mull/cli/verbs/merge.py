@@ -9,23 +9,21 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from mull.api.merging import named, parse_size, write
+from mull.api.progress.terminal import Terminal
 from mull.checkpoints.hub import check_repo_id
 from mull.checkpoints.hub import push as push_to_hub
 from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles, given_options
 from mull.cli.options.merging import read_method, read_settings, read_sources
 from mull.cli.options.recipes import export_recipe, read_config
 from mull.cli.rendering.coefficients import print_explanation
-from mull.cli.rendering.progress import byte_progress
 from mull.cli.rendering.warnings import print_warnings
 from mull.errors import MullError
 from mull.merging.methods.mi import Mi
 from mull.merging.recipes import MergeSettings
 from mull.merging.streaming.output import check_target
 from mull.merging.streaming.plan import MergePlan, plan_merge
-from mull.reports.cards import model_card
 from mull.words import counted
-
-_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
 def merge(
@@ -218,28 +216,11 @@ def merge(
             plan.check_companions()
         stdout.print("dry run: nothing was written" if export is None else "dry run: no model was written")
         return
-    # Imported here because torch is slow to import and the checks above need none.
-    from mull.merging.streaming.jobs import total_progress
-    from mull.merging.streaming.stream import merge_all
-
-    template = {"chat_template.jinja": settings[0].chat_template} if settings[0].chat_template is not None else {}
-    label = (
-        f"λ = {plans[0].coefficients.label}" if chosen_method.name == "mi" and len(plans) == 1 else chosen_method.name
-    )
-    with byte_progress(label, total_progress(plans), stderr) as advance:
-        merge_all(
-            plans,
-            outs,
-            overwrite=overwrite,
-            threads=threads,
-            device=device,
-            hash_inputs=hash_inputs,
-            extra_files=[
-                {"README.md": model_card(plan, target.name, own_template=bool(template)), **template}
-                for plan, target in zip(plans, outs, strict=True)
-            ],
-            progress=advance,
-        )
+    template = settings[0].chat_template
+    write(
+        plans, outs, Terminal(stderr), overwrite=overwrite, threads=threads, device=device, hash_inputs=hash_inputs,
+        template=template,
+    )  # fmt: skip
     for target in outs:
         stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)
     message = f"Merge with mull: {chosen_method}"
@@ -252,26 +233,6 @@ def merge(
             )
             raise MullError(error.what + (f"; not tried: {waiting}" if waiting else ""), error.remedy) from None
         stdout.print(f"pushed {url}", highlight=False, markup=False, soft_wrap=True)
-
-
-def named(name: str, labels: list[str]) -> list[str]:
-    """The name of each result: `{lambda}` in `name` becomes its λ; without it, several results get λ at the end."""
-    if len(labels) > 1 and "{lambda}" not in name:
-        name += "-{lambda}"
-    return [name.replace("{lambda}", label) for label in labels]
-
-
-def parse_size(text: str) -> int:
-    """The bytes that "5GB", "500MB", "2GiB" or a plain number mean."""
-    stripped = text.strip().upper().replace(" ", "")
-    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if stripped.endswith(u)), "")
-    try:
-        size = int(float(stripped.removesuffix(unit)) * _UNITS.get(unit, 1))
-    except (ValueError, OverflowError):
-        size = 0
-    if size < 1:
-        raise MullError(f"cannot read the shard size {text!r}", "write a number with a unit, as in 5GB or 500MB")
-    return size
 
 
 def _print_plan(plans: list[MergePlan], outs: list[Path], stdout: Console) -> None:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from mull.analysis.regrading import GradingChange, grading_changes
+from mull.api.progress.bars import item_progress
 from mull.cli.options.common import consoles
-from mull.cli.rendering.progress import item_progress
 from mull.cli.rendering.warnings import print_warning
 from mull.reports.renderers import terminal
 from mull.reports.table import Cell, Column, Row, Table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.computing import EngineArguments, EngineName, EngineOption, engine_arguments
 from mull.cli.options.groups import grouped
@@ -22,7 +23,6 @@ from mull.cli.options.routes import (
     row_engine,
     vllm_row_engine,
 )
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.routes import print_result, print_sensitivity
 from mull.merging.coefficients import parse_lambdas

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from mull.api.progress.terminal import Terminal
 from mull.benchmarks import BOXED_ANSWER, FREE_ANSWER, LETTER_ANSWER
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.routes import print_answers
 from mull.errors import MullError, nearest

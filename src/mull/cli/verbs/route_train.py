@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from mull.api.progress.bars import item_progress
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import RoutePairOptions, row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.cli.rendering.plain import print_json
-from mull.cli.rendering.progress import item_progress
 from mull.cli.rendering.routes import print_head
 from mull.errors import MullError
 

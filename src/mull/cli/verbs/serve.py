@@ -10,13 +10,13 @@ from typing import Annotated
 
 import typer
 
+from mull.api.progress.terminal import Terminal
 from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.behind import UPSTREAM_KEY, BehindOptions, Engine
 from mull.cli.options.common import consoles, given_options
 from mull.cli.options.groups import grouped
 from mull.cli.options.load import LoadOptions
 from mull.cli.options.routes import row_engine
-from mull.cli.rendering.observer import Terminal
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -92,9 +92,9 @@ def serve(
     folders = answering.pair.instruct is not None or answering.pair.thinking is not None
     behind.check(given_options(context), vllm_args, folders=folders, auto=answering.default == "auto")
     try:
+        from mull.dynamic.choosing import chooser_of, lam_of
         from mull.serving.app import guarded
         from mull.serving.backend import Limits, LocalBackend
-        from mull.serving.choosing import chooser_of, lam_of
         from mull.serving.front.opening import open_front
         from mull.serving.known import Known, of_built_in, of_run
         from mull.serving.levels import Levels

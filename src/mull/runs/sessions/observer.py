@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from mull.analysis.choosing.race import Step
-from mull.analysis.records import Sample
-from mull.runs.plan import SweepPlan
+if TYPE_CHECKING:
+    from mull.analysis.choosing.race import Step
+    from mull.analysis.records import Sample
+    from mull.runs.plan import SweepPlan
 
 
 class RaceWatch(NamedTuple):
@@ -38,6 +39,11 @@ class Observer:
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
         """Surrounds a piece of work of `total` steps; yields a function to call with the number of newly done steps."""
         yield lambda count: None
+
+    @contextmanager
+    def copying(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+        """The same for a piece of work of `total` bytes."""
+        yield lambda nbytes: None
 
     @contextmanager
     def sweeping(self, plan: SweepPlan, on_record: list[Sample]) -> Iterator[Callable[[Sample], object]]:

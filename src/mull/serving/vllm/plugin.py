@@ -14,10 +14,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from mull.checkpoints.pair import Pair
+from mull.dynamic.choosing import chooser_of
 from mull.dynamic.head import Head
 from mull.serving.app import Guard
 from mull.serving.backend import Limits
-from mull.serving.choosing import chooser_of
 from mull.serving.front.front import Front
 from mull.serving.front.opening import open_front
 from mull.serving.front.router import front_router

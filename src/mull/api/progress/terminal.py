@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from mull.analysis.choosing.race import Step
-from mull.analysis.records import Sample
-from mull.cli import interrupt
-from mull.cli.rendering.live import LiveSweep
-from mull.cli.rendering.progress import TimeLeft, item_progress
-from mull.runs.plan import SweepPlan
+from mull import interrupt
+from mull.api.progress.bars import TimeLeft, byte_progress, item_progress
+from mull.api.progress.live import LiveSweep
 from mull.runs.sessions.observer import Observer, RaceWatch
 from mull.words import clock, counted
+
+if TYPE_CHECKING:
+    from mull.analysis.choosing.race import Step
+    from mull.analysis.records import Sample
+    from mull.runs.plan import SweepPlan
 
 REFRESH = 0.25
 """Seconds between two drawings of the live table."""
@@ -40,6 +43,11 @@ class Terminal(Observer):
     @contextmanager
     def counting(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
         with item_progress(what, total, self.console) as advance:
+            yield advance
+
+    @contextmanager
+    def copying(self, what: str, total: int) -> Iterator[Callable[[int], object]]:
+        with byte_progress(what, total, self.console) as advance:
             yield advance
 
     @contextmanager

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 
-from mull.analysis.records import Sample
-from mull.cli import interrupt
-from mull.runs.plan import SweepPlan
+from mull import interrupt
 from mull.words import clock, counted
+
+if TYPE_CHECKING:
+    from mull.analysis.records import Sample
+    from mull.runs.plan import SweepPlan
 
 EARLY = 16
 """No time left is shown before this many responses: the time until then was also spent on unfinished ones."""

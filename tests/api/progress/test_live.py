@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from mull.analysis.records import Sample
-from mull.cli.rendering import live
-from mull.cli.rendering.live import EARLY, LiveSweep
+from mull.api.progress import live
+from mull.api.progress.live import EARLY, LiveSweep
 
 PER_SETTING = 40
 

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 from rich.progress import Progress
 
-from mull.cli.rendering.progress import Speed, TimeLeft, byte_progress
+from mull.api.progress.bars import Speed, TimeLeft, byte_progress
 
 
 def shown(columns, steps):

@@ -18,7 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from mull.cli import interrupt
+from mull import interrupt
 from mull.words import clock
 
 

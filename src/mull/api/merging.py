@@ -1,0 +1,216 @@
+"""`merge`: writes the checkpoints between two models, or a merge of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypedDict, Unpack, overload
+
+from mull.api.progress import observer_of
+from mull.checkpoints.checkpoint import Checkpoint
+from mull.checkpoints.pair import Group
+from mull.errors import MullError, nearest
+from mull.merging.coefficients import Coefficients
+from mull.merging.coefficients.presets import preset as find_preset
+from mull.merging.coefficients.selectors import parse_rule
+from mull.merging.methods import Method, make
+from mull.merging.streaming.plan import MergePlan, plan_merge
+from mull.reports.cards import model_card
+from mull.runs.sessions.observer import Observer
+
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+Models = Group | Sequence[str | Path]
+Weight = float | Coefficients
+"""One λ (of methods on task vectors: one α), or one for each parameter."""
+
+
+class Options(TypedDict, total=False):
+    """What `mull.merge` takes besides."""
+
+    method: str | Method
+    """A name of `mull methods`, or the method itself; `mi`, interpolation."""
+    preset: str
+    """A published setting in place of a method, as in `mi-paper:ties`."""
+    parameters: Mapping[str, str | float | bool]
+    """Of the method, as in `{"density": 0.2}`."""
+    weights: Sequence[float]
+    """Of more than two models, one each; they sum to 1."""
+    rules: Sequence[str]
+    """A λ for some parameters, as in `"layers:0-11 modules:ffn=0.3"`."""
+    base: str | Path
+    """Of models that are given by their names: the checkpoint that they were trained from."""
+    donor: int
+    """Of such models: the index of the one that gives template, tokenizer and layout; −1, the last."""
+    dtype: str
+    """bfloat16, float16 or float32; the donor's."""
+    shard_size: str | int
+    """The largest shard, in bytes or as in `"5GB"`; as the donor's."""
+    allow: Sequence[str]
+    """Refusals to overrule: rope, config, tokens, vocabulary, non-finite."""
+    extrapolate: bool
+    """Allow λ outside [0, 1]."""
+    overwrite: bool
+    """Replace the output folder, if it is a model."""
+    hash_inputs: bool
+    """Record the SHA-256 of the inputs."""
+    threads: int
+    """That move data; 2."""
+    device: str
+    """cpu, cuda, cuda:1 …: the same bytes."""
+
+
+@overload
+def merge(
+    models: Models, lam: Weight | None = None, *, out: str | Path, quiet: bool = False, **options: Unpack[Options]
+) -> Path: ...
+
+
+@overload
+def merge(
+    models: Models, lam: Sequence[Weight], *, out: str | Path, quiet: bool = False, **options: Unpack[Options]
+) -> list[Path]: ...
+
+
+def merge(
+    models: Models,
+    lam: Weight | Sequence[Weight] | None = None,
+    *,
+    out: str | Path,
+    quiet: bool = False,
+    **options: Unpack[Options],
+) -> Path | list[Path]:
+    """Write Θ(λ) = λ·Thinking + (1−λ)·Instruct, or what another method makes of two or more models.
+
+    Everything is checked before the first byte is written. Elements are rounded once, at the end; λ = 0 and λ = 1 give
+    the weights of the ends byte for byte. The same call goes on with a merge that was stopped, by Ctrl-C or a kill.
+
+    Args:
+        models: a `Pair` or `Group`, or the names (folders or hub ids) of two or more checkpoints.
+        lam: λ, or α of methods on task vectors; `Coefficients` for one that varies. Several are written in one pass.
+        out: the folder to write. `{lambda}` in it stands for λ; without it, several results get λ at the end.
+        quiet: show no bar.
+        **options: method, parameters, dtype and more: see `mull.api.merging.Options`.
+
+    Returns:
+        The folder; of several λ the folders, in their order.
+
+    Raises:
+        MullError: the models cannot be mixed, a coefficient or an option does not fit, or the result cannot be written.
+    """
+    _refuse_unknown(options)
+    group = models if isinstance(models, Group) else _group(models, options.get("base"), options.get("donor", -1))
+    method, default = _method(options)
+    several = isinstance(lam, Sequence)
+    given: Sequence[Weight | None] = lam if several else [lam]  # type: ignore[assignment]
+    found = [_coefficients(method, each, default, options) for each in given]
+    allow, size = options.get("allow", ()), options.get("shard_size")
+    group.check(allow)
+    plans = [
+        plan_merge(
+            group,
+            each,
+            method=method,
+            dtype=options.get("dtype"),
+            shard_bytes=parse_size(size) if isinstance(size, str) else size,
+            allow_non_finite="non-finite" in allow,
+        )
+        for each in found
+    ]
+    outs = [Path(name) for name in named(str(out), [each.label if each.is_scalar else "" for each in found])]
+    passed = {name: value for name, value in options.items() if name in _OF_WRITING}
+    write(plans, outs, observer_of(quiet), **passed)
+    return outs if several else outs[0]
+
+
+_OF_WRITING = ("overwrite", "hash_inputs", "threads", "device")
+
+
+def write(
+    plans: list[MergePlan], outs: list[Path], observer: Observer, *, template: str | None = None, **options: Any
+) -> None:
+    """Write each plan's model with its card to its folder.
+
+    `template`: a chat template in place of the donor's. `options`: of `mull.merging.streaming.stream.merge_all`.
+    """
+    # Imported here because torch is slow to import and the checks before need none.
+    from mull.merging.streaming.jobs import total_progress
+    from mull.merging.streaming.stream import merge_all
+
+    plan = plans[0]
+    label = f"λ = {plan.coefficients.label}" if plan.method.name == "mi" and len(plans) == 1 else plan.method.name
+    own = {} if template is None else {"chat_template.jinja": template}
+    files = [
+        {"README.md": model_card(plan, out.name, own_template=bool(own)), **own}
+        for plan, out in zip(plans, outs, strict=True)
+    ]
+    with observer.copying(label, total_progress(plans)) as advance:
+        merge_all(plans, outs, extra_files=files, progress=advance, **options)
+
+
+def named(name: str, labels: Sequence[str]) -> list[str]:
+    """The name of each result: `{lambda}` in `name` becomes its λ; without it, several results get λ at the end."""
+    if len(labels) > 1 and "{lambda}" not in name:
+        name += "-{lambda}"
+    return [name.replace("{lambda}", label) for label in labels]
+
+
+def parse_size(text: str) -> int:
+    """The bytes that "5GB", "500MB", "2GiB" or a plain number mean."""
+    stripped = text.strip().upper().replace(" ", "")
+    unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if stripped.endswith(u)), "")
+    try:
+        size = int(float(stripped.removesuffix(unit)) * _UNITS.get(unit, 1))
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise MullError(f"cannot read the shard size {text!r}", "write a number with a unit, as in 5GB or 500MB")
+    return size
+
+
+def _group(names: Sequence[str | Path], base: str | Path | None, donor: int) -> Group:
+    if isinstance(names, str):  # a sequence of letters
+        raise MullError(f"a merge needs two models or more, got {names!r}", "give a mull.Pair, or a list of names")
+    found = [Checkpoint.open(str(name)) for name in names]
+    return Group(found, Checkpoint.open(str(base)) if base else None, donor=donor)
+
+
+def _method(options: Options) -> tuple[Method, float | None]:
+    """The method and its default coefficient."""
+    method, parameters = options.get("method", "mi"), dict[str, Any](options.get("parameters", {}))
+    if "weights" in options:
+        parameters["weights"] = tuple(options["weights"])
+    if "preset" in options:
+        if "method" in options:
+            raise MullError("preset names its method", "leave method out")
+        found = find_preset(options["preset"])
+        made = make(found.method.name, asdict(found.method) | parameters) if parameters else found.method
+        return made, found.coefficient
+    if isinstance(method, str):
+        method = make(method, parameters)
+    elif parameters:
+        raise MullError(f"this {method.name} has its parameters already", "give the method's name with parameters")
+    return method, method.default
+
+
+def _coefficients(method: Method, lam: Weight | None, default: float | None, options: Options) -> Coefficients:
+    """The coefficients of one result. Raises `MullError` where one is missing, or the method takes none."""
+    rules = options.get("rules", ())
+    if method.takes is None:
+        if lam is not None or rules:
+            raise MullError(f"the method {method.name} takes no λ with these parameters", "leave lam and rules out")
+        return Coefficients.scalar(1.0)
+    lam = default if lam is None else lam
+    if lam is None:
+        raise MullError(f"the method {method.name} needs a coefficient", "give lam, as in mull.merge(pair, 0.8, …)")
+    if not isinstance(lam, Coefficients):
+        beyond = options.get("extrapolate", False) or method.takes == "alpha"
+        lam = Coefficients.scalar(lam, extrapolate=beyond)
+    return lam.then(map(parse_rule, rules))
+
+
+def _refuse_unknown(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name not in Options.__annotations__:
+            raise MullError(f"merge has no argument {name!r}", nearest(name, Options.__annotations__))

@@ -1,0 +1,193 @@
+"""`Run`: a run folder as an object: its figures, its samples, choices and reports."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mull.analysis.choosing.choose import choose
+from mull.analysis.choosing.options import Goal
+from mull.analysis.comparable import comparable
+from mull.analysis.stages import Stages
+from mull.api.choice import Choice
+from mull.api.showing import figure_html, paragraphs, table_html, table_text
+from mull.reports.format import stages_text
+from mull.reports.results import Results, results
+from mull.reports.table import Table
+from mull.reports.tables import BRIEF, differences_table, metrics_table
+from mull.runs.store import RunStore
+from mull.words import counted
+
+if TYPE_CHECKING:
+    import polars
+
+    from mull.reports.figures.render import Figure
+
+
+class Run:
+    """What a run folder holds, finished or not, as it was when it was first asked. Open it again for what came since.
+
+    Example:
+        >>> run = Run.open("run")
+        >>> run.metrics.select("lambda", "mean_at_k", "mean_at_k_error", "tokens")
+        >>> run.choose(budget=1500).lam
+    """
+
+    def __init__(self, folder: str | Path, *, grading: str | None = None, k: int | None = None) -> None:
+        """As `open`."""
+        self.folder = Path(folder)
+        self._place = self.folder.absolute()  # a notebook may change its working directory
+        self.grading, self.k = grading, k
+        with self._store():
+            pass
+
+    @classmethod
+    def open(cls, folder: str | Path, *, grading: str | None = None, k: int | None = None) -> Run:
+        """The run in `folder`. `grading`: later grades of `mull regrade` to read in place of the original ones. `k`: of
+        Pass@k; None: the samples per question.
+
+        Raises `MullError` where the folder holds no run or one of an earlier mull, or no such grades.
+        """
+        return cls(folder, grading=grading, k=k)
+
+    def _store(self) -> RunStore:
+        return RunStore.open(self._place, grading=self.grading)
+
+    @cached_property
+    def results(self) -> Results:
+        """All findings as records: metrics, strata, stages, frontier, paired differences, plan and provenance.
+
+        Raises `MullError` where the run holds no response yet.
+        """
+        with self._store() as store:
+            return results(store, self.k)
+
+    @property
+    def table(self) -> Table:
+        """One row per setting with every metric; ● marks the frontier."""
+        found = self.results
+        return metrics_table(found.benchmark, {"": found.metrics}, found.frontier)
+
+    @property
+    def metrics(self) -> polars.DataFrame:
+        """One row per setting. Shares are fractions 0–1, tokens are per response; `…_error` is one standard error,
+        clustered by question."""
+        return self.table.frame()
+
+    @property
+    def strata(self) -> polars.DataFrame | None:
+        """The same by difficulty, in the column `stratum`; None where the questions have one stratum only."""
+        found = self.results
+        return metrics_table(found.benchmark, found.strata, None).frame() if found.strata else None
+
+    @property
+    def frontier(self) -> polars.DataFrame:
+        """The rows of `metrics` that no other one beats on both accuracy and tokens, by tokens."""
+        import polars
+
+        best = [point.setting for point in self.results.frontier.points]
+        return self.metrics.filter(polars.col("setting").is_in(best)).sort("tokens")
+
+    @property
+    def stages(self) -> Stages | None:
+        """Where along λ thinking sets in; None for a run without λ."""
+        return self.results.stages
+
+    @property
+    def differences(self) -> polars.DataFrame:
+        """Each setting less the highest λ (of a study: less its first setting), paired by question, with 95 % intervals
+        and p-values that are corrected for their number."""
+        found = self.results
+        return differences_table(found.to_last, found.metrics, complete=found.complete).frame()
+
+    @property
+    def samples(self) -> polars.LazyFrame:
+        """Every response with its text and grade, one row each. Lazy, because the texts of a run may be larger than
+        memory: `run.samples.filter(…).collect()` reads what it needs."""
+        from mull.runs.frames import lazy_frame
+
+        with self._store() as store:
+            return lazy_frame(store)
+
+    @property
+    def words(self) -> str:
+        """What the run shows, in sentences."""
+        return self.results.words
+
+    @property
+    def figure(self) -> Figure:
+        """Accuracy, Think #R and tokens over λ; of a study its accuracies over tokens. An Altair chart."""
+        from mull.reports.figures import charts
+
+        found = self.results
+        if found.sweep:
+            return charts.stages_figure(found.metrics, found.stages)
+        return charts.frontier_figure(found.metrics, found.frontier)
+
+    def choose(
+        self,
+        goal: Goal | None = None,
+        *,
+        budget: float | None = None,
+        quantile: float | None = None,
+        min_accuracy: float | None = None,
+    ) -> Choice:
+        """The most accurate setting within a `budget` of tokens per response (on average, or in the share `quantile` of
+        responses), or the one with the fewest tokens that is right in at least `min_accuracy` (0–1).
+
+        Only finished settings are chosen from, on the questions that all of them were asked. Raises `MullError` for
+        neither or both of budget and min_accuracy, and for a run without responses.
+        """
+        goal = goal or Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy)
+        with self._store() as store:
+            samples = store.samples(texts=False)
+            planned, k, under_way = len(store.questions), store.plan["k"], store.under_way
+        found = comparable(samples, planned, k, under_way)
+        notes = []
+        if len(found.left_out) == len({sample.setting for sample in samples}):
+            notes.append("no λ is finished: short answers come first, so the figures may change")
+        elif found.left_out:
+            notes.append(f"not finished, so left out: λ = {', '.join(found.left_out)}")
+        if found.samples and found.questions < planned:
+            notes.append(f"on the {found.questions} of {counted(planned, 'question')} that all λ were asked")
+        return Choice(choose(found.samples, goal), found.samples, notes=notes)
+
+    def report(self, out: str | Path | None = None, *, overlay: bool = True) -> Path:
+        """Write the page with its figures and tables into the folder `out` (None: `report` in the run's), and return
+        the page. `overlay`: show what was published of Qwen3-4B on the same benchmark.
+
+        Raises `MullError` where the run holds no response yet, or the folder cannot be written.
+        """
+        from mull.reports.build import write_report
+
+        default = f"report-{self.grading}" if self.grading else "report"
+        folder = self._place / default if out is None else Path(out)
+        with self._store() as store:
+            return write_report(store, folder, k=self.k, overlay=overlay)[0]
+
+    def _lines(self) -> tuple[str, list[str]]:
+        found = self.results
+        head = f"{found.title}: {found.benchmark}, {counted(len(found.questions), 'question')} × k = {found.plan['k']}"
+        if not found.complete:
+            head += f"; incomplete: {len(found.samples):,} of {counted(found.planned, 'response')}"
+        stages = stages_text(found.stages).splitlines() if found.stages and found.sweep else []
+        return head, [*stages, found.words]
+
+    def __repr__(self) -> str:
+        if self._empty:
+            return f"Run in {self.folder}: no response yet"
+        head, lines = self._lines()
+        return "\n".join([f"Run in {self.folder}: {head}", "", table_text(self.table.select(*BRIEF)), "", *lines])
+
+    def _repr_html_(self) -> str:
+        if self._empty:
+            return paragraphs([repr(self)])
+        head, lines = self._lines()
+        table = table_html(self.table.select(*BRIEF))
+        return f"{paragraphs([head])}{table}{figure_html(self.figure)}{paragraphs(lines)}"
+
+    @cached_property
+    def _empty(self) -> bool:
+        with self._store() as store:
+            return not store.count()

@@ -119,7 +119,7 @@ def merge(
         for each in found
     ]
     outs = [Path(name) for name in named(str(out), [each.label if each.is_scalar else "" for each in found])]
-    passed = {name: value for name, value in options.items() if name in _OF_WRITING}
+    passed: dict[str, Any] = {name: value for name, value in options.items() if name in _OF_WRITING}
     write(plans, outs, observer_of(quiet), **passed)
     return outs if several else outs[0]
 

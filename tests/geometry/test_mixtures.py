@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from mull.checkpoints.pair import Pair
 from mull.geometry.mixtures import Mixtures
 from mull.merging.coefficients import Coefficients
 from mull.merging.streaming.plan import plan_merge
 from mull.merging.streaming.stream import merge
+from tests.engines.conftest import own_model
 
 LAMS = (0.0, 0.35, 1.0)
 PROMPT, RESPONSE = [7, 9, 11, 2], [3, 40, 8, 21, 5]
@@ -21,7 +21,7 @@ def mixtures(instruct, thinking, **more):
 @torch.inference_mode()
 def by_transformers(folder):
     """States of the response's tokens per layer, and its negative log-likelihood."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model = own_model(folder)
     ids = torch.tensor([PROMPT + RESPONSE])
     output = model(input_ids=ids, output_hidden_states=True)
     logits = output.logits[0].double().log_softmax(-1)

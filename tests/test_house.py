@@ -50,7 +50,7 @@ ROOMS = {
         "metrics",
         "wire",
     ],
-    "cli": ["main", "verbs", "running", "options", "rendering"],
+    "cli": ["main", "verbs", "running", "config", "options", "rendering"],
 }
 """Rooms of a floor, and files among them, from the top: imports run down here, too."""
 LISTS = ("cli/verbs", "merging/methods")

@@ -10,9 +10,11 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from mull.errors import MullError
 
@@ -73,7 +75,7 @@ def locked(folder: Path, busy: MullError) -> Iterator[None]:
         raise MullError(f"cannot write to {folder}: {error.strerror}", "choose another folder") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(lock)
             held = os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
         except (BlockingIOError, FileNotFoundError):
             raise busy from None
@@ -83,6 +85,28 @@ def locked(folder: Path, busy: MullError) -> Iterator[None]:
         if not held:
             raise busy
         yield
+
+
+def _lock(file: IO[str]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        time.sleep(0.05)  # `is_locked` may have held it to find out; it lets go at once
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_locked(folder: Path) -> bool | None:
+    """Whether another process has locked `folder`; None if that cannot be found out. Writes nothing."""
+    try:
+        with (folder / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    return False
 
 
 LISTING = "mull-files.json"

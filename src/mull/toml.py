@@ -33,6 +33,13 @@ def read_toml(path: Path, kind: type[T]) -> T:
         MullError: the file cannot be read, is no TOML, or has what the dataclasses do not allow; the message names the
             file, the table and the key.
     """
+    table = read_table(path)
+    with naming(path):
+        return from_table(table, kind)
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """The file as it is parsed. Raises `MullError` if it cannot be read or is no TOML."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST + 1)
@@ -41,13 +48,11 @@ def read_toml(path: Path, kind: type[T]) -> T:
     if len(data) > LARGEST:
         raise MullError(f"{path} has more than {LARGEST:,} bytes", "give a smaller TOML file")
     try:
-        table = tomllib.loads(data.decode())
+        return tomllib.loads(data.decode())
     except UnicodeDecodeError:
         raise MullError(f"{path} is no TOML file: it is not UTF-8 text", "save it as UTF-8") from None
     except (ValueError, RecursionError) as error:  # TOML's errors, and brackets nested too deep
         raise MullError(f"{path} is no TOML file: {error}") from None
-    with naming(path):
-        return from_table(table, kind)
 
 
 def from_table(table: dict[str, Any], kind: type[T]) -> T:

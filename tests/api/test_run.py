@@ -173,3 +173,10 @@ def test_a_run_is_found_after_the_working_directory_has_changed(run, tmp_path, m
     opened = mull.Run.open(run.folder.name)
     monkeypatch.chdir(tmp_path)
     assert opened.metrics.equals(run.metrics) and repr(opened).startswith(f"Run in {run.folder.name}: ")
+
+
+def test_a_prompt_of_ones_own_is_part_of_the_plan():
+    own: Options = {"questions": 2, "prompt": "Add: {question}", "system": "Be brief."}
+    plan = plan_of(None, "tiny", [0.0], 1, None, {}, own).plan
+    assert plan.record["benchmark"]["prompt"] == "Add: {question}" and plan.record["benchmark"]["system"] == "Be brief."
+    assert plan.digest != plan_of(None, "tiny", [0.0], 1, None, {}, {"questions": 2}).plan.digest

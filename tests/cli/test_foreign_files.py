@@ -176,5 +176,6 @@ def test_a_run_is_read_or_refused(recorded, tmp_path, seed):
     change_database(run / "run.sqlite", random.Random(seed))
     command = (["choose", run, "--budget", 100], ["export", run], ["headroom", run], ["regrade", run])[seed % 4]
     in_one_line(*command)
+    in_one_line("status", run)
     if seed % 8 == 0:
         in_one_line("report", run, "--out", tmp_path / "report")

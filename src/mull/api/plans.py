@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
 from mull.benchmarks import Benchmark, load_benchmark
+from mull.benchmarks.asked import asked
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Sampling
@@ -38,6 +39,11 @@ class Options(TypedDict, total=False):
     """The benchmark's data file, in place of the one on the hub."""
     grader: str
     """In place of the benchmark's own; a file of one's own needs one."""
+    prompt: str | Path
+    """In place of the benchmark's user message: a template in which `{question}` stands for the question and
+    `{options}` for its options, or the path of a file that holds one."""
+    system: str
+    """In place of the benchmark's system message; "" for none."""
     seed: int
     """Of the sampling; 0. The same seeds for every setting."""
     temperature: float
@@ -122,6 +128,7 @@ def plan_of(
             data=Path(given["data"]) if "data" in given else None,
             grader=given.get("grader"),
         )
+    benchmark = asked(benchmark, prompt=given.get("prompt"), system=given.get("system"))
     sampling = _sampling(given, benchmark)
     tags = [ThinkTags(*each) for each in given["think_tags"]] if "think_tags" in given else None
     if any(name in given for name in _OF_SERVERS):

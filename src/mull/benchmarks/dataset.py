@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,10 +15,12 @@ from mull.benchmarks.base import Grade, Grader, Question, RefusesGold
 from mull.benchmarks.catalog import LETTERS, MATH_LIMIT, PLAIN, PROMPTS, SPECS, ReadRow, Spec, own_row
 from mull.benchmarks.cells import BadRow
 from mull.benchmarks.graders import make_grader
-from mull.benchmarks.graders.letters import letters
+from mull.benchmarks.graders.letters import apart, letters
 from mull.benchmarks.hub import fetched
 from mull.errors import MullError
 from mull.words import counted
+
+OPTIONS = "{options}"
 
 
 @dataclass(kw_only=True)
@@ -59,10 +62,12 @@ class DataBenchmark:
 
 
 def conversation(question: Question, template: str | None, system: str | None) -> list[dict[str, str]]:
-    """The messages that ask a question by a template, in which `{question}` stands for its text (None: the text alone),
-    after a system message if there is one."""
+    """The messages that ask a question by a template, in which `{question}` stands for its text (None: the text alone)
+    and `{options}` for its options, which are then left out of the text; after a system message if there is one."""
     asked = (template or PLAIN).replace(LETTERS, f"one of {letters(question)}")
-    messages = [{"role": "user", "content": asked.replace("{question}", question.text)}]
+    text, options = apart(question) if OPTIONS in asked else (question.text, "")
+    parts = {"{question}": text, OPTIONS: options}
+    messages = [{"role": "user", "content": re.sub(r"\{question\}|\{options\}", lambda part: parts[part[0]], asked)}]
     return messages if system is None else [{"role": "system", "content": system}, *messages]
 
 

@@ -26,7 +26,7 @@ from mull.escaping import visible
 VERBS = {
     "Models": ("inspect", "geometry", "merge", "methods", "extract-delta"),
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
-    "Results": ("report", "export", "paper", "stages"),
+    "Results": ("status", "report", "export", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
     "Serving": ("plan", "serve", "chat"),
     "λ per query": ("route train", "route eval", "route explain"),
@@ -40,6 +40,7 @@ _OTHERS_SAY = {
     **dict.fromkeys(("interpolate", "mix", "blend", "average", "lerp"), "merge"),
     **dict.fromkeys(("diff", "check", "show", "info"), "inspect"),
     **dict.fromkeys(("eval", "evaluate", "sample", "run", "generate", "bench", "benchmark", "test"), "sweep"),
+    **dict.fromkeys(("progress", "state", "watch", "ls", "list"), "status"),
     **dict.fromkeys(("plot", "results", "summary", "view", "html"), "report"),
     **dict.fromkeys(("grade", "rescore", "score"), "regrade"),
     **dict.fromkeys(("pick", "select", "best", "optimize", "optimise", "recommend"), "choose"),

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 from mull import __version__
 from mull.analysis.records import Sample
 from mull.benchmarks import Benchmark, Question
-from mull.benchmarks.dataset import DataBenchmark
 from mull.engines.base import Completion, Engine, Request
 from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.recipe import Recipe
@@ -185,7 +184,7 @@ def provenance(plan: SweepPlan) -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = "absent"
-    data = plan.benchmark.file if isinstance(plan.benchmark, DataBenchmark) else ""
+    data = getattr(plan.benchmark, "file", "")  # of a `DataBenchmark`, or one with a prompt of one's own
     return {
         "mull": __version__,
         **_names(plan),

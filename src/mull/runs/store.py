@@ -251,6 +251,17 @@ class RunStore:
         with self._database.writing() as connection:
             connection.execute(f"INSERT OR IGNORE INTO samples ({_QUOTED}) VALUES ({marks})", values)
 
+    def tallies(self) -> dict[str, tuple[int, int]]:
+        """Setting → how many samples of it are recorded, and their tokens."""
+        sound = "typeof(setting) = 'text' AND typeof(tokens) = 'integer' AND tokens >= 0"
+        query = f"SELECT setting, COUNT(*), SUM(tokens), MIN({sound}) FROM samples GROUP BY setting"
+        found = {}
+        for setting, count, tokens, is_sound in self._database.read(query):
+            if not is_sound:
+                raise self._database.damaged(f"a value of the samples of setting {setting!r} is wrong")
+            found[setting] = (count, tokens)
+        return found
+
     def count(self) -> int:
         """The number of recorded samples."""
         return next(self._database.read("SELECT COUNT(*) FROM samples"))[0]

@@ -163,3 +163,24 @@ def test_options_stand_in_panels():
     shown = mull("sweep", "--help").output
     for panel in ("Checkpoints", "Questions", "Sampling", "Computing", "Responses from servers"):
         assert panel in shown
+
+
+def test_a_run_keeps_its_prompt(tmp_path):
+    """Prompt and system message belong to the plan: the same go on, others are refused, and nothing is sampled."""
+    prompt, run = tmp_path / "prompt.txt", tmp_path / "run"
+    prompt.write_text("Compute. {question}\n")
+    own = ["--prompt", prompt, "--system", "Be brief."]
+    small = ["--questions", "2", "-k", "1", "--max-tokens", "8", "--lambdas", "0"]
+    first = mull("sweep", *PAIR, *small, *own, "--run", run)
+    assert first.exit_code == 0, first.output
+    with RunStore.open(run) as store:
+        record = store.plan["benchmark"]
+        assert (record["prompt"], record["system"]) == ("Compute. {question}", "Be brief.")
+    assert "is complete" in mull("sweep", *PAIR, *small, *own, "--run", run).stderr
+    prompt.write_text("Please compute. {question}\n")
+    for options, said in (
+        (own, "benchmark.prompt: Compute. {question} → Please compute. {question}"),
+        ([], "benchmark.system: Be brief. → None"),
+    ):
+        again = mull("sweep", *PAIR, *small, *options, "--run", run)
+        assert again.exit_code == 2 and said in " ".join(again.stderr.split())

@@ -55,6 +55,14 @@ def letters(question: Question) -> str:
     return string.ascii_uppercase[:count] if count > 1 else USUAL
 
 
+def apart(question: Question) -> tuple[str, str]:
+    """The question's text before its options, and the options; empty if it has none."""
+    first = next((label.start() for label in _LABEL.finditer(question.text) if label[1] == "A"), None)
+    if first is None or "B" not in _LABEL.findall(question.text, first):
+        return question.text, ""
+    return question.text[:first].rstrip(), question.text[first:].strip()
+
+
 def strict_letter(answer: str, allowed: str = USUAL) -> str:
     """The letter of the first "ANSWER: X", upper or lower case, that is no part of a word; empty if there is none."""
     found = (match.group(1).upper() for match in _STRICT.finditer(answer))

@@ -62,10 +62,11 @@ def token_counts(option: str, text: str | None) -> list[int]:
 
 
 def given_options(context: typer.Context) -> dict[str, str]:
-    """Parameter name → option as in the help, for the options that are given on the command line."""
+    """Parameter name → option as in the help, for the options that are given, by flags or by --config."""
     names = {param.name: param.opts[0] for param in context.command.params if param.name}
     sources = {name: context.get_parameter_source(name) for name in names}
-    return {name: names[name] for name, source in sources.items() if source and source.name == "COMMANDLINE"}
+    given = ("COMMANDLINE", "DEFAULT_MAP")
+    return {name: names[name] for name, source in sources.items() if source and source.name in given}
 
 
 def consoles() -> tuple[Console, Console]:

@@ -12,6 +12,7 @@ import typer
 
 from mull.api.plans import checked_plan
 from mull.benchmarks import Benchmark, load_benchmark
+from mull.benchmarks.asked import asked
 from mull.checkpoints.pair import Pair
 from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
 from mull.cli.options.computing import Arithmetic, ComputingOptions
@@ -78,12 +79,26 @@ class BenchmarkOptions:
     ] = None
     questions: Annotated[int | None, typer.Option(help="Ask only this many questions.", min=1)] = None
     question_seed: Annotated[int, typer.Option(help="Seed of the questions, for benchmarks that generate them.")] = 0
+    prompt: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ask with the text of this file, in which {question} stands for the question and {options} for its "
+            "options (default: the benchmark's own prompt).",
+            metavar="FILE",
+        ),
+    ] = None
+    system: Annotated[
+        str | None,
+        typer.Option(help="System message, in place of the benchmark's own; '' for none.", metavar="TEXT"),
+    ] = None
 
     def load(self) -> Benchmark:
-        """The benchmark. Raises `MullError` for an unknown benchmark or grader, or data that cannot be read."""
-        return load_benchmark(
+        """The benchmark. Raises `MullError` for an unknown benchmark or grader, or data or a prompt that cannot be
+        read."""
+        benchmark = load_benchmark(
             self.benchmark, questions=self.questions, seed=self.question_seed, data=self.data, grader=self.grader
         )
+        return asked(benchmark, prompt=self.prompt, system=self.system)
 
 
 @dataclass(frozen=True, kw_only=True)

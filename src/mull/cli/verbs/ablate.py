@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mull.checkpoints.pair import Pair
+from mull.cli.config import ConfigOption, kept
 from mull.cli.options.common import JsonOption, given_options
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
@@ -55,6 +56,7 @@ def ablate(
         typer.Option(help="backbone: a checkpoint in place of Instruct. Repeatable.", metavar="NAME=MODEL"),
     ] = None,
     dry_run: DryRunOption = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
     *,
     options: PlanOptions,
@@ -97,7 +99,8 @@ def ablate(
         return studies.backbone_settings(lam, others)
 
     plan, loader = options.local(settings, study=StudyKind(what.value), others=others)
-    sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=plan.settings[0].label)
+    with kept(config, run, dry_run=dry_run):
+        sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=plan.settings[0].label)
 
 
 _STUDY_OF_OPTION = {

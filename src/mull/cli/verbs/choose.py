@@ -12,6 +12,7 @@ from mull.analysis.choosing.options import Goal
 from mull.api.choice import Choice
 from mull.api.progress.terminal import Terminal
 from mull.api.run import Run
+from mull.cli.config import ConfigOption, kept
 from mull.cli.options.common import JsonOption, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
@@ -39,6 +40,7 @@ def choose(
     min_accuracy: Annotated[
         float | None, typer.Option(help="Instead of a budget: least Mean@k, 0 to 1; fewest tokens are chosen.")
     ] = None,
+    config: ConfigOption = None,
     json: JsonOption = False,
     run: Annotated[
         Path | None,
@@ -95,7 +97,8 @@ def choose(
 
     plan, loader = options.along_lambda(lambdas, _GRID, weights, servers, given)
     stdout, stderr = consoles()
-    outcome = session.race(plan, run, goal, loader, Terminal(stderr))
+    with kept(config, run):
+        outcome = session.race(plan, run, goal, loader, Terminal(stderr))
     _show(Choice.of(outcome), stdout, json=json)
     if not json:
         share = outcome.asked / outcome.full

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mull.checkpoints.pair import Pair
+from mull.cli.config import ConfigOption, kept
 from mull.cli.options.common import JsonOption
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import (
@@ -35,6 +36,7 @@ def compare(
         str, typer.Option(help="λ of the interpolation, as in `mull sweep`.", metavar="GRID")
     ] = "0,0.2,0.4,0.5,0.6,0.8,1",
     dry_run: DryRunOption = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
     *,
     options: PlanOptions,
@@ -56,4 +58,5 @@ def compare(
     others = {role: name for role, name in (("base", base), ("hybrid", hybrid)) if name is not None}
     plan, loader = options.local(settings, study=StudyKind.compare, others=others)
     reference = "1" if 1 in lams else plan.settings[0].label
-    sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=reference)
+    with kept(config, run, dry_run=dry_run):
+        sample_and_show(plan, loader, run, dry_run=dry_run, json=json, reference=reference)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mull.cli.config import ConfigOption, kept
 from mull.cli.options.common import ExtrapolateOption, JsonOption, given_options, token_counts
 from mull.cli.options.endpoints import GRID, ServerOptions
 from mull.cli.options.groups import grouped
@@ -45,6 +46,7 @@ def sweep(
         ),
     ] = None,
     dry_run: DryRunOption = False,
+    config: ConfigOption = None,
     json: JsonOption = False,
     *,
     options: PlanOptions,
@@ -62,6 +64,10 @@ def sweep(
     Beside λ, the Thinking model with hard limits on its thoughts:
 
     `mull sweep --benchmark tiny --instruct A --thinking B --budgeted-thinking 20,50,100 --run run`
+
+    A study in a file, `study.toml`, with one value changed:
+
+    `mull sweep --config study.toml -k 16`
 
     With models on servers, no checkpoints are needed here:
 
@@ -85,4 +91,5 @@ def sweep(
         extrapolate=extrapolate,
         budgets=token_counts("--budgeted-thinking", budgeted_thinking),
     )
-    sample_and_show(plan, loader, run, dry_run=dry_run, json=json)
+    with kept(config, run, dry_run=dry_run):
+        sample_and_show(plan, loader, run, dry_run=dry_run, json=json)

@@ -11,8 +11,7 @@ from typing import Any
 from mull import __version__
 from mull.analysis.metrics import SettingMetrics, metrics
 from mull.benchmarks import Question
-from mull.benchmarks.dataset import DataBenchmark
-from mull.benchmarks.graders import make_grader
+from mull.benchmarks.dataset import conversation
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.engines.local.engine import device_of
@@ -203,15 +202,4 @@ def _conversation(run: RunStore, name: str) -> Messages:
     """The question as the run's benchmark asked it."""
     record, about = run.plan["benchmark"], run.questions[name]
     question = Question(id=name, text=about["text"], gold=about["gold"])
-    if "prompt" not in record:
-        return [{"role": "user", "content": question.text}]
-    asking = DataBenchmark(
-        name=record["name"],
-        max_tokens=1,
-        template=record["prompt"],
-        system=record.get("system"),
-        grader=make_grader("exact"),  # nothing is graded
-        asked=[question],
-        digest="",
-    )
-    return asking.prompt(question)
+    return conversation(question, record.get("prompt"), record.get("system"))

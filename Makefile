@@ -4,8 +4,9 @@ BIN := .venv/bin
 VLLM_PYTHON := .venv-vllm/bin/python
 VLLM_READY := $(if $(filter .venv-vllm/%,$(VLLM_PYTHON)),.venv-vllm/.ready)
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
+WHEEL = $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/mull-*.tar.gz
 
-.PHONY: demo test test-slow test-oldest test-clients test-vllm smoke-vllm lint docs clean
+.PHONY: demo test test-slow test-oldest test-clients test-vllm smoke-vllm lint docs dist clean
 
 demo: .venv/.ready
 	$(BIN)/mull demo
@@ -38,6 +39,13 @@ lint: .venv/.ready
 docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
 	$(BIN)/python -m tests.test_scaling_page
+
+# dist/: the sources, and from them a wheel with the compiled kernels (one for all Pythons from 3.11 on) and one without.
+dist: .venv/.ready
+	rm -rf build dist
+	$(BIN)/python -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")'
+	MULL_KERNELS=yes $(WHEEL)
+	MULL_KERNELS=no $(WHEEL)
 
 clean:
 	rm -rf .venv .venv-oldest .venv-vllm .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache

@@ -5,7 +5,6 @@ Data are written under a temporary name beside the target, which is renamed at t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
+from mull import portable
 from mull.errors import MullError
 
 
@@ -73,7 +73,7 @@ def locked(folder: Path, busy: MullError) -> Iterator[None]:
         raise MullError(f"cannot write to {folder}: {error.strerror}", "choose another folder") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            portable.lock(lock.fileno())
             held = os.path.samestat(os.fstat(lock.fileno()), (folder / LOCK).stat())
         except (BlockingIOError, FileNotFoundError):
             raise busy from None

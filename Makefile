@@ -4,8 +4,9 @@ BIN := .venv/bin
 VLLM_PYTHON := .venv-vllm/bin/python
 VLLM_READY := $(if $(filter .venv-vllm/%,$(VLLM_PYTHON)),.venv-vllm/.ready)
 PYTEST := $(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist worksteal
+WHEEL = $(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist dist/mull-*.tar.gz
 
-.PHONY: demo test test-slow test-oldest test-clients test-vllm smoke-vllm lint docs clean
+.PHONY: demo test test-slow test-oldest test-clients test-vllm smoke-vllm lint docs site dist clean
 
 demo: .venv/.ready
 	$(BIN)/mull demo
@@ -39,8 +40,19 @@ docs: .venv/.ready
 	$(BIN)/python -m mull.cli.reference docs/cli.md
 	$(BIN)/python -m tests.test_scaling_page
 
+# build/site: the pages of docs/ and a reference of the Python names.
+site: .venv-site/.ready
+	.venv-site/bin/mkdocs build --quiet
+
+# dist/: the sources, and from them a wheel with the compiled kernels (one for all Pythons from 3.11 on) and one without.
+dist: .venv/.ready
+	rm -rf build dist
+	$(BIN)/python -c 'from setuptools.build_meta import build_sdist; build_sdist("dist")'
+	MULL_KERNELS=yes $(WHEEL)
+	MULL_KERNELS=no $(WHEEL)
+
 clean:
-	rm -rf .venv .venv-oldest .venv-vllm .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
+	rm -rf .venv .venv-oldest .venv-vllm .venv-site .clients demo-run demo-run-quick build dist .hypothesis .pytest_cache .ruff_cache
 	rm -rf *.egg-info src/*.egg-info src/mull/*/_*.so src/mull/*/_*.pyd
 	find src tests perf training -name __pycache__ -prune -exec rm -rf {} +
 
@@ -49,6 +61,11 @@ clean:
 	$(PYTHON) -m venv .venv-oldest
 	$(PYTHON) -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*(each.replace(">=", "==") for each in project["dependencies"] + project["optional-dependencies"]["dev"]), sep="\n")' > .venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement .venv-oldest/requirements.txt --editable .
+	touch $@
+
+.venv-site/.ready: Makefile
+	$(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=1'
 	touch $@
 
 # vLLM's build for CPUs and the torch that it was built for. Packages beside torch that come for CUDA fail on import.

@@ -16,7 +16,8 @@ KEPT = {
     "training/x.py",
 }
 MADE = (
-    ".venv/.ready", "demo-run/run.sqlite", "demo-run-quick/run.sqlite", "build/lib/x.py", "dist/mull.whl",
+    ".venv/.ready", ".venv-site/.ready",
+    "demo-run/run.sqlite", "demo-run-quick/run.sqlite", "build/lib/x.py", "dist/mull.whl",
     ".hypothesis/x", ".pytest_cache/x", ".ruff_cache/x", "src/mull.egg-info/PKG-INFO", "mull.egg-info/PKG-INFO",
     "src/mull/merging/_kernels.abi3.so", "src/mull/merging/_kernels.cpython-312-x86_64-linux-gnu.so",
     "src/mull/__pycache__/x.pyc", "tests/__pycache__/x.pyc", "training/__pycache__/x.pyc",

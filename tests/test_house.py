@@ -23,6 +23,7 @@ FLOORS = [
     "toml",
     "escaping",
     "worker",
+    "portable",
     "encodings",
     "errors",
     "words",

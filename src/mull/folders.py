@@ -5,7 +5,6 @@ Data are written under a temporary name beside the target, which is renamed at t
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from mull import portable
 from mull.errors import MullError
 
 
@@ -89,17 +89,17 @@ def locked(folder: Path, busy: MullError) -> Iterator[None]:
 
 def _lock(file: IO[str]) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        portable.lock(file.fileno())
     except BlockingIOError:
         time.sleep(0.05)  # `is_locked` may have held it to find out; it lets go at once
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        portable.lock(file.fileno())
 
 
 def is_locked(folder: Path) -> bool | None:
     """Whether another process has locked `folder`; None if that cannot be found out. Writes nothing."""
     try:
         with (folder / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            portable.lock(lock.fileno(), shared=True)
     except BlockingIOError:
         return True
     except FileNotFoundError:

@@ -10,16 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import resource
-import select
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from mull import portable
 from mull.errors import MullError
 
 START_SECONDS = 180.0
@@ -38,6 +39,7 @@ class Worker:
         self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = False
+        self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._buffer = b""
         self._owner = os.getpid()
         self.hello: dict[str, Any] = {}
@@ -67,6 +69,8 @@ class Worker:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
+            self._arrived = queue.SimpleQueue()
+            threading.Thread(target=_drain, args=(self._process.stdout, self._arrived), daemon=True).start()
 
     @property
     def _command(self) -> list[str]:
@@ -98,29 +102,23 @@ class Worker:
             return  # after a fork the child belongs to the process that started it
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+        if process.stdin is not None:
+            with contextlib.suppress(OSError):
+                process.stdin.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
 
     def _receive(self, seconds: float) -> dict[str, Any]:
-        assert self._process is not None and self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(pipe, select.POLLIN | select.POLLHUP)
+        assert self._process is not None
         deadline = time.monotonic() + seconds
         while b"\n" not in self._buffer:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            try:
+                data = self._arrived.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
                 self.close()
-                raise Unanswered(f"no answer within {seconds:g} s")
-            if not poll.poll(left * 1000):
-                continue
-            data = os.read(pipe, 1 << 16)
+                raise Unanswered(f"no answer within {seconds:g} s") from None
             if not data:
                 code = self._process.wait()
                 self.close()
@@ -130,8 +128,19 @@ class Worker:
         return json.loads(line)
 
 
+def _drain(pipe: IO[bytes], arrived: queue.SimpleQueue[bytes]) -> None:
+    """Hand on what the child writes; nothing (b"") once it has ended. A thread can wait for a pipe on every system."""
+    with pipe:
+        while data := os.read(pipe.fileno(), 1 << 16):
+            arrived.put(data)
+    arrived.put(b"")
+
+
 def limit_memory(more: int) -> None:
     """Allow this process `more` bytes of address space beyond what it has now, where the system can limit that."""
+    resource = portable.module("resource")
+    if resource is None:
+        return
     with contextlib.suppress(OSError, ValueError):  # no /proc, or a lower limit already
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -156,12 +165,12 @@ def serve(begin: Callable[[], tuple[dict[str, Any], Callable[[dict[str, Any]], d
         hello, handle = begin()
         send(hello)
         for line in sys.stdin.buffer:
-            signal.setitimer(signal.ITIMER_PROF, seconds + 5)  # CPU time; SIGPROF ends the process
+            portable.limit_processor_time(seconds + 5)
             try:
                 answer = handle(json.loads(line))
             except Exception as error:
                 answer = {"error": f"{type(error).__name__}: {error}"[:500]}
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            portable.limit_processor_time(0)
             try:
                 send(answer)
             except BrokenPipeError:

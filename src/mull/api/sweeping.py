@@ -77,9 +77,9 @@ def choose(
 
     A quarter of the questions is kept to report on. After Ctrl-C the same call goes on; another goal in the same folder
     uses what is there. A run that is there already chooses without sampling: `Run.choose`.
+    Parameters that are not described here are those of `sweep`.
 
     Args:
-        pair, out, benchmark, lambdas, k, quiet, **options: as of `sweep`.
         budget: most tokens per response, on average, or in the share `quantile` of responses.
         min_accuracy: in place of a budget: least Mean@k, 0–1; the fewest tokens are chosen.
 

@@ -1,18 +1,18 @@
 """The process that reads a Parquet file: its bytes come on stdin, its rows go to stdout, one JSON object per line.
 
 A small file can unpack to gigabytes, and a damaged one can make polars end the process, so this is one of its own,
-with limits. The last line on stderr says why there are no rows.
+with limits where the system has them. The last line on stderr says why there are no rows.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import resource
 import sys
 
 import polars
 
+from mull import portable
 from mull.worker import limit_memory
 
 MEMORY = 400 << 20
@@ -25,8 +25,10 @@ TOO_MUCH = 3
 
 def main(most: int) -> None:
     """Write the rows; ends with `TOO_MUCH` where they take more than `most` bytes."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource = portable.module("resource")
+    if resource is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     content = io.BytesIO(sys.stdin.buffer.read())
     limit_memory(MEMORY)
     written = 0

@@ -7,7 +7,6 @@ and a mapped file (files.c) avoids copying as well.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mull import portable
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.errors import MullError
 
@@ -57,7 +57,7 @@ class Buffer:
         if pinned:
             held = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy()
         else:
-            held = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            held = portable.page_aligned(nbytes)
         self.bytes = memoryview(held)
 
     def view(self, dtype: str, count: int) -> Tensor:
@@ -81,7 +81,7 @@ class Files:
     def open(self, path: Path) -> int:
         if path not in self._descriptors:
             try:
-                self._descriptors[path] = os.open(path, os.O_RDONLY)
+                self._descriptors[path] = os.open(path, os.O_RDONLY | portable.BINARY)
             except OSError as error:
                 what = f"cannot read {path}: {error.strerror}"
                 raise MullError(what, "check that it exists and that you may read it") from None
@@ -107,7 +107,7 @@ class Files:
         done = 0
         while done < len(target):
             try:
-                got = os.preadv(self._descriptors[path], [target[done:]], offset + done)
+                got = portable.read_at(self._descriptors[path], target[done:], offset + done)
             except OSError as error:
                 raise _unreadable(path, error.strerror) from None
             if got == 0:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import resource
 import signal
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from mull import portable
 from mull.benchmarks.graders import forms
 from mull.benchmarks.graders.boxed import boxed, rewritten, without_long_gaps
 from mull.benchmarks.graders.typography import as_latex
@@ -39,9 +39,11 @@ def begin() -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]
 
     compare_in_proportion()
     logging.disable(logging.CRITICAL)
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or hard > MEMORY:
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
+    resource = portable.module("resource")
+    if resource is not None:
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if hard == resource.RLIM_INFINITY or hard > MEMORY:
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
 
     @lru_cache(maxsize=4096)
     def gold_of(gold: str) -> tuple[list[Any], str]:
@@ -136,6 +138,11 @@ def _small(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _alarm(seconds: int) -> Iterator[None]:
+    """Ends the block after some seconds. Without alarms, as on Windows, the parent's limit for the process remains."""
+    if not hasattr(signal, "alarm"):
+        yield
+        return
+
     def ring(number: int, frame: object) -> None:
         raise TimeoutError
 

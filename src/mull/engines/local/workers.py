@@ -7,6 +7,7 @@ Each worker process is forked when a run begins, so that it shares the present w
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import signal
 import sys
@@ -22,7 +23,7 @@ from mull.engines.local.decoding.loop import RowLoop
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.errors import MullError
 
-AVAILABLE = sys.platform == "linux"
+AVAILABLE = sys.platform == "linux" and hasattr(os, "fork")
 
 
 def run_in_workers(make_loop: Callable[[], RowLoop], requests: Lookahead, processes: int) -> Iterator[Finished]:

@@ -152,7 +152,10 @@ def copy_file(source: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    folder = path.is_dir()
+    if folder and not hasattr(os, "O_DIRECTORY"):
+        return  # Windows: folders cannot be opened
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)  # Windows: files only for writing
     try:
         os.fsync(descriptor)
     finally:

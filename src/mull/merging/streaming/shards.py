@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mull import portable
 from mull.checkpoints.blocks import Buffer, Files, write_back
 from mull.checkpoints.headers import ITEM_BYTES, TensorInfo
 from mull.merging.streaming import devices
@@ -70,7 +71,7 @@ def write_shard(jobs: list[Job], index: int, threads: int, device: str, report: 
             files.open(info.file)
         targets: list[_Target] = []
         for job, shard in zip(jobs, shards, strict=True):
-            targets.append(_Target(os.open(job.partial / shard.file, os.O_WRONLY)))
+            targets.append(_Target(os.open(job.partial / shard.file, os.O_WRONLY | portable.BINARY)))
             stack.callback(os.close, targets[-1].descriptor)
         stack.callback(pool.shutdown, wait=True)  # runs after `stop.set` and before the files are closed
         stack.callback(stop.set)
@@ -98,7 +99,7 @@ class _Target:
         with self._writing:
             done = 0
             while done < len(data):
-                done += os.pwrite(self.descriptor, data[done:], offset + done)
+                done += portable.write_at(self.descriptor, data[done:], offset + done)
             self._written += done
             first, length = self._begun, self._written - self._begun
             if length < _DIRTY:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +17,7 @@ from typing import Any
 
 import torch
 
+from mull import portable
 from mull.checkpoints.checkpoint import INDEX
 from mull.errors import MullError
 from mull.folders import locked
@@ -210,6 +210,4 @@ def _write_small_files(plan: MergePlan, partial: Path, manifest: dict[str, objec
 def _reserve(path: Path, shard: OutputShard) -> None:
     """Allocate the shard's whole file on disk, so that a full disk shows before any work is done."""
     with path.open("r+b" if path.exists() else "w+b") as file:
-        if hasattr(os, "posix_fallocate"):  # macOS lacks it: there a full disk only shows while writing
-            os.posix_fallocate(file.fileno(), 0, shard.nbytes)
-        os.truncate(file.fileno(), shard.nbytes)
+        portable.reserve(file.fileno(), shard.nbytes)

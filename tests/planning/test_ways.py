@@ -35,11 +35,11 @@ def found(model, cluster, asked):
         ("Qwen3-4B", machine("RTX4090"), {"merged", "row", "place-cpu", "local", "local-row", "adapters"}),
         ("Qwen3-4B", machine(), {"merged", "row", "place", "place-cpu", "local", "local-row", "adapters"}),
         ("Qwen3-30B-A3B", machine("RTX4090"), set()),
-        ("Qwen3-30B-A3B", machine(), {"merged", "place-cpu", "local", "local-row"}),
-        ("Qwen3-30B-A3B", machine(per_node=8), {"merged", "place", "place-cpu", "local", "local-row"}),
+        ("Qwen3-30B-A3B", machine(), {"merged", "row", "place-cpu", "local", "local-row"}),
+        ("Qwen3-30B-A3B", machine(per_node=8), {"merged", "row", "place", "place-cpu", "local", "local-row"}),
         ("Qwen3-235B-A22B", machine(), set()),
-        ("Qwen3-235B-A22B", machine(per_node=8), {"merged", "place-cpu"}),
-        ("Qwen3-235B-A22B", machine(per_node=8, nodes=2), {"merged", "place", "place-cpu"}),
+        ("Qwen3-235B-A22B", machine(per_node=8), {"merged", "row", "place-cpu"}),
+        ("Qwen3-235B-A22B", machine(per_node=8, nodes=2), {"merged", "row", "place", "place-cpu"}),
         ("DeepSeek-V3", machine(per_node=8), {"merged"}),
         ("DeepSeek-V3", machine(per_node=8, nodes=2), {"merged", "place-cpu"}),
     ],
@@ -56,8 +56,8 @@ def test_ways_have_room_where_their_copies_fit(model, cluster, has_room):
         ("Qwen3-4B", machine("RTX4090"), traffic(), "row"),
         ("Qwen3-4B", machine(per_node=8), traffic(), "merged"),  # a replica for each λ
         ("Qwen3-4B", machine(per_node=8), traffic(lambdas=11), "row"),
-        ("Qwen3-30B-A3B", machine(), traffic(), "place-cpu"),  # experts, and no room for three copies
-        ("Qwen3-30B-A3B", machine(per_node=2), traffic(), "place-cpu"),  # two replicas of two λ each
+        ("Qwen3-30B-A3B", machine(), traffic(), "row"),
+        ("Qwen3-30B-A3B", machine(per_node=2), traffic(), "row"),
         ("Qwen3-30B-A3B", machine(per_node=4), traffic(), "merged"),
         ("DeepSeek-V3", machine(per_node=8), traffic(), "merged"),
         ("DeepSeek-V3", machine(), traffic(), None),
@@ -127,7 +127,8 @@ def test_the_smallest_machine_has_room_and_the_one_before_has_none():
     least = smallest(WAYS["place"], model, machine(), asked)
     assert (least.per_node, least.nodes) == (8, 2)
     assert fit(WAYS["place"], model, machine(per_node=8), asked).refused
-    assert smallest(WAYS["row"], model, machine(), asked) is None
+    assert smallest(WAYS["row"], model, machine(), asked).per_node == 8
+    assert smallest(WAYS["adapters"], model, machine(), asked) is None
     assert smallest(WAYS["local"], model, machine(), asked) is None
 
 

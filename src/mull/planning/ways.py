@@ -201,8 +201,6 @@ def load_of(way: Way, model: Architecture, lambdas: int) -> Load:
 
 
 def _refusal(way: Way, model: Architecture) -> str:
-    if way.key == "row" and model.experts:
-        return "refused: experts must mix gate and up before their activation, inside vLLM's kernels"
     if way.key == "adapters" and model.experts:
         return "not planned: the experts would need adapters of their own, which few servers take"
     return ""

@@ -25,8 +25,10 @@ def test_a_pair_on_one_gpu():
         assert way.title in text
     assert re.search(r"all +30,532\.1 +61\.06", text) and re.search(r"used by a token +3,353\.0", text)
     assert "no room: 184 GB for weights and one response, of 125 GB usable; there is on 2 × H200" in text
-    assert "serve: vLLM, ends in CPU memory. 4 λ take turns on 1 replica" in text
-    assert "CPU memory for both ends: 122 GB a replica" in text
+    assert "serve: vLLM, λ per request. One batch for all λ" in text
+    turns = printed("--model", "Qwen3-235B-A22B", "--gpus", 4)
+    assert "serve: vLLM, ends in CPU memory. 4 λ take turns on 1 replica" in turns
+    assert "CPU memory for both ends: 940 GB a replica" in turns
     assert text.count("assumed: ") == 4 and "an assumption, not a measurement" in text
 
 
@@ -45,7 +47,7 @@ def test_json_has_what_the_tables_show():
 def test_all_pairs_on_one_machine():
     text = printed("--gpu", "RTX4090")
     assert all(name in text for name in known())
-    assert re.search(r"Qwen3-30B-A3B +from 4 +– +from 2 × 8 +from 4 +–", text)
+    assert re.search(r"Qwen3-30B-A3B +from 4 +from 8 +from 2 × 8 +from 4 +–", text)
     rows = json.loads(printed("--gpu", "RTX4090", "--json"))["ways"]
     assert [row["model"] for row in rows] == list(known())
     assert rows[0]["row"] == "1 × TP 1" and rows[0]["place"] == "from 2"

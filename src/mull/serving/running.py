@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -25,10 +27,30 @@ def url_of(host: str, listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{listener.getsockname()[1]}/v1"
 
 
-def run_app(app: Any, host: str, listener: socket.socket) -> None:
-    """Serves `app` there."""
+GRACE = 5
+"""Seconds from Ctrl-C to the end of connections that are still open."""
+
+
+def run_app(app: Any, host: str, listener: socket.socket, end: Callable[[], object] = lambda: None) -> None:
+    """Serves `app` there. `end` ends the responses under way, a moment before their connections are cut at shutdown."""
     port = listener.getsockname()[1]
     config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=5, server_header=False
+        app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE, server_header=False
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, end).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Cut connections are errors with a traceback in uvicorn's log; so responses are told to end before that."""
+
+    def __init__(self, config: uvicorn.Config, end: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._end = end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        soon = loop.call_later(GRACE - 2, loop.run_in_executor, None, self._end)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            soon.cancel()

@@ -157,7 +157,7 @@ def serve(
         front = open_front(
             forwarder, base, levels, known.undecided, pair, estimator, form, limits, trust_remote_code=trust
         )
-        routes, close = partial(proxy_router, front, forwarder), forwarder.close
+        routes, close, end = partial(proxy_router, front, forwarder), forwarder.close, lambda: None
     else:
         assert pair is not None
         with observer.busy("loading the checkpoints"):
@@ -168,7 +168,7 @@ def serve(
             engine, estimator=estimator, form=form, limits=limits, sampling=sampling, prefix_bytes=kept
         )
         service = Service(backend, levels, limits=limits, sampling=sampling, undecided=known.undecided, load=control)
-        routes, close = partial(router_of, service), backend.close
+        routes, close, end = partial(router_of, service), backend.close, backend.close
     keyed = key is not None
     shown_at = page_of(pair, levels, known, keyed=keyed) if pair else page(levels, pair="a pair elsewhere", keyed=keyed)
     app = guarded(routes(shown_at if playground else None), key=key, hosts=hosts, close=close)
@@ -178,4 +178,4 @@ def serve(
         observer.say(f"under load: {control.words()}")
     url = url_of(host, listener)
     observer.say(f"ready after {time.perf_counter() - began:.1f} s; {url}, model {name!r}. Ctrl-C ends")
-    run_app(app, host, listener)
+    run_app(app, host, listener, end)

@@ -20,7 +20,7 @@ from mull.engines.local.streaming.thought import Piece
 from mull.errors import MullError
 from mull.serving.chat import Turn
 
-from ...running import COMMAND
+from ...running import COMMAND, mull
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -200,3 +200,9 @@ def test_on_a_terminal():
     finally:
         with suppress(ProcessLookupError):
             os.kill(screen.pid, signal.SIGKILL)
+
+
+def test_a_temperature_that_is_no_number_is_refused_before_anything_is_loaded():
+    done = mull("chat", "--temperature", "inf")
+    assert done.returncode == 2 and "--temperature must be 0 (greedy) or a positive number" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -68,7 +68,7 @@ def test_hostile_text_cannot_command_the_terminal():
         ((QUESTION, "--answer", "leter"), "did you mean 'letter'?"),
         ((QUESTION, "--head", "absent.safetensors"), "cannot read the head"),
         ((QUESTION, "--temperature", "inf"), "--temperature"),
-        ((QUESTION, "--temperature", "nan"), "Invalid value"),
+        ((QUESTION, "--temperature", "nan"), "--temperature"),
         ((QUESTION, "--max-tokens", 0), "Invalid value"),
         ((QUESTION, "--thinking", "x"), "neither for the built-in pair"),
         ((QUESTION * 3000,), "context"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from enum import StrEnum
@@ -74,3 +75,9 @@ def consoles() -> tuple[Console, Console]:
 
     width = None if sys.stdout.isatty() else 120
     return SafeConsole(width=width), SafeConsole(stderr=True, width=None if sys.stderr.isatty() else 120)
+
+
+def check_temperature(value: float) -> None:
+    """Raise `MullError` for what a range from 0 lets through: infinity, and with older releases of typer NaN."""
+    if not math.isfinite(value):
+        raise MullError(f"--temperature must be 0 (greedy) or a positive number, got {value:g}", "0 is greedy")

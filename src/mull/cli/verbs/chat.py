@@ -11,7 +11,7 @@ import typer
 from mull import interrupt
 from mull.api.progress.terminal import Terminal
 from mull.cli.options.answering import AnsweringOptions
-from mull.cli.options.common import consoles
+from mull.cli.options.common import check_temperature, consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import row_engine
 from mull.engines.base import Sampling
@@ -57,6 +57,7 @@ def chat(
     from mull.cli.rendering.chat import ChatScreen
     from mull.serving.chat import Chat
 
+    check_temperature(temperature)
     stdout, stderr = consoles()
     observer = Terminal(stderr)
     pair, lam, estimator, form = answering.open()

@@ -114,8 +114,11 @@ def route_eval(
     arguments = engine_arguments(engine, engine_option, pair.device)
 
     def load() -> RowEngine:
-        on_vllm = engine == EngineName.vllm
-        return vllm_row_engine(opened, pair, arguments) if on_vllm else row_engine(opened, pair)
+        if engine == EngineName.local:
+            return row_engine(opened, pair)
+        made = vllm_row_engine(opened, pair, arguments)
+        context.call_on_close(made.close)
+        return made
 
     trained = Head.open(head) if head else None
     compared: Compared

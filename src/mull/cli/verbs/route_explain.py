@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import typer
 
 from mull.api.progress.terminal import Terminal
 from mull.benchmarks import BOXED_ANSWER, FREE_ANSWER, LETTER_ANSWER
-from mull.cli.options.common import JsonOption, consoles
+from mull.cli.options.common import JsonOption, check_temperature, consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import HeadOption, RoutePairOptions, row_engine
 from mull.cli.rendering.plain import print_json
@@ -56,8 +55,7 @@ def route_explain(
         raise MullError("the question is empty", "write it in quotes")
     if answer is not None and answer not in FORMS:
         raise MullError(f"no answer form {answer!r}", nearest(answer, FORMS))
-    if math.isinf(temperature):
-        raise MullError("--temperature must be 0 (greedy) or a positive number, got inf", "0 is the default")
+    check_temperature(temperature)
     trained = Head.open(head) if head else None
     form = FORMS[answer] if answer else trained.form if trained else FREE_ANSWER
     known = {each.name: each for each in (trained.estimators() if trained else [zero_shot(form)])}

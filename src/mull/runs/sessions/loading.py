@@ -17,6 +17,7 @@ from mull.runs.settings import Setting
 
 if TYPE_CHECKING:
     from mull.engines.local.needs import Needs
+    from mull.engines.local.prompts import Prompts
     from mull.engines.remote.engine import RemoteEngine
 
 
@@ -99,18 +100,10 @@ class LocalLoader:
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
         assert pair is not None
-        with observer.busy("reading the tokenizer"):
-            from mull.engines.local.engine import LocalEngine
-            from mull.engines.local.prompts import Prompts
-
-            prompts = Prompts(pair.donor.folder, self.trust_remote_code, plan.tags, plan.template_date)
-        with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
-            rendered = render_prompts(plan, prompts, advance)
-        longest = max(len(prompt) for prompt in rendered.values())
-        notice = limit_notice(plan.sampling.max_tokens, prompts.context, longest, strict=self.strict)
-        if notice:
-            observer.say(notice)
+        prompts, rendered = prepared(plan, observer, trust_remote_code=self.trust_remote_code, strict=self.strict)
         with observer.busy("loading the checkpoints"):
+            from mull.engines.local.engine import LocalEngine
+
             engine = LocalEngine(
                 pair.instruct.folder,
                 pair.thinking.folder,
@@ -177,6 +170,27 @@ class GivenLoader:
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         return Ready(self.engine, render_prompts(plan, self.engine))
+
+
+def prepared(
+    plan: SweepPlan, observer: Observer, *, trust_remote_code: bool, strict: bool
+) -> tuple[Prompts, dict[str, tuple[int, ...]]]:
+    """The donor's tokenizer, and the token ids of all prompts; says so if the token limit does not fit the context.
+
+    Raises `MullError` for prompts that leave no room, and with `strict` for a limit that does not fit.
+    """
+    assert plan.pair is not None
+    with observer.busy("reading the tokenizer"):
+        from mull.engines.local.prompts import Prompts
+
+        prompts = Prompts(plan.pair.donor.folder, trust_remote_code, plan.tags, plan.template_date)
+    with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
+        rendered = render_prompts(plan, prompts, advance)
+    longest = max(map(len, rendered.values()))
+    notice = limit_notice(plan.sampling.max_tokens, prompts.context, longest, strict=strict)
+    if notice:
+        observer.say(notice)
+    return prompts, rendered
 
 
 def folders_of(plan: SweepPlan) -> dict[str, Path]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mull.engines.local.arithmetic import arithmetic
 from mull.runs.plan import SweepPlan
-from mull.runs.run import Ready, render_prompts
-from mull.runs.sessions.loading import check_one_lambda_each, folders_of, limit_notice
+from mull.runs.run import Ready
+from mull.runs.sessions.loading import check_one_lambda_each, folders_of, prepared
 from mull.runs.sessions.observer import Observer
 
 if TYPE_CHECKING:
@@ -56,20 +56,13 @@ class VllmLoader:
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
         assert pair is not None
-        with observer.busy("reading the tokenizer"):
-            from mull.engines.local.prompts import Prompts
+        prompts, rendered = prepared(plan, observer, trust_remote_code=self.trust_remote_code, strict=self.strict)
+        longest = max(map(len, rendered.values()))
+        most = max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings)
+        with observer.busy("starting vLLM"):
             from mull.engines.vllm.engine import VllmEngine
             from mull.engines.weights.placement import Placement
 
-            prompts = Prompts(pair.donor.folder, self.trust_remote_code, plan.tags, plan.template_date)
-        with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
-            rendered = render_prompts(plan, prompts, advance)
-        longest = max(len(prompt) for prompt in rendered.values())
-        notice = limit_notice(plan.sampling.max_tokens, prompts.context, longest, strict=self.strict)
-        if notice:
-            observer.say(notice)
-        most = max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings)
-        with observer.busy("starting vLLM"):
             engine = VllmEngine(
                 folders_of(plan),
                 donor=pair.donor_side,

@@ -9,11 +9,10 @@ from enum import StrEnum
 from typing import Any
 
 from mull.engines.vllm.marks import MARK, Reading
+from mull.engines.vllm.per_request.requests import LAMBDA, cache_salt
 from mull.serving.levels import Levels, Undecided, Wish
 from mull.serving.wire.errors import ApiError, bad
 
-XARG = "lambda"
-"""Name of λ in `vllm_xargs`, where mull's plugin reads it."""
 _MOST_NAME = 512
 
 
@@ -35,7 +34,7 @@ def wish_of(body: dict[str, Any], route: Route, levels: Levels) -> Wish:
         raise bad("model must be a string", "model")
     given = body.get("lambda")
     if given is None:
-        given = _extra(body).get(XARG)
+        given = _extra(body).get(LAMBDA)
     effort = body.get("reasoning_effort")
     if route is Route.responses and effort is None:
         reasoning = body.get("reasoning")
@@ -64,7 +63,7 @@ def rewritten(body: dict[str, Any], route: Route, *, base: str, lam: float, unde
         new["reasoning"] = {name: value for name, value in new["reasoning"].items() if name != "effort"}
     new |= {
         "model": base,
-        "vllm_xargs": {**_extra(body), XARG: lam},
+        "vllm_xargs": {**_extra(body), LAMBDA: lam},
         "cache_salt": _salted(body.get("cache_salt"), lam),
     }
     if route is not Route.completions:
@@ -99,12 +98,9 @@ def _has_format(body: dict[str, Any]) -> bool:
 
 def _salted(salt: Any, lam: float) -> str:
     """A salt with which the prefix cache keeps each λ apart. Raises `ApiError` for one that is no text."""
-    begin = f"lambda={lam!r}|"
-    if salt is None:
-        return begin
-    if not isinstance(salt, str):
+    if not isinstance(salt, str | None):
         raise bad("cache_salt must be a string", "cache_salt")
-    return salt if salt.startswith(begin) else begin + salt
+    return cache_salt(lam, salt or "")
 
 
 def _extra(body: dict[str, Any]) -> dict[str, Any]:

@@ -54,15 +54,6 @@ class LiveModel:
             for name, parameter in self._model.named_parameters():
                 parameter.data.copy_(self._ends[donor].get(name, parameter.data))
 
-    @property
-    def placement(self) -> Placement:
-        """Where the ends are kept."""
-        if not self._ends:
-            return Placement.files
-        end = next(iter(self._ends[self._files.donor].values()))
-        live = next(self._model.parameters())
-        return Placement.device if end.device == live.device else Placement.memory
-
     @torch.no_grad()
     def set(self, recipe: Recipe) -> None:
         """Gives the live weights the bytes of the merged checkpoint. Raises `MullError` as `Files.merged`."""

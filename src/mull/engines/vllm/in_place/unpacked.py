@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMethod
 from vllm.model_executor.layers.quantization import register_quantization_config
-from vllm.model_executor.layers.quantization.base_config import QuantizationConfig
 from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod, VocabParallelEmbedding
+
+from mull.engines.vllm.unquantised import Unquantised
 
 
 class UnpackedLinear(UnquantizedLinearMethod):
@@ -26,26 +27,10 @@ class UnpackedEmbedding(UnquantizedEmbeddingMethod):
 
 
 @register_quantization_config("mull-in-place")
-class Unpacked(QuantizationConfig):
-    """No quantisation: only the layers that would be packed are told not to be."""
+class Unpacked(Unquantised):
+    """The layers that would be packed are told not to be."""
 
-    def get_name(self) -> Any:
-        return "mull-in-place"
-
-    def get_supported_act_dtypes(self) -> list[torch.dtype]:
-        return [torch.float32, torch.bfloat16, torch.float16]
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return 0
-
-    @staticmethod
-    def get_config_filenames() -> list[str]:
-        return []
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Unpacked:
-        return cls()
+    called = "mull-in-place"
 
     def get_quant_method(self, layer: Any, prefix: str) -> Any:
         if isinstance(layer, VocabParallelEmbedding):

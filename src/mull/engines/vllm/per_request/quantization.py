@@ -5,16 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
-from vllm.model_executor.layers.quantization.base_config import QuantizationConfig, QuantizeMethodBase
+from vllm.model_executor.layers.quantization.base_config import QuantizeMethodBase
 
 from mull.engines.vllm import versions
 from mull.engines.vllm.plugin import NAME
+from mull.engines.vllm.unquantised import Unquantised
 
 
-class PairConfig(QuantizationConfig):
+class PairConfig(Unquantised):
     """Made where vLLM's configuration is, and again in each process that gets it: there the rest is registered."""
+
+    called = NAME
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,24 +29,6 @@ class PairConfig(QuantizationConfig):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), ()
-
-    def get_name(self) -> Any:
-        return NAME
-
-    def get_supported_act_dtypes(self) -> list[torch.dtype]:
-        return [torch.float32, torch.bfloat16, torch.float16]
-
-    @classmethod
-    def get_min_capability(cls) -> int:
-        return 0
-
-    @staticmethod
-    def get_config_filenames() -> list[str]:
-        return []
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> PairConfig:
-        return cls()
 
     def get_quant_method(self, layer: nn.Module, prefix: str) -> QuantizeMethodBase | None:
         from vllm.model_executor.layers.fused_moe import RoutedExperts

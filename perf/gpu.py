@@ -96,18 +96,19 @@ def merges(folder: Path, device: str) -> None:
         models = [Checkpoint(folder / side) for side in ("instruct", "thinking")]
         base = Checkpoint(folder / "base") if kind.base == "required" else None
         coefficients = Coefficients.scalar(0.7 if kind.coefficient == "lambda" else kind.default or 1.0)
-        took, outs = {}, {}
+        took: list[float] = []
+        outs: list[Path] = []
         for on in ("cpu", device):
-            outs[on] = folder / f"{name}-{on}-{len(outs)}"
+            outs.append(folder / f"{name}-{len(outs)}")
             plan = plan_merge(Group(models, base), coefficients, method=make(name))
             started = time.perf_counter()
-            merge(plan, outs[on], device=on)
-            took[on] = time.perf_counter() - started
-        first, second = (sorted(out.glob("*.safetensors")) for out in outs.values())
+            merge(plan, outs[-1], device=on)
+            took.append(time.perf_counter() - started)
+        first, second = (sorted(out.glob("*.safetensors")) for out in outs)
         same = all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
         assert same, f"{name}: other bytes on {device}"
-        print(f"  {name:14} the same bytes; {took[device] / took['cpu']:.2f} × the CPU's time", flush=True)
-        for out in outs.values():
+        print(f"  {name:14} the same bytes; {took[1] / took[0]:.2f} × the CPU's time", flush=True)
+        for out in outs:
             for file in out.glob("*.safetensors"):
                 file.unlink()
 

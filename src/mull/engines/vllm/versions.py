@@ -124,6 +124,7 @@ def sampling(
         seed=seed if given.temperature else None,
         max_tokens=max_tokens,
         stop_token_ids=sorted(stop_ids),
+        ignore_eos=True,  # the config's own; what ends a response is decided as for every engine
         logprobs=0,
         prompt_logprobs=0 if prompt_logprobs else None,
         detokenize=False,

@@ -5,14 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from mull.escaping import markdown, yaml
+from mull.merging.adapter.levels import SERVE, Levels
 from mull.merging.adapter.lowrank import Fidelity, LowRankPlan
 from mull.merging.streaming.output import MANIFEST
 
 
-def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str, Any] | None = None) -> str:
+def adapter_card(
+    plan: LowRankPlan,
+    fidelity: Fidelity,
+    title: str,
+    kl: dict[str, Any] | None = None,
+    levels: Levels | None = None,
+) -> str:
     """Markdown with the YAML header of the hub: what the adapter is, what it loses, how to use it.
 
-    `kl` is the entry of mull.json: nats per token by λ.
+    `kl` is the entry of mull.json: nats per token by λ. `levels`: those that lie in folders beside it.
     """
     sides = (plan.pair.instruct, plan.pair.thinking)
     # Only a checkpoint from the hub has a name other than its folder; a path on this machine is nobody else's business.
@@ -58,6 +65,8 @@ def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str
         ]
     if kl:
         body += ["", *kl_table(kl)]
+    if levels:
+        body += ["", *_levels_text(levels)]
     body += ["", f"Figures by layer and tensor: {MANIFEST}."]
     return "\n".join([*header, "---", "", *body, ""])
 
@@ -65,6 +74,18 @@ def adapter_card(plan: LowRankPlan, fidelity: Fidelity, title: str, kl: dict[str
 def rest_text(fidelity: Fidelity) -> str:
     """What has no factors and its share of ‖Δ‖², largest first."""
     return ", ".join(f"{reason} {share:.2%}" for reason, share in fidelity.rest_shares().items())
+
+
+def _levels_text(levels: Levels) -> list[str]:
+    names = ", ".join(f"`{name}`" for name in levels.names)
+    return [
+        "## λ by the name of a model",
+        "",
+        f"The folders {names} hold this adapter, each at the λ of its name.",
+        f"λ stands in lora_alpha; the weights are the same file. `sh {SERVE}` starts vLLM, without any plugin, on the",
+        f"base model as `{levels.name}@0` and on all of them, with chat template and sampling defaults of the Thinking",
+        f"model. `mull sweep --endpoint http://127.0.0.1:8000/v1 --model-map '{levels.name}@{{lambda}}'` measures it.",
+    ]
 
 
 def kl_table(kl: dict[str, Any]) -> list[str]:

@@ -37,6 +37,24 @@ def test_it_writes_an_adapter_with_its_figures(tmp_path):
     assert str(checkpoint_folder("instruct")) not in card  # a path on this machine is nobody else's business
 
 
+def test_levels_stand_beside_the_adapter(tmp_path):
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Take 04 and do +6 -5. Give the last two digits.\n")
+    out = tmp_path / "out"
+    done = extract(out, "--rank", 4, "--levels", "0:0.8:0.4", "--name", "pair", "--prompts", prompts)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in out.iterdir()}
+    assert names >= {"adapter_config.json", "adapter_model.safetensors", "pair@0.4", "pair@0.8", "serve.sh"}
+    assert "pair@0" not in names
+    record = json.loads((out / "mull.json").read_text())
+    assert record["levels"] == {"name": "pair", "lambdas": [0.4, 0.8]}
+    assert [row["lambda"] for row in record["kl"]["lambdas"]] == [0.4, 0.8, 1.0]
+    assert (out / "serve.sh").read_text() in done.stdout
+    assert "--max-lora-rank 8" in done.stdout and "pair@0.8" in (out / "README.md").read_text()
+    assert extract(out, "--rank", 4, "--levels", "1", "--overwrite").returncode == 0
+    assert {path.name for path in out.iterdir() if path.is_dir()} == {"mull@1"}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -47,6 +65,12 @@ def test_it_writes_an_adapter_with_its_figures(tmp_path):
         (["--rank", "4", "--lambda", "0.4"], "are for --prompts"),
         (["--rank", "4", "--prompts", "nowhere.txt"], "cannot read the prompts"),
         (["--rank", "4", "--prompts", __file__, "--lambda", "1.4"], "lambda must lie in [0, 1]"),
+        (["--rank", "4", "--levels", "1.4"], "lambda must lie in [0, 1]"),
+        (["--rank", "4", "--levels", "0"], "no level lies above 0"),
+        (["--rank", "4", "--levels", "1", "--name", "a b"], "is no name of levels"),
+        (["--rank", "4", "--name", "pair"], "--name is for --levels"),
+        (["--rank", "513", "--levels", "1"], "above 512, the highest that vLLM takes"),
+        (["--rank", "4", "--levels", "1", "--save-rest"], "does not go with --save-rest"),
     ],
 )
 def test_wrong_options_exit_2_with_one_sentence_and_write_nothing(tmp_path, options, message):

@@ -22,7 +22,11 @@ from mull.merging.streaming.output import check_target
 if TYPE_CHECKING:
     from mull.geometry.divergence import Mean
     from mull.geometry.prompts import Messages
+    from mull.merging.adapter.levels import Levels
     from mull.merging.adapter.lowrank import Fidelity, Loss, LowRankPlan
+
+NAME = "mull"
+"""Of levels, for clients; also the default of `mull serve`."""
 
 
 def extract_delta(
@@ -48,6 +52,17 @@ def extract_delta(
             help="Also store Thinking's norms and untied embeddings. Only PEFT reads them; λ does not scale them.",
         ),
     ] = False,
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="Also write an adapter for each of these λ, and the command of a vLLM that serves them, as in "
+            "0.2:1:0.2.",
+            metavar="λ",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The levels' name for clients, name@λ (default: mull).", metavar="NAME")
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(help="Measure the KL of the logits on these: one prompt per line, or .jsonl.", metavar="FILE"),
@@ -55,7 +70,9 @@ def extract_delta(
     lambdas: Annotated[
         str | None,
         typer.Option(
-            "--lambda", help="Further λ at which to measure, besides 1, as in 0.4,0.8 or 0:1:0.2.", metavar="λ"
+            "--lambda",
+            help="Further λ at which to measure, besides 1 and --levels, as in 0.4,0.8 or 0:1:0.2.",
+            metavar="λ",
         ),
     ] = None,
     positions: Annotated[
@@ -77,20 +94,30 @@ def extract_delta(
     """Write Δ = Thinking − Instruct as a LoRA adapter of low rank, for engines that serve adapters.
 
     The base model is Instruct. With scale 1 the adapter approximates Thinking, with scale λ it approximates Θ(λ). The
-    approximation error is printed and recorded. The adapter has no norms, biases and embeddings.
+    approximation error is printed and recorded. The adapter has no norms, biases and embeddings. With --levels the
+    folder also holds an adapter for each λ, which share one weights file, and `serve.sh`: vLLM without mull, which
+    answers at λ as the model `name@λ`.
 
     Examples:
 
     `mull extract-delta --instruct A --thinking B --rank 32 -o adapter`
 
     `mull extract-delta --instruct A --thinking B --rank 64 --prompts prompts.txt --lambda 0.4,0.8 -o adapter`
+
+    `mull extract-delta --instruct A --thinking B --rank 64 --levels 0.2:1:0.2 -o adapter && sh adapter/serve.sh`
     """
 
     if rank < 1:
         raise MullError(f"--rank must be at least 1, got {rank}", "32 is the default")
     if prompts is None and (lambdas is not None or positions is not None or trust_remote_code):
         raise MullError("--lambda, --positions and --trust-remote-code are for --prompts", "add it, or drop them")
-    lams = sorted({1.0, *(parse_lambdas(lambdas) if lambdas is not None else ())})
+    if levels is None and name is not None:
+        raise MullError("--name is for --levels", "add them, or drop it")
+    if levels is not None and save_rest:
+        what = "--levels does not go with --save-rest: λ does not scale what is stored whole, and vLLM refuses it"
+        raise MullError(what, "leave one of the two out")
+    steps = parse_lambdas(levels) if levels is not None else []
+    lams = sorted({1.0, *steps, *(parse_lambdas(lambdas) if lambdas is not None else ())} - {0.0})
     span = parse_layers(layers) if layers is not None else None
     kinds = [kind.strip() for kind in modules.split(",")] if modules is not None else None
     stdout, stderr = consoles()
@@ -98,10 +125,14 @@ def extract_delta(
     print_warnings(pair.check(allow or ()), stderr)
 
     # Imported here because torch is slow to import and the checks above need none.
+    from mull.merging.adapter.levels import SERVE, Levels, max_lora_rank, serve_script, write_levels
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
     from mull.reports.adapter_card import adapter_card
 
+    named = Levels.of(name or NAME, steps) if levels is not None else None
+    if named:
+        max_lora_rank(rank)  # before the work, not after it
     plan = plan_low_rank(pair, rank, layers=span, modules=kinds, dtype=dtype, exact=exact)
     check_target(out, (pair.instruct, pair.thinking), overwrite=overwrite, config=CONFIG)
     messages = _read_prompts(prompts) if prompts else None
@@ -116,10 +147,15 @@ def extract_delta(
                 kl = _measure(plan, folder, messages, lams, positions or 1, trust_remote_code, stderr)
                 record["kl"] = kl
                 _print_kl(kl, stdout)
-            return {"README.md": adapter_card(plan, fidelity, out.name, record.get("kl"))}
+            if named:
+                write_levels(named, plan, folder)
+                record["levels"] = named.to_json()
+            return {"README.md": adapter_card(plan, fidelity, out.name, record.get("kl"), named)}
 
         extract(plan, out, save_rest=save_rest, overwrite=overwrite, describe=describe, progress=advance)
     stdout.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
+    if named:
+        _print_levels(named, serve_script(named, plan), out / SERVE, stdout)
 
 
 def _read_prompts(path: Path) -> list[Messages]:
@@ -206,6 +242,11 @@ def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
     if fidelity.stored_whole:
         text = f"stored whole: {len(fidelity.stored_whole)} of these tensors, for PEFT alone and not scaled by λ"
         stdout.print(text, highlight=False, soft_wrap=True)
+
+
+def _print_levels(levels: Levels, script: str, path: Path, stdout: Console) -> None:
+    text = f"A vLLM without plugins answers as {', '.join([f'{levels.name}@0', *levels.names])}. {path}:\n\n{script}"
+    stdout.print(text, highlight=False, markup=False, soft_wrap=True, end="")
 
 
 def _print_kl(kl: dict[str, Any], stdout: Console) -> None:

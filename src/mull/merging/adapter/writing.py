@@ -115,8 +115,8 @@ def saved_whole(plan: LowRankPlan) -> list[Unrepresented]:
     ]
 
 
-def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> dict[str, Any]:
-    """PEFT's adapter_config.json. lora_alpha = r at every rank, so that a scale of 1 gives Thinking."""
+def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = (), *, scale: float = 1.0) -> dict[str, Any]:
+    """PEFT's adapter_config.json. lora_alpha = `scale` · r at every rank, so that 1 stands for Thinking."""
     base, _, revision = plan.pair.instruct.name.partition("@")
     on_hub = plan.pair.instruct.name != str(plan.pair.instruct.folder)
     patterns = {factors.module: factors.rank for factors in plan.factors if factors.rank != plan.rank}
@@ -127,18 +127,22 @@ def adapter_config(plan: LowRankPlan, whole: Iterable[Unrepresented] = ()) -> di
         "base_model_name_or_path": base if on_hub else str(plan.pair.instruct.folder.resolve()),
         "revision": revision or None if on_hub else None,
         "r": plan.rank,
-        "lora_alpha": plan.rank,
+        "lora_alpha": _alpha(scale, plan.rank),
         "lora_dropout": 0.0,
         "bias": "none",
         "target_modules": _targets(plan),
         "rank_pattern": patterns,
-        "alpha_pattern": patterns,
+        "alpha_pattern": {module: _alpha(scale, rank) for module, rank in patterns.items()},
         "modules_to_save": saved or None,
         "fan_in_fan_out": False,
         "use_rslora": False,
         "use_dora": False,
         "inference_mode": True,
     }
+
+
+def _alpha(scale: float, rank: int) -> float:
+    return rank if scale == 1 else round(scale * rank, 12)  # PEFT's own are whole numbers
 
 
 def manifest(plan: LowRankPlan, fidelity: Fidelity) -> dict[str, Any]:

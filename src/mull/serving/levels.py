@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from mull.analysis.transition import Transition
+from mull.errors import MullError
 from mull.serving.wire.errors import ApiError, bad
 
 AUTO = "auto"
@@ -40,6 +41,21 @@ class Levels:
     """Where the λ of the efforts come from."""
     auto: bool = True
     """Whether λ(q) can be had."""
+    only: tuple[float, ...] = ()
+    """The λ that can be had, rising; empty: any from 0 to 1."""
+
+    def among(self, lams: Iterable[float]) -> Levels:
+        """These levels where only `lams` can be had: the efforts go to the nearest. Raises `MullError` if the default
+        is none of them."""
+        found = replace(self, only=tuple(sorted(lams)))
+        if self.default is not None and self.default not in found.only:
+            what = f"λ = {number(self.default)} is not served behind"
+            raise MullError(what, f"give --lambda one of {', '.join(map(number, found.only))}")
+        return replace(found, efforts={effort: found.nearest(lam) for effort, lam in self.efforts.items()})
+
+    def nearest(self, lam: float) -> float:
+        """The λ that can be had in place of `lam`."""
+        return min(self.only, key=lambda each: abs(each - lam)) if self.only else lam
 
     def wish(self, model: str, lam: Any, effort: str | None) -> Wish:
         """The λ of a request, from its `lambda` field, else its model's name, else its reasoning effort, else the
@@ -61,7 +77,7 @@ class Levels:
 
     def listed(self) -> list[str]:
         """The names of `/v1/models`: the pair, its ends, the levels of its efforts, and auto."""
-        lams = sorted({0.0, 1.0, *self.efforts.values()})
+        lams = self.only or sorted({0.0, 1.0, *self.efforts.values()})
         return [self.model, *map(self.name, lams), *([f"{self.model}@{AUTO}"] if self.auto else [])]
 
     @property
@@ -78,7 +94,7 @@ class Levels:
         # Integers may be too large for a float.
         if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given <= 1:
             raise bad(_WRONG, "lambda")
-        return Wish(float(given) + 0.0, "lambda")
+        return Wish(self._had(float(given) + 0.0, "lambda"), "lambda")
 
     def _named(self, level: str | None) -> Wish | None:
         if level is None:
@@ -87,7 +103,12 @@ class Levels:
             return self._auto("model", "model name")
         if not _NUMBER.fullmatch(level) or not float(level) <= 1:
             raise bad(_WRONG, "model")
-        return Wish(float(level), "model name")
+        return Wish(self._had(float(level), "model"), "model name")
+
+    def _had(self, lam: float, param: str) -> float:
+        if self.only and lam not in self.only:
+            raise bad(f"λ = {number(lam)} is not served here; there are {', '.join(map(number, self.only))}", param)
+        return lam
 
     def _effort(self, effort: str | None) -> Wish | None:
         if effort is None:

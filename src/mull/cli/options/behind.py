@@ -34,12 +34,18 @@ class BehindOptions:
     upstream: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Be a proxy before this server, a vLLM with mull's plugin. Repeatable. Its key: {UPSTREAM_KEY}.",
+            help=f"Be a proxy before this server, a vLLM with mull's plugin, or any with a model for each λ (see "
+            f"--upstream-model). Repeatable. Its key: {UPSTREAM_KEY}.",
             metavar="URL",
         ),
     ] = None
     upstream_model: Annotated[
-        str | None, typer.Option(help="The pair's name there (default: the first it lists).", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="The pair's name there (default: the first it lists). With {lambda} in it, as in 'mull@{lambda}': a "
+            "model for each λ, as adapters of `mull extract-delta --levels` or merged checkpoints.",
+            metavar="NAME",
+        ),
     ] = None
 
     def check(self, given: Mapping[str, str], vllm_args: Sequence[str] | None, *, folders: bool, auto: bool) -> None:

@@ -18,6 +18,7 @@ from mull.cli.options.groups import grouped
 from mull.cli.options.load import LoadOptions
 from mull.cli.options.routes import row_engine
 from mull.engines.base import Sampling
+from mull.engines.remote.endpoints import PLACE
 from mull.errors import MullError
 
 KEY = "MULL_API_KEY"
@@ -72,7 +73,8 @@ def serve(
     By default the engine is this process. `--engine vllm` starts vLLM instead, with mull's plugin and these routes in
     it. `--upstream URL`, once for each server, is a proxy before a fleet of such servers, or before their balancer.
     It needs the checkpoints' folders, without their weights, only for auto, --run and --head; a head reads hidden
-    states, and for that the proxy loads the end that it asks for.
+    states, and for that the proxy loads the end that it asks for. With `--upstream-model 'mull@{lambda}'` the servers
+    need not know mull, but have a model for each λ.
 
     Examples:
 
@@ -88,6 +90,8 @@ def serve(
     `mull serve --engine vllm --instruct A --thinking B -- --tensor-parallel-size 2`
 
     `mull serve --upstream http://gpu-1:8000 --upstream http://gpu-2:8000 --lambda 0.6`
+
+    `mull serve --upstream http://gpu-1:8000 --upstream-model 'mull@{lambda}' --lambda 0.6`
     """
     folders = answering.pair.instruct is not None or answering.pair.thinking is not None
     behind.check(given_options(context), vllm_args, folders=folders, auto=answering.default == "auto")
@@ -97,7 +101,7 @@ def serve(
         from mull.serving.backend import Limits, LocalBackend
         from mull.serving.front.opening import open_front
         from mull.serving.known import Known, of_built_in, of_run
-        from mull.serving.levels import Levels
+        from mull.serving.levels import Levels, number
         from mull.serving.load.control import LoadControl
         from mull.serving.opening import page_of
         from mull.serving.playground.page import page
@@ -105,7 +109,7 @@ def serve(
         from mull.serving.running import listening, run_app, url_of
         from mull.serving.service import Service
         from mull.serving.upstream.forwarder import Forwarder, Upstream
-        from mull.serving.upstream.opening import base_name, proxy_router
+        from mull.serving.upstream.opening import base_name, lambdas_behind, proxy_router
         from mull.serving.vllm.launch import command
         from mull.serving.vllm.settings import Settings
     except ImportError as error:
@@ -153,6 +157,9 @@ def serve(
         upstream_key = os.environ.get(UPSTREAM_KEY) or None
         upstreams = [Upstream(url) for url in behind.upstream]
         base = behind.upstream_model or base_name(upstreams, upstream_key)
+        if PLACE in base:
+            levels = levels.among(lambdas_behind(upstreams, upstream_key, base))
+            observer.say(f"λ behind: {', '.join(map(number, levels.only))}")
         forwarder = Forwarder(upstreams, key=upstream_key, seconds=timeout)
         front = open_front(
             forwarder, base, levels, known.undecided, pair, estimator, form, limits, trust_remote_code=trust

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from mull.dynamic.base import Choice
+from mull.engines.remote.endpoints import PLACE
 from mull.errors import MullError
 from mull.serving.backend import Limits
 from mull.serving.front.messages import messages_of
-from mull.serving.front.rewriting import Route, budget_of, wish_of
+from mull.serving.front.parting import Parting
+from mull.serving.front.rewriting import Route, budget_of, has_tools, reading, wish_of
 from mull.serving.levels import Levels, Undecided
 from mull.serving.metrics import Metrics
 from mull.serving.wire.errors import ApiError, bad, of
@@ -27,7 +29,7 @@ class Front:
 
     levels: Levels
     base: str
-    """The pair's name for the server behind."""
+    """The pair's name for the server behind; with {lambda} in it, a model for each λ, of a server without mull."""
     undecided: Undecided = field(default_factory=Undecided)
     chooser: Chooser | None = None
     """For `auto`; None: there is none, and `levels.auto` is False."""
@@ -58,11 +60,18 @@ class Front:
         lam = wish.lam
         if lam is None:
             choice = await self._chosen(body, route)
-            lam, cost = choice.lam, choice.cost
-            said |= {"source": f"auto ({choice.why})"}
+            lam, cost = self.levels.nearest(choice.lam), choice.cost
+            nearest = "" if lam == choice.lam else f"; of the served λ the nearest to {choice.lam:.3g}"
+            said |= {"source": f"auto ({choice.why}{nearest})"}
             said |= {"cost": {"generated": cost.generated, "prefilled": cost.prefilled}}
         self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
         return lam, {"lambda": lam, **said}
+
+    def parting(self, body: dict[str, Any], lam: float) -> Parting | None:
+        """What splits thought and answer in the reply; None where the server behind does, which has mull's parser."""
+        if PLACE not in self.base:
+            return None
+        return Parting(reading(body, lam, self.undecided, tools=has_tools(body)))
 
     async def _chosen(self, body: dict[str, Any], route: Route) -> Choice:
         if self.chooser is None:

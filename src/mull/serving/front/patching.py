@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mull.serving.front.parting import Parting
 from mull.serving.front.rewriting import Route
 
 
 class Patch:
     """Patches the reply to one request: `whole`, or `push` for the pieces of a stream."""
 
-    def __init__(self, route: Route, model: str, mull: Mapping[str, Any]) -> None:
-        """`model`: its name for the client. `mull`: what is said of λ."""
+    def __init__(self, route: Route, model: str, mull: Mapping[str, Any], parting: Parting | None = None) -> None:
+        """`model`: its name for the client. `mull`: what is said of λ. `parting`: splits thought and answer of chats,
+        where the server does not."""
         self.route, self._model, self._mull = route, model, dict(mull)
+        self._parting = parting if route is Route.chat else None
         self.usage: Mapping[str, Any] = {}
         """Of the reply, once it is known."""
         self._rest = b""
@@ -28,6 +31,8 @@ class Patch:
         self._named(reply)
         reply["mull"] = self._mull
         for choice in _objects(reply.get("choices")):
+            if self._parting:
+                self._parting.whole(choice)
             _both_names(choice.get("message"))
         return reply
 
@@ -66,6 +71,8 @@ class Patch:
         self._named(chunk)
         for choice in _objects(chunk.get("choices")):
             index, finish = choice.get("index", 0), choice.get("finish_reason")
+            if self._parting:
+                self._parting.piece(choice)
             _both_names(choice.get("delta"))
             if self._tells(choice, index):
                 chunk["mull"] = self._mull | ({"corrected": True} if finish and self._corrected(index) else {})

@@ -8,9 +8,10 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from mull.engines.remote.endpoints import PLACE
 from mull.engines.vllm.marks import MARK, Reading
 from mull.engines.vllm.per_request.requests import LAMBDA, cache_salt
-from mull.serving.levels import Levels, Undecided, Wish
+from mull.serving.levels import Levels, Undecided, Wish, number
 from mull.serving.wire.errors import ApiError, bad
 
 _MOST_NAME = 512
@@ -51,7 +52,10 @@ def budget_of(body: dict[str, Any]) -> Any:
 
 
 def rewritten(body: dict[str, Any], route: Route, *, base: str, lam: float, undecided: Undecided) -> dict[str, Any]:
-    """The body for the server behind, which knows the pair as `base`. Raises `ApiError` for what would be lost."""
+    """The body for the server behind, which knows the pair as `base`. Raises `ApiError` for what would be lost.
+
+    With {lambda} in it, `base` is the name of a model for each λ, and the server behind knows nothing of mull.
+    """
     new = {name: value for name, value in body.items() if name not in _TRANSLATED}
     budget = budget_of(body)
     if budget is not None:
@@ -61,13 +65,18 @@ def rewritten(body: dict[str, Any], route: Route, *, base: str, lam: float, unde
         new["thinking_token_budget"] = budget
     if isinstance(new.get("reasoning"), dict):
         new["reasoning"] = {name: value for name, value in new["reasoning"].items() if name != "effort"}
+    if PLACE in base:
+        new["model"] = base.replace(PLACE, number(lam))
+        if LAMBDA in _extra(body):  # of a front before this one
+            new["vllm_xargs"] = {name: value for name, value in _extra(body).items() if name != LAMBDA}
+        return new
     new |= {
         "model": base,
         "vllm_xargs": {**_extra(body), LAMBDA: lam},
         "cache_salt": _salted(body.get("cache_salt"), lam),
     }
     if route is not Route.completions:
-        tools = bool(body.get("tools")) and body.get("tool_choice") != "none"
+        tools = has_tools(body)
         mark = {"thought": reading(body, lam, undecided, tools=tools), "tools": tools}
         new["chat_template_kwargs"] = {**_object(body, "chat_template_kwargs"), MARK: mark}
     return new
@@ -85,6 +94,11 @@ def reading(body: dict[str, Any], lam: float, undecided: Undecided, *, tools: bo
     if _has_format(body) or (tools and lam <= above):
         return Reading.plain
     return Reading.direct if lam <= above else Reading.hold
+
+
+def has_tools(body: dict[str, Any]) -> bool:
+    """Whether calls of tools may come."""
+    return bool(body.get("tools")) and body.get("tool_choice") != "none"
 
 
 def _has_format(body: dict[str, Any]) -> bool:

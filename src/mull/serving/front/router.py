@@ -37,7 +37,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
         async def reply(body: dict[str, Any]) -> Response:
             lam, said = await front.wish(body, route)
             new = rewritten(body, route, base=front.base, lam=lam, undecided=front.undecided)
-            patch = Patch(route, front.levels.name(lam), said)
+            patch = Patch(route, front.levels.name(lam), said, front.parting(body, lam))
             watch = _Watch(front, route, patch)
             headers = {"x-mull-lambda": number(lam)}
             return Forwarded(inner, new, patch, headers, begun=watch.begun, ended=watch.ended)

@@ -44,6 +44,7 @@ def page(
         "model": levels.model,
         "default": levels.default,
         "auto": levels.auto,
+        "only": levels.only,
         "efforts": list(levels.efforts.items()),
         "effortsFrom": levels.measured,
         "measured": measured,

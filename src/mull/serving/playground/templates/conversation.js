@@ -75,7 +75,7 @@
 
   const answerOne = async (reply, messages, signal) => {
     const { setting } = reply;
-    const body = { model: data.model, messages, stream: true, stream_options: { include_usage: true }, lambda: setting.auto ? "auto" : setting.lam };
+    const body = { model: data.model, messages, stream: true, stream_options: { include_usage: true }, lambda: setting.auto ? "auto" : nearest(setting.lam) };
     if (setting.budget !== null) body.thinking_token_budget = setting.budget;
     const timer = setInterval(reply.show, 100);
     try {

@@ -13,6 +13,8 @@
     remember();
   };
 
+  const nearest = (lam) => data.only.length ? data.only.reduce((a, b) => Math.abs(b - lam) < Math.abs(a - lam) ? b : a) : lam;
+
   const slider = (setting, title, update) => {
     const range = make("input", { type: "range", min: 0, max: 1, step: 0.001, "aria-label": `λ${title}` });
     range.addEventListener("input", () => update(Number(range.value)));

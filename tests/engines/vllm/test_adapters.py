@@ -21,10 +21,12 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 LEVELS = (0.3, 0.75, 1.0)
 
 
-def adapter_of(pair: FloatPair) -> Path:
+def adapter_of(pair: FloatPair, *options: str) -> Path:
     out = pair.instruct.parent / "adapter"
     ends = ("--instruct", pair.instruct, "--thinking", pair.thinking)
-    done = mull("extract-delta", *ends, "--rank", 24, "--dtype", "float32", "--levels", "0.3,0.75,1", "-o", out)
+    done = mull(
+        "extract-delta", *ends, "--rank", 24, "--dtype", "float32", "--levels", "0.3,0.75,1", *options, "-o", out
+    )
     assert done.returncode == 0, done.stderr
     return out
 
@@ -43,17 +45,21 @@ def total(pair: FloatPair, adapter: Path, lam: float) -> Path:
     return out
 
 
-@pytest.mark.parametrize("kind", ["qwen3", "qwen2"])  # tied; with biases, and a head that has factors
-def test_a_batch_of_several_levels(tmp_path: Path, kind: str):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("qwen3", ()), ("llama", ()), ("qwen2", ("--modules", "attention,ffn"))],
+    ids=["tied", "head with factors", "head that vLLM refuses"],
+)
+def test_a_batch_of_several_levels(tmp_path: Path, kind: str, options: tuple[str, ...]):
     os.environ.update(ENVIRONMENT | os.environ)
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
     pair = float_pair(tmp_path, kind)
-    adapter = adapter_of(pair)
+    adapter = adapter_of(pair, *options)
     llm = LLM(
         model=str(pair.instruct), skip_tokenizer_init=True, dtype="float32", enforce_eager=True, max_model_len=128,
-        max_num_seqs=8, max_num_batched_tokens=48, enable_lora=True, max_lora_rank=32, max_loras=len(LEVELS),
+        max_num_seqs=8, max_num_batched_tokens=48, enable_lora=True, max_lora_rank=32, max_loras=len(LEVELS) + 1,
     )  # fmt: skip
     try:
         lots = random.Random(0)

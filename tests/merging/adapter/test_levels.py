@@ -7,17 +7,27 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from mull.checkpoints.pair import Pair
 from mull.errors import MullError
 from mull.merging.adapter import levels as levels_module
-from mull.merging.adapter.levels import Levels, max_lora_rank, serve_script, write_levels
+from mull.merging.adapter.levels import Levels, max_lora_rank, refused_head, serve_script, write_levels
 from mull.merging.adapter.lowrank import plan_low_rank
 from mull.merging.adapter.writing import CONFIG, WEIGHTS, extract
 from mull.tiny import checkpoint_folder
 
 PREFIX = "base_model.model."
+SIZES = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +121,7 @@ def test_the_script_starts_vllm_in_its_folder_with_further_options(written, plan
     assert where == str(folder)
     base = str(plan.pair.instruct.folder.resolve())
     assert words == shlex.split(
-        f"serve {base} --served-model-name mull@0 --enable-lora --max-lora-rank 128 --max-loras 3 "
+        f"serve {base} --served-model-name mull@0 --enable-lora --max-lora-rank 128 --max-loras 4 "
         "--chat-template chat_template.jinja --generation-config . "
         "--lora-modules mull@0.3=mull@0.3 mull@0.65=mull@0.65 mull@1=mull@1 --port 81"
     )
@@ -120,6 +130,17 @@ def test_the_script_starts_vllm_in_its_folder_with_further_options(written, plan
 @pytest.mark.parametrize(("rank", "most"), [(1, 8), (8, 8), (9, 16), (64, 64), (65, 128), (257, 320), (512, 512)])
 def test_the_rank_that_vllm_is_told(rank, most):
     assert max_lora_rank(rank) == most
+
+
+@pytest.mark.parametrize(("config", "refused"), [(Qwen2Config, "qwen2"), (LlamaConfig, None)])
+def test_an_output_head_that_vllm_takes_no_adapter_of(tmp_path, config, refused):
+    for seed, side in enumerate(("instruct", "thinking")):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config(**SIZES, tie_word_embeddings=False))
+        model.save_pretrained(tmp_path / side)
+    pair = Pair.open(*(str(tmp_path / side) for side in ("instruct", "thinking")), donor="instruct")
+    assert refused_head(plan_low_rank(pair, 4)) == refused
+    assert refused_head(plan_low_rank(pair, 4, modules=["attention", "ffn"])) is None
 
 
 def test_what_cannot_be_served_is_refused():

@@ -125,7 +125,7 @@ def extract_delta(
     print_warnings(pair.check(allow or ()), stderr)
 
     # Imported here because torch is slow to import and the checks above need none.
-    from mull.merging.adapter.levels import SERVE, Levels, max_lora_rank, serve_script, write_levels
+    from mull.merging.adapter.levels import SERVE, Levels, max_lora_rank, refused_head, serve_script, write_levels
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
     from mull.reports.adapter_card import adapter_card
@@ -135,6 +135,9 @@ def extract_delta(
         max_lora_rank(rank)  # before the work, not after it
     plan = plan_low_rank(pair, rank, layers=span, modules=kinds, dtype=dtype, exact=exact)
     check_target(out, (pair.instruct, pair.thinking), overwrite=overwrite, config=CONFIG)
+    if named and (kind := refused_head(plan)):
+        text = f"vLLM 0.32 refuses adapters of the output head for {kind!r} models: add --modules attention,ffn"
+        stderr.print(f"[yellow]warning[/] {escape(text)}", highlight=False, soft_wrap=True)
     messages = _read_prompts(prompts) if prompts else None
     _print_plan(plan, stdout)
     with ExitStack() as bar:

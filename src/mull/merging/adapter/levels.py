@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mull.checkpoints.config import text_config
 from mull.errors import MullError
 from mull.merging.adapter.lowrank import LowRankPlan
 from mull.merging.adapter.writing import CONFIG, WEIGHTS, adapter_config
@@ -26,6 +27,11 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values of vLLM's --max-lora-rank. There is also 1, which nobody needs."""
 SERVE = "serve.sh"
 TEMPLATE = "chat_template.jinja"
+_HEADS = {
+    *("apertus", "cohere", "exaone4", "granite", "granitemoe", "lfm2", "llama", "minicpm", "mistral", "mixtral"),
+    *("nemotron", "phimoe", "qwen3", "qwen3_moe"),
+}
+"""Types of models whose output head may have an adapter in vLLM 0.32: their classes declare `embedding_modules`."""
 _GENERATION = "generation_config.json"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -65,6 +71,12 @@ def max_lora_rank(rank: int) -> int:
     return found
 
 
+def refused_head(plan: LowRankPlan) -> str | None:
+    """The type of a model whose output head has factors, which vLLM does not take for that type; None otherwise."""
+    kind = str(text_config(plan.pair.instruct.config).get("model_type"))
+    return kind if kind not in _HEADS and any(factors.module == "lm_head" for factors in plan.factors) else None
+
+
 def write_levels(levels: Levels, plan: LowRankPlan, folder: Path) -> None:
     """Write a folder for each level into the `folder` of an adapter, Thinking's template and generation config beside
     them, and a script that starts vLLM on them."""
@@ -87,8 +99,9 @@ def serve_script(levels: Levels, plan: LowRankPlan) -> str:
     lines = [["vllm", "serve", config["base_model_name_or_path"], "--served-model-name", f"{levels.name}@0"]]
     if config["revision"]:
         lines[0] += ["--revision", config["revision"]]
-    # One place for each adapter: with fewer, requests at other λ would wait for each other.
-    ranks, places = str(max_lora_rank(plan.rank)), str(len(levels.lams))
+    # With fewer places than adapters, requests at other λ would wait for each other. One more stays empty: on CPUs vLLM
+    # 0.32 gives rows without an adapter, those of λ = 0, the adapter in the last place.
+    ranks, places = str(max_lora_rank(plan.rank)), str(len(levels.lams) + 1)
     lines.append(["--enable-lora", "--max-lora-rank", ranks, "--max-loras", places])
     if thinking.tokenizer.chat_template is not None:
         lines.append(["--chat-template", TEMPLATE])

@@ -16,9 +16,10 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from safetensors.torch import load_file, save_file
 
@@ -71,7 +72,7 @@ def main() -> None:
         kl = divergences(INSTRUCT, THINKING, adapter, prompts, lams, positions=POSITIONS)
         found[f"rank {rank}"] = fidelity, kl
         samples += sampled(f"rank {rank}", arguments.out / f"sum-{rank}")
-    lines = list(table(samples, found, lams))
+    lines = list(tables(samples, found, lams))
     (arguments.out / "table.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     print(f"{len(prompts)} prompts × up to {POSITIONS} positions; {arguments.questions} questions × {arguments.k}")
@@ -105,33 +106,46 @@ def pair_for_adapters() -> Pair:
     return pair
 
 
-def table(
+def tables(
     samples: list[Sample], found: dict[str, tuple[Fidelity, list[Divergence]]], lams: list[float]
 ) -> Iterator[str]:
-    """Markdown: a row for each λ and rank."""
-    yield "| λ | weights | relative error | KL, nats | Mean@k, % | less exact | Think #R, % | tokens | less exact |"
-    yield "|---|---|---|---|---|---|---|---|---|"
-    for at, lam in enumerate(lams):
-        exact = f"exact@{lam:g}"
-        kl_without = next(iter(found.values()))[1][at].instruct
-        rows = [("exact", exact, "0", "0"), ("exact, other seed", f"exact, other seed@{lam:g}", "0", "0")]
-        for name, (fidelity, kl) in found.items():
-            rows.append((name, f"{name}@{lam:g}", f"{fidelity.whole_model_error:.3f}", f"{kl[at].adapter.mean:.2g}"))
-        rows.append(("Instruct alone", "exact@0", "1", f"{kl_without.mean:.2g}"))
-        for name, setting, loss, kl in rows:
-            (measured,) = metrics([each for each in samples if each.setting == setting])
-            accuracy = tokens = ""
-            if setting != exact:
-                accuracy = shown(paired_difference(samples, setting, exact, "correct"), 100)
-                tokens = shown(paired_difference(samples, setting, exact, "tokens"), 1)
-            values = (100 * measured.mean_at_k.value, 100 * measured.think_ratio.value, measured.tokens.value)
-            mean, thinks, length = (f"{value:.1f}" for value in values)
-            yield f"| {lam:g} | {name} | {loss} | {kl} | {mean} | {accuracy} | {thinks} | {length} | {tokens} |"
+    """Markdown: a table of accuracies, one of tokens, one of thoughts and divergences; a row for each rank."""
+    head = ["weights", *(f"λ = {lam:g}" for lam in lams)]
+    of = {"exact": [f"exact@{lam:g}" for lam in lams], "Instruct alone": ["exact@0"] * len(lams)}
+    of |= {name: [f"{name}@{lam:g}" for lam in lams] for name in ("exact, other seed", *found)}
+    values = {each.setting: each for each in metrics(samples)}
+    order = ["exact", "exact, other seed", *reversed(found), "Instruct alone"]
+
+    def less_exact(name: str, value: Literal["correct", "tokens"]) -> list[str]:
+        return [
+            shown(paired_difference(samples, setting, exact, value), 100 if value == "correct" else 1)
+            for setting, exact in zip(of[name], of["exact"], strict=True)
+        ]
+
+    yield from ("Mean@k in %, and of the others how many points more:", "", row(head), row("---" for _ in head))
+    yield row(["exact", *(f"{100 * values[each].mean_at_k.value:.1f}" for each in of["exact"])])
+    yield from (row([name, *less_exact(name, "correct")]) for name in order[1:])
+    yield from ("", "Tokens of a response, and of the others how many more:", "", row(head), row("---" for _ in head))
+    yield row(["exact", *(f"{values[each].tokens.value:.1f}" for each in of["exact"])])
+    yield from (row([name, *less_exact(name, "tokens")]) for name in order[1:])
+    yield from ("", "Think #R in %, and KL(Θ(λ) ‖ weights) in nats per token:", "")
+    yield from (row(["weights", "relative error", *head[1:]]), row("---" for _ in [0, *head]))
+    kl_of = {name: [each.adapter.mean for each in kl] for name, (_, kl) in found.items()}
+    kl_of |= {"Instruct alone": [each.instruct.mean for each in next(iter(found.values()))[1]]}
+    for name in order:
+        error = f"{found[name][0].whole_model_error:.3f}" if name in found else "1" if name in kl_of else "0"
+        kls = kl_of.get(name, [0.0] * len(lams))
+        cells = zip(of[name], kls, strict=True)
+        yield row([name, error, *(f"{100 * values[each].think_ratio.value:.1f}; {kl:.1g}" for each, kl in cells)])
+
+
+def row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def shown(found: PairedDifference, scale: float) -> str:
-    middle, low, high = (scale * each for each in (found.difference, found.low, found.high))
-    return f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+    middle, low, high = (f"{scale * each:+.1f}" for each in (found.difference, found.low, found.high))
+    return f"{middle} [{low}, {high}]".replace("-", "−")
 
 
 if __name__ == "__main__":

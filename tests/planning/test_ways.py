@@ -4,7 +4,7 @@ import pytest
 
 from mull.planning.configs import find
 from mull.planning.hardware import GPUS, Cluster
-from mull.planning.ways import Traffic, beside, fit, fits, quantised, serving_way, smallest, sweep_way
+from mull.planning.ways import Traffic, beside, fit, fits, quantised, serving_way, smallest, sweep_way, without_plugins
 
 WAYS = {
     way.key: way
@@ -156,6 +156,18 @@ def test_what_stands_outside_the_gpus_is_named():
     assert beside(ways["place-cpu"], find("Qwen3-30B-A3B"), 4) == "CPU memory for both ends: 122 GB a replica"
     assert beside(ways["merged"], find("Qwen3-30B-A3B"), 4) == "disk for 4 merged checkpoints: 244 GB"
     assert beside(ways["local-row"], find("Qwen3-30B-A3B"), 4) == ""
+
+
+def test_servers_without_plugins_get_adapters_where_another_way_is_proposed():
+    ways, lams = list(found("Qwen3-4B", machine(), traffic()).values()), (0.0, 0.4, 0.8, 1.0)
+    best, _ = serving_way(ways, traffic())
+    assert best.way.key == "row"
+    assert "mull extract-delta --rank 64 --levels 0.4,0.8,1)" in without_plugins(ways, best, lams)
+    assert without_plugins(ways, best, (0.0,)) == ""
+    merged = next(each for each in ways if each.way.key == "merged")
+    assert without_plugins(ways, merged, lams) == ""
+    experts = list(found("Qwen3-30B-A3B", machine(), traffic()).values())
+    assert without_plugins(experts, serving_way(experts, traffic())[0], lams) == ""
 
 
 def test_adapters_take_memory_for_each_lambda():

@@ -265,6 +265,19 @@ def beside(found: Fit, model: Architecture, lambdas: int) -> str:
     return ""
 
 
+def without_plugins(found: Sequence[Fit], best: Fit, lams: Sequence[float]) -> str:
+    """How servers that take adapters and no plugin answer at these λ, in words; empty where they have no room, or can
+    do what is proposed."""
+    adapters = next((each for each in found if each.way.key == "adapters" and not each.refused), None)
+    levels = ",".join(f"{lam:g}" for lam in lams if lam > 0)
+    if adapters is None or best.way.key == "merged" or not levels:
+        return ""
+    return (
+        "servers without mull's plugin: adapters, all λ in one batch, an approximation "
+        f"(mull extract-delta --rank {RANK} --levels {levels})"
+    )
+
+
 def quantised(model: Architecture) -> list[str]:
     """What mixing fp8 checkpoints takes, in a sentence; nothing for others."""
     plain = model.dequantised()

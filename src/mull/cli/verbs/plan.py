@@ -27,7 +27,7 @@ from mull.planning.cost import sweep_cost
 from mull.planning.hardware import Cluster, gpu_named
 from mull.planning.roofline import EFFICIENCY, assumptions
 from mull.planning.sweep import Part, mean_tokens
-from mull.planning.ways import Fit, Traffic, beside, fits, quantised, serving_way, sweep_way
+from mull.planning.ways import Fit, Traffic, beside, fits, quantised, serving_way, sweep_way, without_plugins
 from mull.reports.renderers import terminal
 from mull.runs.paper.published import PUBLISHED, published_sweep
 from mull.words import counted
@@ -132,6 +132,7 @@ def plan(
         lines = ["", f"serve: {why}"]
     else:
         lines = ["", f"serve: {best.way.title}. {why[0].upper()}{why[1:]}"]
+        lines += filter(None, [without_plugins(found, best, grid)])
         if requests_per_second is not None:
             lines.append(_enough(best, requests_per_second, efficiency))
     if best is not None:

@@ -106,7 +106,17 @@ def test_the_options_of_the_page_are_those_of_the_server():
 def test_every_example_is_run():
     """One that is added is tested, too: only these kinds of blocks, so many of each."""
     kinds = re.findall(r"^```(\w+)$", PAGE, re.MULTILINE)
-    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 7, "python": 3, "javascript": 1, "nginx": 1}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"sh": 9, "python": 3, "javascript": 1, "nginx": 1}
+
+
+def test_adapters_for_a_vllm_without_plugins(tmp_path):
+    """What `serve.sh` does is tested with real vLLM."""
+    (line,) = (line for line in "".join(examples("sh")).splitlines() if line.startswith("mull extract-delta"))
+    ends = {"A": checkpoint_folder("instruct"), "B": checkpoint_folder("thinking"), "adapter": tmp_path / "adapter"}
+    done = command(*(ends.get(word, word) for word in shlex.split(line)[1:]))
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (tmp_path / "adapter").iterdir()}
+    assert names >= {"serve.sh", "mull@0.2", "mull@0.4", "mull@0.6", "mull@0.8", "mull@1"}
 
 
 @pytest.mark.skipif(versions.installed() is not None, reason="vLLM would start")
@@ -118,5 +128,5 @@ def test_commands_before_other_servers_look_for_what_is_behind():
         if line.startswith("mull serve") and ("--upstream" in line or "--engine" in line):
             words = [nobody if each.startswith("http") else ends.get(each, each) for each in shlex.split(line, True)]
             said.append(command("serve", "--port", 0, *words[2:]).stderr.replace("\n", " "))
-    expected = ["vLLM is not installed here", *["no server behind lists its models"] * 2]
+    expected = ["vLLM is not installed here", *["no server behind lists its models"] * 3]
     assert [wanted for wanted, found in zip(expected, said, strict=True) if wanted not in found] == []

@@ -113,7 +113,13 @@ class Service:
         lam = wish.lam
         if lam is None:
             try:
-                chosen = await auto(self.backend, self.load, prompt, began=began, own=own, most=most)
+                chosen = await auto(
+                    lambda: self.backend.choose(prompt),
+                    lambda: self.backend.under_way + own,
+                    self.load,
+                    began=began,
+                    most=most,
+                )
             except MullError as error:
                 raise self._refused(error) from None
             lam, said = chosen.lam, {**said, **chosen.said}

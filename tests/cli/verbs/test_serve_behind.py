@@ -59,6 +59,8 @@ def test_a_proxy_serves_the_pair_by_its_levels(folders):
         (("--upstream-model", "x"), "--upstream-model needs --upstream"),
         (("--engine", "vllm", "--upstream", "http://gpu"), "does not go with --upstream"),
         (("--engine", "vllm", "--waiting", "3"), "--waiting has no effect with --engine vllm"),
+        (("--engine", "vllm", "--queue-from", "3"), "any number of requests, so that λ would never be lowest"),
+        (("--upstream", "http://gpu", "--queue-from", "3", "--lambda", "0.5"), "--queue-from needs the folders"),
         (("--lambda", "0.5", "--", "--tensor-parallel-size", "2"), "is an option for vLLM"),
     ],
 )

@@ -65,7 +65,10 @@ class BehindOptions:
         wrong = next((name for name in given if name in refused), None)
         if wrong is not None:
             raise MullError(f"{given[wrong]} has no effect with {mode}", refused[wrong])
+        if self.engine is Engine.vllm and "queue_from" in given and "queue_full" not in given:
+            raise MullError("vLLM takes any number of requests, so that λ would never be lowest", "give --queue-full")
         wanting = given.get("run") or given.get("head") or ("--lambda auto" if auto else None)
+        wanting = wanting or given.get("queue_from") or given.get("target_latency")
         if self.upstream and not folders and wanting:
             remedy = "give --instruct and --thinking, or a --lambda from 0 to 1" if auto else "give both"
             raise MullError(f"{wanting} needs the folders of both checkpoints: tokenizer, template, hashes", remedy)
@@ -75,7 +78,7 @@ _LIMIT = "leave it out; the server behind has a limit of its own"
 _LOCAL = "leave it out; it belongs to the engine of this process"
 _BOTH = {
     "max_tokens": _LIMIT,
-    **dict.fromkeys(("queue_from", "queue_full", "target_latency", "lowest_lambda", "prefix_cache"), _LOCAL),
+    "prefix_cache": _LOCAL,
 }
 _PROXY = {**_BOTH, "device": "leave it out; the servers behind have the weights"}
 _VLLM = {

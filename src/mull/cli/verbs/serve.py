@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from functools import partial
@@ -23,6 +24,10 @@ from mull.errors import MullError
 
 KEY = "MULL_API_KEY"
 """Environment variable of the key that clients must send."""
+
+
+_ANY = 1 << 30
+"""Requests that vLLM takes at a time: it queues them."""
 
 
 @grouped
@@ -118,7 +123,7 @@ def serve(
     began = time.perf_counter()
     _, stderr = consoles()
     observer = Terminal(stderr)
-    policy = under_load.policy(waiting, timeout)
+    policy = under_load.policy(*((_ANY, math.inf) if behind.engine is Engine.vllm else (waiting, timeout)))
     listener = listening(host, port)
     if behind.upstream and not folders:
         pair, lam, (estimator, form) = None, lam_of(answering.default), chooser_of(None, "conf")
@@ -134,6 +139,8 @@ def serve(
         observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
     trust = answering.pair.trust_remote_code
+    levels = Levels(model=name, default=lam, auto=pair is not None, **known.levels())
+    control = LoadControl(policy, low=levels.efforts["low"], tokens=known.tokens)
     if behind.engine is Engine.vllm and pair is not None:
         settings = Settings(
             lam=lam,
@@ -142,7 +149,10 @@ def serve(
             run=str(run.absolute()) if run else None,
             hosts=None if hosts is None else tuple(sorted(hosts)),
             playground=playground,
+            load=policy,
         )
+        if policy.active:
+            observer.say(f"under load: {control.words()}")
         port = listener.getsockname()[1]
         vllm = command(
             pair, settings, name=name, host=host, port=port, key=key, trust_remote_code=trust, extra=vllm_args or []
@@ -151,8 +161,6 @@ def serve(
         listener.close()
         os.execvpe(vllm.arguments[0], vllm.arguments, vllm.environment)
     limits = Limits(waiting=waiting, max_tokens=answering.max_tokens, seconds=timeout)
-    levels = Levels(model=name, default=lam, auto=pair is not None, **known.levels())
-    control = LoadControl(policy, low=levels.efforts["low"], tokens=known.tokens)
     if behind.upstream:
         upstream_key = os.environ.get(UPSTREAM_KEY) or None
         upstreams = [Upstream(url) for url in behind.upstream]
@@ -162,7 +170,16 @@ def serve(
             observer.say(f"λ behind: {', '.join(map(number, levels.only))}")
         forwarder = Forwarder(upstreams, key=upstream_key, seconds=timeout)
         front = open_front(
-            forwarder, base, levels, known.undecided, pair, estimator, form, limits, trust_remote_code=trust
+            forwarder,
+            base,
+            levels,
+            known.undecided,
+            pair,
+            estimator,
+            form,
+            limits,
+            load=control,
+            trust_remote_code=trust,
         )
         routes, close, end = partial(proxy_router, front, forwarder), forwarder.close, lambda: None
     else:

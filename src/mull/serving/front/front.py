@@ -11,8 +11,10 @@ from mull.errors import MullError
 from mull.serving.backend import Limits
 from mull.serving.front.messages import messages_of
 from mull.serving.front.parting import Parting
-from mull.serving.front.rewriting import Route, budget_of, has_tools, reading, wish_of
+from mull.serving.front.rewriting import Route, budget_of, has_tools, limit_of, reading, wish_of
 from mull.serving.levels import Levels, Undecided
+from mull.serving.load.auto import auto
+from mull.serving.load.control import LoadControl
 from mull.serving.metrics import Metrics
 from mull.serving.wire.errors import ApiError, bad, of
 
@@ -34,6 +36,8 @@ class Front:
     chooser: Chooser | None = None
     """For `auto`; None: there is none, and `levels.auto` is False."""
     limits: Limits = field(default_factory=Limits)
+    load: LoadControl = field(default_factory=LoadControl)
+    """Lowers the λ of `auto` by how many requests are under way here, and by how long responses have taken."""
     metrics: Metrics = field(default_factory=Metrics)
     under_way: int = field(default=0, init=False)
     """Requests that are not answered yet."""
@@ -53,17 +57,24 @@ class Front:
         if self.under_way > self.limits.waiting:
             raise ApiError(429, "too many requests are under way", code="overloaded", retry=1)
 
-    async def wish(self, body: dict[str, Any], route: Route) -> tuple[float, dict[str, Any]]:
-        """The λ of a request, and what the reply says of it. Raises `ApiError`."""
+    async def wish(self, body: dict[str, Any], route: Route, *, began: float) -> tuple[float, dict[str, Any]]:
+        """The λ of a request that came at `began`, and what the reply says of it. Raises `ApiError`."""
         wish = wish_of(body, route, self.levels)
         said: dict[str, Any] = {"source": wish.source, "budget": budget_of(body)}
         lam = wish.lam
         if lam is None:
-            choice = await self._chosen(body, route)
-            lam, cost = self.levels.nearest(choice.lam), choice.cost
-            nearest = "" if lam == choice.lam else f"; of the served λ the nearest to {choice.lam:.3g}"
-            said |= {"source": f"auto ({choice.why}{nearest})"}
-            said |= {"cost": {"generated": cost.generated, "prefilled": cost.prefilled}}
+            chosen = await auto(
+                lambda: self._chosen(body, route),
+                lambda: self.under_way,
+                self.load,
+                began=began,
+                most=limit_of(body),
+            )
+            lam, said = self.levels.nearest(chosen.lam), {**said, **chosen.said}
+            if lam != chosen.lam:
+                said["source"] = f"{said['source'][:-1]}; of the served λ the nearest to {chosen.lam:.3g})"
+            if chosen.reason is not None:
+                self.metrics.lowered.labels(chosen.reason).inc()
         self.metrics.lam.labels(said["source"].split()[0]).observe(lam)
         return lam, {"lambda": lam, **said}
 

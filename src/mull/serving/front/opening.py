@@ -14,6 +14,7 @@ from mull.serving.backend import Limits
 from mull.serving.front.choosing import ByProbes
 from mull.serving.front.front import Front
 from mull.serving.levels import Levels, Undecided
+from mull.serving.load.control import LoadControl
 
 MOST_BYTES = 64 << 20
 """Of a body: it may hold images."""
@@ -29,6 +30,7 @@ def open_front(
     form: AnswerForm,
     limits: Limits,
     *,
+    load: LoadControl | None = None,
     trust_remote_code: bool = False,
 ) -> Front:
     """The front before `inner`, which knows the pair as `base`.
@@ -48,5 +50,10 @@ def open_front(
         prompts = prompts_of(pair, trust_remote_code=trust_remote_code)
         chooser = ByProbes(inner, base, prompts, estimator, form, ends)
     return Front(
-        levels=levels, base=base, undecided=undecided, chooser=chooser, limits=replace(limits, body_bytes=MOST_BYTES)
+        levels=levels,
+        base=base,
+        undecided=undecided,
+        chooser=chooser,
+        limits=replace(limits, body_bytes=MOST_BYTES),
+        load=load or LoadControl(),
     )

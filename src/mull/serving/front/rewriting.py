@@ -51,6 +51,12 @@ def budget_of(body: dict[str, Any]) -> Any:
     return body.get("thinking_budget") if found is None else found
 
 
+def limit_of(body: dict[str, Any]) -> int | None:
+    """The most tokens of a response, under any of its names; None without."""
+    found = (body.get(name) for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"))
+    return next((each for each in found if isinstance(each, int) and each > 0), None)
+
+
 def rewritten(body: dict[str, Any], route: Route, *, base: str, lam: float, undecided: Undecided) -> dict[str, Any]:
     """The body for the server behind, which knows the pair as `base`. Raises `ApiError` for what would be lost.
 

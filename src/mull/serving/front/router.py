@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from mull.serving.front.forwarded import Forwarded
 from mull.serving.front.front import Front
 from mull.serving.front.patching import Patch
-from mull.serving.front.rewriting import Route, rewritten
+from mull.serving.front.rewriting import Route, limit_of, rewritten
 from mull.serving.levels import number
 from mull.serving.playground.page import Page
 from mull.serving.router import model_record, refusal
@@ -35,10 +35,11 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
 
     async def answered(request: Request, route: Route) -> Response:
         async def reply(body: dict[str, Any]) -> Response:
-            lam, said = await front.wish(body, route)
+            began = time.perf_counter()
+            lam, said = await front.wish(body, route, began=began)
             new = rewritten(body, route, base=front.base, lam=lam, undecided=front.undecided)
             patch = Patch(route, front.levels.name(lam), said, front.parting(body, lam))
-            watch = _Watch(front, route, patch)
+            watch = _Watch(front, route, patch, body, lam, began)
             headers = {"x-mull-lambda": number(lam)}
             return Forwarded(inner, new, patch, headers, begun=watch.begun, ended=watch.ended)
 
@@ -92,7 +93,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
 
         async def reply(body: dict[str, Any]) -> Response:
             given = {"model": front.levels.model, "lambda": "auto", **body}
-            lam, said = await front.wish(given, Route.chat)
+            lam, said = await front.wish(given, Route.chat, began=time.perf_counter())
             return counted("lambda", JSONResponse({"model": front.levels.name(lam), "mull": said}))
 
         return await refusing(request, "lambda", reply)
@@ -115,25 +116,32 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
 class _Watch:
     """Times and counts one request that is handed on."""
 
-    def __init__(self, front: Front, route: Route, patch: Patch) -> None:
+    def __init__(
+        self, front: Front, route: Route, patch: Patch, body: dict[str, Any], lam: float, began: float
+    ) -> None:
         self._front, self._route, self._patch = front, route, patch
-        self._began: float | None = time.perf_counter()
+        self._limit, self._single, self._lam, self._began = limit_of(body), body.get("n") in (None, 1), lam, began
+        self._load, self._is_begun = front.under_way, False
 
     def begun(self) -> None:
-        if self._began is not None:
+        if not self._is_begun:
             self._front.metrics.first_token.observe(time.perf_counter() - self._began)
-            self._began = None
+            self._is_begun = True
 
     def ended(self, status: int) -> None:
-        self._front.leave()
         metrics, usage = self._front.metrics, self._patch.usage
         metrics.requests.labels(self._route, str(status)).inc()
         tokens = _count(usage, "completion_tokens", "output_tokens")
         details = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
         reasoning = min(tokens, _count(details, "reasoning_tokens"))
+        if tokens and self._single:
+            self._front.load.tokens.add(self._lam, tokens, whole=self._limit is None or tokens < self._limit)
+            # Its wait included: when a token came, only the server behind knows.
+            self._front.load.between_tokens.add(self._load, (time.perf_counter() - self._began) / tokens)
         metrics.prompt_tokens.inc(_count(usage, "prompt_tokens", "input_tokens"))
         metrics.tokens.labels("reasoning").inc(reasoning)
         metrics.tokens.labels("other").inc(tokens - reasoning)
+        self._front.leave()
 
 
 def _count(found: Any, *names: str) -> int:

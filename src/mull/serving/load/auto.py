@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from mull.dynamic.base import Cost
-from mull.serving.backend import Backend, PromptIds
+from mull.dynamic.base import Choice, Cost
 from mull.serving.load.control import LoadControl
 
 
@@ -20,15 +20,22 @@ class Auto(NamedTuple):
     """Why it was lowered, for the metrics; None: it was not."""
 
 
-async def auto(backend: Backend, control: LoadControl, prompt: PromptIds, *, began: float, own: int, most: int) -> Auto:
-    """`began`: when the request came. `own`: how many responses it asks for, of `most` tokens each. Raises `MullError`
-    as the backend does."""
-    skipped = control.unasked(backend.under_way + own, most=most)
+async def auto(
+    choose: Callable[[], Awaitable[Choice]],
+    load: Callable[[], int],
+    control: LoadControl,
+    *,
+    began: float,
+    most: int | None = None,
+) -> Auto:
+    """`choose` asks the estimator; `load` tells how many responses are under way, those of this request included.
+    `began`: when the request came. `most`: the token limit of a response. Raises what `choose` raises."""
+    skipped = control.unasked(load(), most=most)
     if skipped is not None:
         return Auto(skipped.lam, {**_said(skipped.why, Cost()), "lowered_from": None}, skipped.reason)
-    choice = await backend.choose(prompt)
+    choice = await choose()
     spent = time.perf_counter() - began
-    lowered = control.lowered(choice.lam, backend.under_way + own, spent=spent, most=most)
+    lowered = control.lowered(choice.lam, load(), spent=spent, most=most)
     if lowered is None:
         return Auto(choice.lam, _said(choice.why, choice.cost), None)
     said = _said(f"{choice.why}; {lowered.why}", choice.cost)

@@ -23,6 +23,7 @@ from mull.serving.front.opening import open_front
 from mull.serving.front.router import front_router
 from mull.serving.known import Known, of_built_in, of_run
 from mull.serving.levels import Levels
+from mull.serving.load.control import LoadControl
 from mull.serving.opening import page_of
 from mull.serving.playground.page import Page
 from mull.serving.vllm.settings import Settings
@@ -77,6 +78,9 @@ def _opened(inner: FastAPI, args: Any, settings: Settings) -> tuple[Front, Page 
     levels = Levels(model=base, default=settings.lam, **known.levels())
     limits = Limits(waiting=_NO_LIMIT)
     trust = bool(args.trust_remote_code)
-    front = open_front(inner, base, levels, known.undecided, pair, chooser, form, limits, trust_remote_code=trust)
+    load = LoadControl(settings.load, low=levels.efforts["low"], tokens=known.tokens)
+    front = open_front(
+        inner, base, levels, known.undecided, pair, chooser, form, limits, load=load, trust_remote_code=trust
+    )
     keyed = bool(args.api_key or os.environ.get("VLLM_API_KEY"))
     return front, page_of(pair, levels, known, keyed=keyed) if settings.playground else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from mull.errors import MullError
+from mull.serving.load.control import LoadPolicy
 
 VARIABLE = "MULL_FRONT"
 """Environment variable of the settings, as JSON."""
@@ -25,6 +26,7 @@ class Settings:
     hosts: tuple[str, ...] | None = None
     """The host names by which it may be called, besides localhost and addresses; None: any."""
     playground: bool = True
+    load: LoadPolicy = field(default_factory=LoadPolicy)
 
     def encoded(self) -> str:
         return json.dumps(asdict(self))
@@ -34,7 +36,7 @@ class Settings:
         """Those of the environment, by default the defaults. Raises `MullError` for what is none."""
         try:
             given = json.loads(environment.get(VARIABLE) or "{}")
-            hosts = given.pop("hosts", None)
-            return cls(**given, hosts=None if hosts is None else tuple(map(str, hosts)))
+            hosts, load = given.pop("hosts", None), LoadPolicy(**given.pop("load", {}))
+            return cls(**given, hosts=None if hosts is None else tuple(map(str, hosts)), load=load)
         except (ValueError, TypeError, AttributeError) as error:
             raise MullError(f"the environment variable {VARIABLE} cannot be read: {error}", "unset it") from None

@@ -41,14 +41,14 @@ def test_levels_stand_beside_the_adapter(tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Take 04 and do +6 -5. Give the last two digits.\n")
     out = tmp_path / "out"
-    done = extract(out, "--rank", 4, "--levels", "0:0.8:0.4", "--name", "pair", "--prompts", prompts)
+    done = extract(out, "--rank", 4, "--levels", "0:0.8:0.4", "--name", "pair", "--prompts", prompts, "--lambda", 0)
     assert done.returncode == 0, done.stderr
     names = {path.name for path in out.iterdir()}
     assert names >= {"adapter_config.json", "adapter_model.safetensors", "pair@0.4", "pair@0.8", "serve.sh"}
     assert "pair@0" not in names
     record = json.loads((out / "mull.json").read_text())
     assert record["levels"] == {"name": "pair", "lambdas": [0.4, 0.8]}
-    assert [row["lambda"] for row in record["kl"]["lambdas"]] == [0.4, 0.8, 1.0]
+    assert [row["lambda"] for row in record["kl"]["lambdas"]] == [0.0, 0.4, 0.8, 1.0]
     assert (out / "serve.sh").read_text() in done.stdout
     assert "--max-lora-rank 8" in done.stdout and "pair@0.8" in (out / "README.md").read_text()
     assert extract(out, "--rank", 4, "--levels", "1", "--overwrite").returncode == 0

@@ -116,8 +116,8 @@ def extract_delta(
     if levels is not None and save_rest:
         what = "--levels does not go with --save-rest: λ does not scale what is stored whole, and vLLM refuses it"
         raise MullError(what, "leave one of the two out")
-    steps = parse_lambdas(levels) if levels is not None else []
-    lams = sorted({1.0, *steps, *(parse_lambdas(lambdas) if lambdas is not None else ())} - {0.0})
+    steps = [lam for lam in parse_lambdas(levels) if lam > 0] if levels is not None else []  # 0 is the base model
+    lams = sorted({1.0, *steps, *(parse_lambdas(lambdas) if lambdas is not None else ())})
     span = parse_layers(layers) if layers is not None else None
     kinds = [kind.strip() for kind in modules.split(",")] if modules is not None else None
     stdout, stderr = consoles()

@@ -97,7 +97,7 @@ def test_a_thinking_budget_closes_thoughts_as_in_the_local_engine(tmp_path: Path
 
 def test_sampled_accuracy_and_length_lie_within_the_paired_interval_of_the_local_engines(tmp_path: Path):
     """99.9 % intervals: six are looked at."""
-    options = ["--lambdas", "0,0.5,1", "--questions", "60", "-k", "4"]
+    options = ["--lambdas", "0,0.5,1", "--questions", "40", "-k", "3"]
     local, vllm = sampled(tmp_path, "local", *options), sampled(tmp_path, "rounded vLLM", *options)
     for setting in ("0", "0.5", "1"):
         both = [replace(each, setting="local") for each in local if each.setting == setting]
@@ -105,7 +105,7 @@ def test_sampled_accuracy_and_length_lie_within_the_paired_interval_of_the_local
         for value in ("correct", "tokens"):
             difference = paired_difference(both, "vllm", "local", value).corrected(50)
             assert difference.tie, (setting, value, difference)
-        assert same_texts(both[:240], [replace(each, setting="local") for each in both[240:]]) < 0.9  # other draws
+        assert same_texts(both[:120], [replace(each, setting="local") for each in both[120:]]) < 0.9  # other draws
 
 
 @pytest.mark.parametrize("verb", ["ablate modules", "ablate decoding", "compare"])
@@ -175,8 +175,7 @@ def test_a_run_goes_on_after_either_side_was_killed(tmp_path: Path, engine: str,
     _, said = process.communicate(timeout=600)
     assert process.returncode == (-signal.SIGKILL if killed == "mull" else 2), said.decode()[-2000:]
     if killed == "vLLM":
-        assert b"Traceback" not in said
-        assert said.decode().strip().splitlines()[-1].startswith("Error:") or b"on record" in said
+        assert said.decode().strip().splitlines()[-1].startswith("mull: ")
     until = time.monotonic() + 60
     while time.monotonic() < until and not all(map(ended, below)):
         time.sleep(0.2)

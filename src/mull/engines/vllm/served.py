@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -29,8 +28,6 @@ from mull.merging.coefficients.rules import shortest
 
 SECONDS = 3600.0
 """Most that a server may take to start: some models are read from slow disks."""
-_ENDS_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.executable, sys.argv[1:])"
-"""Linux ends the server with this process, however that ends: a server that stays would hold the GPUs' memory."""
 
 
 class ServedEngine:
@@ -71,7 +68,7 @@ class ServedEngine:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 -- it is open as long as the server
         with listening():
             self._server = subprocess.Popen(
-                [sys.executable, "-c", _ENDS_WITH_PARENT, *command],
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=subprocess.STDOUT,

@@ -92,6 +92,8 @@ def test_vllm_answers_where_it_is_asked_to():
     }
     planned = plan_of(None, "tiny", [0, 1], 1, None, {}, options)
     assert planned.loader == VllmLoader(options={"tensor_parallel_size": 2}, dtype="float16")
+    served = plan_of(None, "tiny", [0, 1], 1, None, {}, {"engine": "vllm-server", "batch_size": 8})
+    assert served.loader == VllmLoader(served=True, batch_size=8)
     assert plan_of(None, "tiny", "0:1:0.5", 1, None, {}, {"max_tokens": 9}).loader == LocalLoader(strict=True)
 
 
@@ -154,6 +156,8 @@ def test_responses_of_a_server(serve, tmp_path):
         ({"engine": "sglang"}, "no engine 'sglang'"),
         ({"engine": "vllm", "device": "cpu"}, "Leave device out"),
         ({"engine_options": {}}, 'engine="vllm"'),
+        ({"engine": "vllm", "engine_options": {"dtype": "half"}}, "dtype cannot be given to vLLM here. Give --dtype"),
+        ({"engine": "vllm-server", "engine_options": {"port": 80}}, "port cannot be given"),
         ({"model": "a"}, "none is named"),
         ({"endpoint": "http://localhost:1/v1", "device": "cpu"}, "device cannot be had from servers"),
         ({"endpoint": "http://localhost:1/v1"}, "model is missing"),

@@ -31,7 +31,7 @@ PACKAGES = {
     "npm": ["openai"],
     "schemathesis": ["schemathesis"],
 }
-SERVER = {"schemathesis": ["--max-tokens", "4", "--timeout", "1", "--waiting", "64"]}
+SERVER = {"schemathesis": ["--max-tokens", "4", "--timeout", "5", "--waiting", "64"]}
 """Options of the server, for clients that need others."""
 LONGEST = {"schemathesis": 7200}
 """Seconds that a client may take, if more than ten minutes."""

@@ -62,8 +62,8 @@ class Options(TypedDict, total=False):
     """Opening and closing delimiters of thoughts, where template and tokenizer do not name them."""
     allow: Sequence[str]
     """Refusals to overrule: rope, config, tokens, vocabulary, non-finite."""
-    engine: Literal["local", "vllm"]
-    """`local`: transformers' models in this process."""
+    engine: Literal["local", "vllm", "vllm-server"]
+    """`local`: transformers' models in this process. `vllm-server`: a server is started, which has a λ per request."""
     engine_options: Mapping[str, Any]
     """Arguments of `vllm.LLM`."""
     device: str
@@ -138,7 +138,7 @@ def plan_of(
     made = _settings(settings) if settings is not None else [_scalar(lam) for lam in _grid(lambdas)]
     plan = checked_plan(pair, made, benchmark, k, sampling, seed=given.get("seed", 0), others=others, think_tags=tags)
     if given.get("unrounded"):
-        check_one_lambda_each(plan.settings)
+        check_one_lambda_each(plan.settings, "unrounded arithmetic")
     return Planned(plan, _loader(given), warnings)
 
 
@@ -216,12 +216,15 @@ def _loader(given: Mapping[str, Any]) -> Loader:
     shared = {name: given[name] for name in _COMPUTING if name in given}
     shared["strict"] = given.get("max_tokens") is not None
     engine = given.get("engine", "local")
-    if engine == "vllm":
+    if engine in ("vllm", "vllm-server"):
         if "device" in given:
             raise MullError("vLLM finds its devices itself", "leave device out")
-        return VllmLoader(options=given.get("engine_options", {}), **shared)
+        served = engine == "vllm-server"
+        return VllmLoader(options=given.get("engine_options", {}), served=served, **shared)
     if engine != "local":
-        raise MullError(f"there is no engine {engine!r}", 'it is "local" or "vllm"; endpoint="…" asks a server')
+        raise MullError(
+            f"there is no engine {engine!r}", 'it is "local", "vllm" or "vllm-server"; endpoint="…" asks a server'
+        )
     if "engine_options" in given:
         raise MullError('engine_options are for engine="vllm"', "leave them out")
     return LocalLoader(device=given.get("device", "auto"), **shared)

@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -55,6 +56,17 @@ def test_lambda_chooses_the_model(serve, tmp_path):
     assert [entry["model"] for entry in logged(tmp_path / "log")] == ["name@0", "name@1"]
     with pytest.raises(MullError, match=r"no endpoint stands for 0\.5"):
         engine.set_weights(Coefficients.scalar(0.5))
+
+
+def test_requests_of_many_lambdas_go_each_to_its_own_model(serve, tmp_path):
+    engine = RemoteEngine(Endpoints.pattern(serve(log=str(tmp_path / "log")), "name@{lambda}", (0, 1)), backoff=0.01)
+    given = [replace(each, lam=float(each.id) % 2) for each in requests_of(engine, 6)]
+    found = {each.id: "</think>" in each.text for each in engine.generate(given)}
+    assert found == {str(i): i % 2 == 1 for i in range(6)}
+    with pytest.raises(MullError, match=r"no endpoint stands for 0\.5"):
+        list(engine.generate([replace(given[0], lam=0.5)]))
+    with pytest.raises(MullError, match="no λ is chosen"):
+        list(engine.generate(requests_of(engine, 1)))
 
 
 @pytest.mark.parametrize("concurrency", [1, 5])

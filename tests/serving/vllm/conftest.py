@@ -11,6 +11,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -48,16 +49,17 @@ def with_entry_points(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="package")
-def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of the server, without /v1."""
-    folder, port = tmp_path_factory.mktemp("vllm"), free_port()
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[str]:
+    """The URL of a server, without /v1. `options`: further ones of `mull serve`."""
+    port = free_port()
     path = [str(ROOT / "src"), str(with_entry_points(folder)), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     command = [python(), "-m", "mull.cli.main", "serve", "--engine", "vllm", "--lambda", "0.7", "--port", str(port)]
+    command += [*options, "--", *OPTIONS]
     url = f"http://127.0.0.1:{port}"
     with (folder / "log").open("w") as log:
-        server = subprocess.Popen([*command, "--", *OPTIONS], env=environment, stdout=log, stderr=log, cwd=folder)
+        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
         try:
             while not is_up(url):
                 assert server.poll() is None, (folder / "log").read_text()[-4000:]
@@ -66,6 +68,12 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             server.terminate()
             server.wait(60)
+
+
+@pytest.fixture(scope="package")
+def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory.mktemp("vllm")) as url:
+        yield url
 
 
 def is_up(url: str) -> bool:

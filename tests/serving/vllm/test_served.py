@@ -7,12 +7,20 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 
 from mull.benchmarks import FREE_ANSWER, load_benchmark
 from mull.checkpoints.pair import Pair
+from mull.dynamic.base import Need
+from mull.dynamic.choosing import chooser_of
 from mull.dynamic.estimators.conf import zero_shot
+from mull.dynamic.estimators.length import Length
+from mull.dynamic.estimators.linear import Features
+from mull.dynamic.estimators.pref import Preference
+from mull.dynamic.estimators.router import Router
+from mull.dynamic.head import Head
 from mull.dynamic.probing.local import measure
 from mull.serving.app import guarded
 from mull.serving.backend import Limits
@@ -22,6 +30,7 @@ from mull.serving.levels import Levels
 from mull.serving.upstream.forwarder import Forwarder, Upstream
 from mull.serving.upstream.opening import base_name, proxy_router
 from tests.serving.live import running
+from tests.serving.vllm.conftest import serving
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 LAMS = (0, 0.25, 0.5, 0.7, 1)
@@ -173,15 +182,68 @@ def test_auto_by_confidence_is_that_of_the_local_engine(mount, engine, request):
     own = {text: engine.render([{"role": "user", "content": text}]) for text in QUESTIONS}
     local = [estimator.choose(signals).lam for signals in measure(engine, own, estimator.needs, FREE_ANSWER)]
 
+    served = lambdas_of(url)
+    assert max(abs(one - other) for one, other in zip(local, served, strict=True)) < 0.01
+    assert max(local) - min(local) > 0.1
+
+
+def lambdas_of(url):
+    """The λ that a server chooses for each question."""
+
     async def ask():
         async with httpx2.AsyncClient(base_url=url, timeout=600) as http:
             bodies = ({"messages": [{"role": "user", "content": text}]} for text in QUESTIONS)
             replies = await asyncio.gather(*(http.post("/v1/lambda", json=body) for body in bodies))
+            assert {reply.status_code for reply in replies} == {200}, replies[0].text
             return [reply.json()["mull"]["lambda"] for reply in replies]
 
-    served = asyncio.run(ask())
-    assert max(abs(one - other) for one, other in zip(local, served, strict=True)) < 0.01
+    return asyncio.run(ask())
+
+
+@pytest.fixture(scope="module")
+def head(engine, tmp_path_factory):
+    """A head of the built-in pair whose preferences are a random direction of its Instruct states."""
+    prompts = [engine.render([{"role": "user", "content": text}]) for text in QUESTIONS]
+    readings = list(engine.read(prompts, 0.0))
+    states = np.stack([reading.hidden[-1] for reading in readings]).astype(np.float64)
+    last, scale = len(readings[0].hidden) - 1, states.std(axis=0) + 1e-3
+    features = Features(need=Need.hidden_instruct, layer=last, mean=states.mean(axis=0), scale=scale)
+    size, numbers = states.shape[1], {"bias": 0.0, "shortest": 1.0, "longest": 2.0, "low": 0.0, "high": 1.0}
+    lams = np.array([0.0, 0.3, 0.5, 0.8, 1.0])
+    made = Head(
+        pair=Pair.built_in().fingerprints,
+        form=FREE_ANSWER,
+        preference=Preference(
+            features=features, lams=lams, weights=np.random.default_rng(0).normal(size=(len(lams), size)) / size**0.5,
+            biases=np.zeros(len(lams)),
+        ),
+        router=Router(features=features, weights=np.zeros(size), bias=0.0, threshold=0.5),
+        length=Length(features=features, weights=np.zeros(size), **numbers),
+        confidences=[],
+        seen=frozenset(),
+        report={},
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("head") / "head.safetensors"
+    made.save(path)
+    return Head.open(path), path
+
+
+def test_auto_by_preference_is_that_of_the_local_engine_in_every_mount(client, vllm_url, engine, head, tmp_path):
+    opened, path = head
+    estimator, form = chooser_of(opened, "pref")
+    own = {text: engine.render([{"role": "user", "content": text}]) for text in QUESTIONS}
+    local = [estimator.choose(signals).lam for signals in measure(engine, own, estimator.needs, form)]
     assert max(local) - min(local) > 0.1
+    with serving(tmp_path, "--head", str(path), "--estimator", "pref") as url:
+        assert max(abs(one - other) for one, other in zip(local, lambdas_of(url), strict=True)) < 0.01
+    forwarder = Forwarder([Upstream(vllm_url)])
+    levels = Levels(model="mull", default=0.7, **of_built_in().levels())
+    front = open_front(
+        forwarder, base_name([Upstream(vllm_url)], None), levels, of_built_in().undecided, Pair.built_in(), estimator,
+        form, Limits(),
+    )  # fmt: skip
+    with running(guarded(proxy_router(front, forwarder), close=forwarder.close)) as url:
+        assert max(abs(one - other) for one, other in zip(local, lambdas_of(url), strict=True)) < 0.01
 
 
 def test_the_proxy_before_it_gives_the_same_replies(client, proxy_url):

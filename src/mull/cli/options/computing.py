@@ -19,6 +19,7 @@ class EngineName(StrEnum):
 
     local = "local"
     vllm = "vllm"
+    vllm_server = "vllm-server"
 
 
 class Dtype(StrEnum):
@@ -50,7 +51,8 @@ EngineOption = Annotated[
     EngineName,
     typer.Option(
         help="local: transformers' models in this process. vllm: vLLM, for large models; it must be installed in "
-        "the same environment, and sets the weights on each of its workers."
+        "the same environment, and sets the weights on each of its workers. vllm-server: a server of vLLM is started, "
+        "with a λ per request, unrounded; it can have several copies of the model (data_parallel_size=8)."
     ),
 ]
 EngineArguments = Annotated[
@@ -115,14 +117,14 @@ class ComputingOptions:
         options = engine_arguments(self.engine, self.engine_option, self.device)
         if self.engine == EngineName.local:
             return LocalLoader(device=self.device, **shared)
-        return VllmLoader(options=options, **shared)
+        return VllmLoader(options=options, served=self.engine == EngineName.vllm_server, **shared)
 
 
 def engine_arguments(engine: EngineName, given: list[str] | None, device: str) -> dict[str, Any]:
     """The arguments of vLLM. Raises `MullError` for what the engine does not have."""
     if engine == EngineName.local:
         if given:
-            raise MullError("--engine-option is for --engine vllm", "leave it out")
+            raise MullError("--engine-option is for vLLM", "leave it out, or give --engine vllm")
         return {}
     if device != "auto":
         what = f"vLLM finds its devices itself, and --device {device} was given"

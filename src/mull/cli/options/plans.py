@@ -216,7 +216,7 @@ class PlanOptions:
             think_tags=self.sampling.tags(),
         )
         if self.computing.arithmetic == Arithmetic.unrounded:
-            check_one_lambda_each(plan.settings)
+            check_one_lambda_each(plan.settings, "--arithmetic unrounded")
         loader = self.computing.loader(strict=self.sampling.max_tokens is not None)
         return plan, loader
 

@@ -25,6 +25,7 @@ from mull.cli.options.routes import (
 )
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.routes import print_result, print_sensitivity
+from mull.errors import MullError
 from mull.merging.coefficients import parse_lambdas
 
 if TYPE_CHECKING:
@@ -111,6 +112,8 @@ def route_eval(
     from mull.dynamic.head import Head
 
     observer = Terminal(consoles()[1])
+    if engine == EngineName.vllm_server:
+        raise MullError("route eval reads the model's states between responses", "give --engine vllm")
     arguments = engine_arguments(engine, engine_option, pair.device)
 
     def load() -> RowEngine:

@@ -26,6 +26,7 @@ from mull.engines.remote.transport import Answer, fetch, problem_of
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
+from mull.merging.coefficients.rules import shortest
 
 KEY_VARIABLE = "MULL_API_KEY"
 """Not OPENAI_API_KEY: a user's key for OpenAI must not be sent to another server."""
@@ -68,9 +69,14 @@ class RemoteEngine:
     def set_weights(self, weights: Coefficients | Recipe) -> None:
         """Choose the target of a λ. Raises `MullError` if there is none, or if `weights` are not an interpolation."""
         label = (weights.coefficients if isinstance(weights, Recipe) else weights).label
-        if label not in self._endpoints.targets or (isinstance(weights, Recipe) and not weights.is_interpolation):
+        if isinstance(weights, Recipe) and not weights.is_interpolation:
             raise MullError(f"no endpoint stands for {label}", "give it a URL and a model")
-        self._target = self._endpoints.targets[label]
+        self._target = self._target_of(label)
+
+    def _target_of(self, label: str) -> Target:
+        if label not in self._endpoints.targets:
+            raise MullError(f"no endpoint stands for {label}", "give it a URL and a model")
+        return self._endpoints.targets[label]
 
     def render(self, messages: list[dict[str, str]]) -> tuple[int, ...]:
         """The conversation as it will be sent, as UTF-8 bytes of JSON: only the server knows token ids."""
@@ -128,13 +134,11 @@ class RemoteEngine:
 
         If a request fails in all tries, the others go on; after `concurrency` failures in a row, no more are sent.
         Either way `MullError` is raised at the end. For a wrong key or model it is raised at once. Dropping or
-        interrupting the iterator cancels the requests.
+        interrupting the iterator cancels the requests. A request that names its λ goes to the target of that one.
         """
-        if self._target is None:
-            raise MullError("no λ is chosen", "call set_weights first")
-        return self._generate(iter(requests), self._target)
+        return self._generate(iter(requests))
 
-    def _generate(self, waiting: Iterator[Request], target: Target) -> Iterator[Completion]:
+    def _generate(self, waiting: Iterator[Request]) -> Iterator[Completion]:
         failed, failed_in_row, pending = 0, 0, 0
         last: Unanswered | None = None
         results: SimpleQueue[Completion | BaseException] = SimpleQueue()
@@ -142,6 +146,9 @@ class RemoteEngine:
             while True:
                 room = self._concurrency - pending if failed_in_row < self._concurrency else 0
                 for request in islice(waiting, room):
+                    target = self._target if request.lam is None else self._target_of(shortest(request.lam))
+                    if target is None:
+                        raise MullError("no λ is chosen", "call set_weights first")
                     background.start(self._answer(background.client, target, request, results))
                     pending += 1
                 if not pending:

@@ -22,7 +22,9 @@ from mull.engines.local.opening import End
 from mull.engines.local.prompts import Prompts
 from mull.engines.local.reading import TOP, Reading
 from mull.engines.vllm import versions
+from mull.engines.vllm.options import check
 from mull.engines.vllm.per_request.requests import cache_salt
+from mull.engines.vllm.told import listening
 from mull.engines.weights.placement import Placement
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
@@ -76,21 +78,25 @@ class VllmEngine:
         most requests at once (vLLM's `max_num_seqs`). `context`: most tokens of prompt and response, by default the
         model's. `ends`: where both ends are kept beside the live weights; by default on the device. `by_row`: every
         request has its own λ, unrounded, at the memory and work of two models. `options`: further arguments of
-        `vllm.LLM`.
+        `vllm.LLM`; its `max_model_len` lowers the context.
 
-        Raises `MullError` if vLLM is not here, was not tested, or cannot run the model.
+        Raises `MullError` if vLLM is not here, was not tested, or cannot run the model, or for an option of mull's own.
         """
         version = versions.check()
+        given = dict(options or {})
+        check(given)
         self.prompts = prompts or Prompts(folders[donor], trust_remote_code)
         self.render = self.prompts.render
-        self.context = min(context or self.prompts.context, self.prompts.context)
+        self.context = min(context or self.prompts.context, self.prompts.context, given.pop("max_model_len", 1 << 62))
+        if batch_size:
+            given.setdefault("max_num_seqs", batch_size)
         self._by_row, self._trust = by_row, trust_remote_code
         self._folders = {side: Path(folders[side]) for side in ("instruct", "thinking")}
         self._read_by: dict[str, End] = {}
         if dtype is None:  # vLLM's own "auto" makes bfloat16 of float32
             dtype = "float32" if versions.device() == "cpu" else checkpoint_dtype(folders[donor])
         roles = ("instruct", "thinking") if by_row else tuple(folders)
-        with versions.errors(str(folders[donor])):
+        with versions.errors(str(folders[donor])), listening():
             self._llm = versions.start(
                 {role: str(folders[role]) for role in roles},
                 donor,
@@ -99,8 +105,7 @@ class VllmEngine:
                 dtype=dtype,
                 max_model_len=self.context,
                 trust_remote_code=trust_remote_code,
-                **({"max_num_seqs": batch_size} if batch_size else {}),
-                **(options or {}),
+                **given,
             )
         config = self._llm.llm_engine.vllm_config
         self._rows = config.scheduler_config.max_num_seqs

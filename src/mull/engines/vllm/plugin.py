@@ -14,8 +14,10 @@ NAME = "mull"
 def register() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
+    from mull.engines.vllm import told
     from mull.engines.vllm.in_place import loader, unpacked  # noqa: F401  (each registers itself)
 
+    told.end_with_parent()
     if NAME not in WeightTransferEngineFactory._registry:  # vLLM calls plugins once per process, tests more often
         WeightTransferEngineFactory.register_engine(NAME, "mull.engines.vllm.in_place.transfer", "InPlace")
 

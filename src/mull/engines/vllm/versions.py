@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -83,7 +86,7 @@ def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dt
             "weight_transfer_config": {"backend": "mull"},
             **({"quantization": "mull-in-place"} if device() == "cpu" else {}),
         }
-    return LLM(
+    llm = LLM(
         folders[donor],
         dtype=dtype,
         skip_tokenizer_init=True,
@@ -93,6 +96,29 @@ def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dt
         **ways,
         **options,
     )
+    _tell_death(llm.llm_engine.engine_core)
+    return llm
+
+
+def _tell_death(core: Any) -> None:
+    """Wakes up who waits for an engine core that has died: vLLM notes the death, and waits on."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if not hasattr(core, "outputs_queue"):
+        return  # it runs in this process
+    alive, resources, outputs, calls = weakref.ref(core), core.resources, core.outputs_queue, core.utility_results
+
+    def watch() -> None:
+        while not resources.engine_dead:
+            if alive() is None:
+                return
+            time.sleep(0.5)
+        outputs.put_nowait(EngineDeadError())
+        for future in list(calls.values()):
+            if not future.done():
+                future.set_exception(EngineDeadError())
+
+    threading.Thread(target=watch, name="mull-vllm-death", daemon=True).start()
 
 
 def set_weights(llm: Any, recipe: dict[str, Any]) -> None:

@@ -88,7 +88,7 @@ class LocalLoader:
     def name(self, plan: SweepPlan, observer: Observer) -> str:
         assert plan.pair is not None
         if self.unrounded:
-            check_one_lambda_each(plan.settings)
+            check_one_lambda_each(plan.settings, "--arithmetic unrounded")
         kind = self.device
         if kind != "cpu":
             with observer.busy("starting torch"):
@@ -200,12 +200,12 @@ def folders_of(plan: SweepPlan) -> dict[str, Path]:
     return {role: checkpoint.folder for role, checkpoint in checkpoints.items()}
 
 
-def check_one_lambda_each(settings: Sequence[Setting]) -> None:
-    """Raises `MullError` for a setting that a λ per row cannot express."""
+def check_one_lambda_each(settings: Sequence[Setting], what: str) -> None:
+    """Raises `MullError` for a setting that a λ per row cannot express. `what` has such rows, in words."""
     for setting in settings:
         if not (setting.recipe.is_interpolation and setting.recipe.coefficients.is_scalar):
             raise MullError(
-                f"--arithmetic unrounded computes one λ for the whole model, and {setting.label!r} is more than that",
+                f"{what} computes one λ for the whole model, and {setting.label!r} is more than that",
                 "leave it out",
             )
 

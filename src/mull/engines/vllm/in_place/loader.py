@@ -15,8 +15,9 @@ from mull.engines.vllm import versions
 from mull.engines.vllm.in_place.files import Files
 from mull.engines.vllm.in_place.live import LiveModel
 from mull.engines.vllm.in_place.regions import Region, Watch
+from mull.engines.vllm.refusals import IN_PLACE, refuse
+from mull.engines.vllm.told import telling
 from mull.engines.weights.placement import Placement
-from mull.errors import MullError
 
 LIVE = "mull_live"
 """The attribute of the model by which the weight-transfer engine finds its `LiveModel`."""
@@ -45,9 +46,9 @@ class InPlaceLoader(BaseModelLoader):
             model.load_weights(watch.naming(self._files.end(self._files.donor)))  # type: ignore[operator]
         self._regions = watch.regions
 
+    @telling()
     def load_model(self, vllm_config: Any, model_config: Any, prefix: str = "") -> nn.Module:
-        if vllm_config.speculative_config is not None:
-            raise MullError("weights set in place cannot be had with speculative decoding", "leave it out")
+        refuse(vllm_config, "weights set in place", IN_PLACE)
         model = super().load_model(vllm_config, model_config, prefix)
         object.__setattr__(model, LIVE, LiveModel(model, model_config, self._files, self._regions, self._placement))
         return model

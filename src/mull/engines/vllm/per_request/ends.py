@@ -28,8 +28,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import (
 
 from mull.engines.vllm.per_request.experts import RowExperts
 from mull.engines.vllm.per_request.layers import ROW_NORMS, RowEmbedding, RowGate, RowLinear, row_norms
-from mull.engines.vllm.per_request.refusals import IN_PLACE
 from mull.engines.vllm.per_request.rows import RowLambdas
+from mull.engines.vllm.refusals import ANOTHER_WAY
 from mull.errors import MullError
 
 Half = Literal[0, 1]
@@ -58,7 +58,7 @@ class Ends:
                     unknown.append(f"{name} ({type(module).__name__})")
         if unknown:
             more = f" and {len(unknown) - 3} more" if len(unknown) > 3 else ""
-            raise MullError(f"no λ per request for the weights of {', '.join(unknown[:3])}{more}", IN_PLACE)
+            raise MullError(f"no λ per request for the weights of {', '.join(unknown[:3])}{more}", ANOTHER_WAY)
         self._names = {parameter: name for name, parameter in model.named_parameters()}
         self._both: dict[nn.Parameter, Tensor] = {}
         for parameter in self._names:
@@ -86,11 +86,11 @@ class Ends:
         missing = [name for parameter, name in self._names.items() if parameter.data.isnan().any()]
         if missing:
             raise MullError(
-                f"{source} does not give every value of {missing[0]} ({len(missing)} parameters in all)", IN_PLACE
+                f"{source} does not give every value of {missing[0]} ({len(missing)} parameters in all)", ANOTHER_WAY
             )
         changed = [name for name, value in self._buffers.items() if not torch.equal(value, self._before[name])]
         if changed:
-            raise MullError(f"no λ per request for {changed[0]}, which is no parameter of a layer", IN_PLACE)
+            raise MullError(f"no λ per request for {changed[0]}, which is no parameter of a layer", ANOTHER_WAY)
 
     def join(self) -> None:
         """Both halves together become the parameters."""

@@ -20,8 +20,9 @@ from mull.engines.vllm.per_request import runners
 from mull.engines.vllm.per_request.ends import Ends
 from mull.engines.vllm.per_request.layers import double_output
 from mull.engines.vllm.per_request.options import Options
-from mull.engines.vllm.per_request.refusals import refuse
 from mull.engines.vllm.per_request.rows import RowLambdas
+from mull.engines.vllm.refusals import PER_REQUEST, refuse
+from mull.engines.vllm.told import telling
 from mull.errors import MullError
 
 
@@ -37,10 +38,11 @@ class PairLoader(DefaultModelLoader):
     def download_model(self, model_config: ModelConfig) -> None:
         self._open()
 
+    @telling()
     def load_model(self, vllm_config: VllmConfig, model_config: ModelConfig, prefix: str = "") -> nn.Module:
         """Raises `MullError` for versions, options, pairs and layers for which there is no λ per request."""
         versions.check()
-        refuse(vllm_config)
+        refuse(vllm_config, "a λ per request", PER_REQUEST)
         self._pair = self._open()
         self._pair.check()
         donor = self._pair.donor.folder

@@ -1,4 +1,4 @@
-"""What a λ per request does not go together with, read off a configuration."""
+"""What the ways in vLLM do not go together with, read off a configuration."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mull.engines.vllm.per_request.refusals import refuse
+from mull.engines.vllm import refusals
 from mull.errors import MullError
 from mull.tiny import checkpoint_folder
 
@@ -28,6 +28,7 @@ ASKED = [
     ("offload_config.prefetch.offload_group_size", 4, "offloaded"),
     ("weight_transfer_config", object(), "weight transfer"),
 ]
+IN_PLACE = ("speculative decoding", "LoRA", "offloaded")
 
 
 def config(path: str = "", value: Any = None) -> SimpleNamespace:
@@ -41,6 +42,10 @@ def config(path: str = "", value: Any = None) -> SimpleNamespace:
     if last:
         setattr(part, last, value)
     return made
+
+
+def refuse(config: Any) -> None:
+    refusals.refuse(config, "a λ per request", refusals.PER_REQUEST)
 
 
 def test_nothing_special_is_fine(monkeypatch: pytest.MonkeyPatch):
@@ -90,3 +95,16 @@ def test_vllm_calls_them_so():
         for name in path.split("."):
             assert hasattr(part, name), path
             part = getattr(part, name)
+
+
+@pytest.mark.parametrize(("path", "value", "said"), [each for each in ASKED if each[2] in IN_PLACE])
+def test_weights_in_place_refuse_what_moves_or_wraps_them(path: str, value: Any, said: str):
+    with pytest.raises(MullError, match=f"weights set in place cannot have .*{said}") as refused:
+        refusals.refuse(config(path, value), "weights set in place", refusals.IN_PLACE)
+    assert refused.value.remedy
+
+
+def test_weights_in_place_allow_the_rest():
+    for path, value, said in ASKED:
+        if said not in IN_PLACE:
+            refusals.refuse(config(path, value), "weights set in place", refusals.IN_PLACE)

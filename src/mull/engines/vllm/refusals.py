@@ -1,14 +1,14 @@
-"""What a λ per request does not go together with, by vLLM's configuration. Pure: reads attributes only."""
+"""What mull's ways in vLLM do not go together with, by vLLM's configuration. Pure: reads attributes only."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mull.errors import MullError
 
-IN_PLACE = "use `--engine vllm`, which sets one λ at a time, or serve a merged checkpoint"
+ANOTHER_WAY = "use `--engine vllm`, which sets one λ at a time, or serve a merged checkpoint"
 
 
 class Refusal(NamedTuple):
@@ -42,9 +42,21 @@ def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "") not in ("", "0")
 
 
-REFUSALS = (
+IN_PLACE = (
     Refusal("speculative decoding", _given("speculative_config"), "leave out --speculative-config"),
     Refusal("LoRA", _given("lora_config"), "leave out --enable-lora, or merge the adapter into both ends"),
+    Refusal(
+        "weights offloaded to the CPU", _more_than("offload_config.uva.cpu_offload_gb", 0), "leave out --cpu-offload-gb"
+    ),
+    Refusal(
+        "weights offloaded to the CPU",
+        _more_than("offload_config.prefetch.offload_group_size", 0),
+        "leave out --offload-group-size",
+    ),
+)
+"""Of weights that are set in place."""
+PER_REQUEST = (
+    *IN_PLACE,
     Refusal("dual batch overlap", _given("parallel_config.use_ubatching"), "leave out --enable-dbo and --ubatch-size"),
     Refusal(
         "expert parallelism", _given("parallel_config.enable_expert_parallel"), "leave out --enable-expert-parallel"
@@ -71,9 +83,9 @@ REFUSALS = (
     ),
     Refusal("vLLM's Rust front end", lambda _: _is_set("VLLM_USE_RUST_FRONTEND"), "unset VLLM_USE_RUST_FRONTEND"),
     Refusal("batch-invariant kernels", lambda _: _is_set("VLLM_BATCH_INVARIANT"), "unset VLLM_BATCH_INVARIANT"),
-    Refusal("models that read images or sound", _given("model_config.is_multimodal_model"), IN_PLACE),
+    Refusal("models that read images or sound", _given("model_config.is_multimodal_model"), ANOTHER_WAY),
     Refusal("prompts of embeddings", _given("model_config.enable_prompt_embeds"), "leave out --enable-prompt-embeds"),
-    Refusal("pooling models", lambda config: _at("model_config.runner_type")(config) == "pooling", IN_PLACE),
+    Refusal("pooling models", lambda config: _at("model_config.runner_type")(config) == "pooling", ANOTHER_WAY),
     Refusal(
         "keys and values kept outside of vLLM's own cache",
         _given("kv_transfer_config"),
@@ -85,24 +97,17 @@ REFUSALS = (
         "leave out --kv-sharing-fast-prefill",
     ),
     Refusal(
-        "weights offloaded to the CPU", _more_than("offload_config.uva.cpu_offload_gb", 0), "leave out --cpu-offload-gb"
-    ),
-    Refusal(
-        "weights offloaded to the CPU",
-        _more_than("offload_config.prefetch.offload_group_size", 0),
-        "leave out --offload-group-size",
-    ),
-    Refusal(
         "weight transfer",
         _given("weight_transfer_config"),
         "leave out --weight-transfer-config, since any λ is served with the weights that are loaded",
     ),
 )
+"""Of a λ per request."""
 
 
-def refuse(config: Any) -> None:
-    """Raises `MullError` with all that `config`, a `VllmConfig`, asks for and a λ per request cannot give."""
-    found = [refusal for refusal in REFUSALS if refusal.asked(config)]
+def refuse(config: Any, way: str, refusals: Sequence[Refusal]) -> None:
+    """Raises `MullError` with all that `config`, a `VllmConfig`, asks for and a `way`, in words, cannot give."""
+    found = [refusal for refusal in refusals if refusal.asked(config)]
     if found:
         what = ", ".join(dict.fromkeys(refusal.what for refusal in found))
-        raise MullError(f"a λ per request cannot have {what}", "; ".join(refusal.remedy for refusal in found))
+        raise MullError(f"{way} cannot have {what}", "; ".join(refusal.remedy for refusal in found))

@@ -121,7 +121,12 @@ def test_several_choices(client):
     assert all(choice.message.reasoning or choice.message.content for choice in reply.choices)
 
 
-def test_a_thinking_budget_closes_the_thought(client):
+def test_a_thinking_budget_closes_the_thought(client, server):
+    for budget in (0, 7, 20):
+        (*texts, _, _, _, reasoning), local = (
+            told(asked(each, 1, extra_body={"thinking_budget": budget})) for each in (client, server.client)
+        )
+        assert texts == list(local[:2]) and reasoning == local[-1] == budget
     for stream in (False, True):
         reply = asked(client, 1, extra_body={"thinking_budget": 20}, stream=stream)
         thought, answer = joined(reply) if stream else told(reply)[:2]

@@ -81,7 +81,9 @@ class ServedEngine:
                 raise
         url = f"http://127.0.0.1:{port}/v1"
         targets = {shortest(lam): Target(url, NAME, {"vllm_xargs": {"lambda": lam}}) for lam in lams}
-        self._remote = RemoteEngine(Endpoints(targets), concurrency=2 * (batch_size or _AT_ONCE), key_variable=_NO_KEY)
+        self._remote = RemoteEngine(
+            Endpoints(targets), concurrency=2 * (batch_size or _AT_ONCE), retries=2, key_variable=_NO_KEY
+        )
         self.render = self._remote.render
         self.kernels = f"a server of vLLM {versions.installed()} on {versions.device()}, {dtype}"
         """What decides the last bits of responses, in words."""

@@ -1,5 +1,5 @@
 # pyright: reportMissingImports=false
-"""Where vLLM takes a request in: its λ is checked there, and its prefix cache salted.
+"""Where vLLM takes a request in: its λ is checked there, its prefix cache salted, its thinking budget made exact.
 
 A cache salt belongs to the prompt and λ to the sampling parameters; the one place that has both is the input processor.
 Without a salt a request would read the keys and values that its prompt has at another λ, and give wrong text.
@@ -7,6 +7,7 @@ Without a salt a request would read the keys and values that its prompt has at a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import wraps
 from typing import Any
 
@@ -35,6 +36,9 @@ def install() -> None:
             raise invalid(str(error), parameter=LAMBDA) from None  # HTTP: 400
         request = process(self, request_id, prompt, params, *args, **kwargs)
         request.cache_salt = cache_salt(lam, request.cache_salt or "")
+        sampling = request.sampling_params
+        if sampling is not None and sampling.thinking_token_budget is not None:
+            sampling.thinking_token_budget += _blanks(self, request.prompt_token_ids or ())
         return request
 
     resolve = processor.resolve_watermarking
@@ -49,3 +53,21 @@ def install() -> None:
     process_inputs.mull = True  # type: ignore[attr-defined]
     processor.process_inputs = process_inputs
     processor.resolve_watermarking = resolve_watermarking
+
+
+def _blanks(processor: Any, prompt: Sequence[int]) -> int:
+    """Tokens of line breaks that a template has written behind the tag with which it opens a thought.
+
+    vLLM counts them as thought, so that a budget of N left N − 1 tokens to the model.
+    """
+    opening = tuple(processor.vllm_config.reasoning_config.reasoning_start_token_ids or ())
+    blanks = 0
+    while opening and blanks <= _MOST_BLANKS and blanks + len(opening) <= len(prompt):
+        end = len(prompt) - blanks
+        if tuple(prompt[end - len(opening) : end]) == opening:
+            return blanks if not processor.get_tokenizer().decode(list(prompt[end:])).strip() else 0
+        blanks += 1
+    return 0
+
+
+_MOST_BLANKS = 4

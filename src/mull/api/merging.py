@@ -16,7 +16,7 @@ from mull.merging.coefficients.presets import preset as find_preset
 from mull.merging.coefficients.selectors import parse_rule
 from mull.merging.methods import Method, make
 from mull.merging.streaming.plan import MergePlan, plan_merge
-from mull.reports.cards import model_card
+from mull.reports.cards.model import model_card
 from mull.runs.sessions.observer import Observer
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}

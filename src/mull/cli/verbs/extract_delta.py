@@ -100,7 +100,7 @@ def extract_delta(
     # Imported here because torch is slow to import and the checks above need none.
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
-    from mull.reports.adapter_card import adapter_card
+    from mull.reports.cards.adapter import adapter_card
 
     plan = plan_low_rank(pair, rank, layers=span, modules=kinds, dtype=dtype, exact=exact)
     check_target(out, (pair.instruct, pair.thinking), overwrite=overwrite, config=CONFIG)
@@ -180,7 +180,7 @@ def _print_plan(plan: LowRankPlan, stdout: Console) -> None:
 def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
     """Print a table of layers × module kinds, then the sums and the parts without factors."""
 
-    from mull.reports.adapter_card import rest_text
+    from mull.reports.cards.adapter import rest_text
 
     cells, kinds = fidelity.cells(), fidelity.kinds()
     stdout.print("kept share Σσ²/‖Δ‖² and relative error ‖Δ − B·A‖/‖Δ‖:", highlight=False)
@@ -210,7 +210,7 @@ def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
 
 def _print_kl(kl: dict[str, Any], stdout: Console) -> None:
 
-    from mull.reports.adapter_card import nats
+    from mull.reports.cards.adapter import nats
 
     title = f"KL in nats per token, {kl['prompts']} prompts × up to {kl['positions']} positions, ± one standard error:"
     stdout.print(title, highlight=False, soft_wrap=True)

@@ -21,7 +21,10 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*"]
+_HUB_PATTERNS = [
+    "*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*",
+    "README.md",  # says which license the model has
+]  # fmt: skip
 # The same weights in another layout.
 _HUB_DUPLICATES = ["consolidated*", "*/*.safetensors", *(f"{folder}/*" for folder in OTHER_LAYOUTS)]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.benchmarks.arithmetic import Arithmetic
-from mull.benchmarks.catalog import MATH_LIMIT, SPECS
+from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.rules import shortest
@@ -140,7 +140,19 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
             yield from ("--data", data)
         if grader and benchmark in SPECS and grader != SPECS[benchmark].grader:
             yield from ("--grader", grader)
+    if same:
+        prompt, system = own_words(record)
+        yield from ("--prompt", "FILE") if prompt else ()
+        yield from ("--system", record["system"] or "") if system else ()
     yield from _number(record, benchmark)
+
+
+def own_words(record: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the user message and the system message are others than the benchmark's own."""
+    spec = SPECS.get(record["name"])
+    prompt = spec.prompt if spec else PROMPTS.get((record.get("grader") or {}).get("name", ""))
+    system = spec.system if spec else None
+    return record.get("prompt", prompt) != prompt, record.get("system", system) != system
 
 
 def _number(record: Mapping[str, Any], benchmark: str) -> Iterator[str]:
@@ -170,6 +182,8 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     if like.plan["seed"]:
         yield from ("--seed", str(like.plan["seed"]))
     place, _, device = str(like.plan["engine"]).rpartition("/")
+    if place.startswith("vllm/"):
+        yield from ("--engine", "vllm")
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
         dtype = place.removeprefix("local/").removeprefix("unrounded/")

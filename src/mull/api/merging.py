@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack, overload
 
 from mull.api.progress import observer_of
 from mull.checkpoints.checkpoint import Checkpoint
@@ -18,6 +18,9 @@ from mull.merging.methods import Method, make
 from mull.merging.streaming.plan import MergePlan, plan_merge
 from mull.reports.cards.model import model_card
 from mull.runs.sessions.observer import Observer
+
+if TYPE_CHECKING:
+    from mull.reports.cards.measured import Measured
 
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
@@ -53,6 +56,8 @@ class Options(TypedDict, total=False):
     """Allow λ outside [0, 1]."""
     overwrite: bool
     """Replace the output folder, if it is a model."""
+    run: str | Path
+    """A run that measured this λ of this pair: the model card shows its figures."""
     hash_inputs: bool
     """Record the SHA-256 of the inputs."""
     threads: int
@@ -119,20 +124,38 @@ def merge(
         for each in found
     ]
     outs = [Path(name) for name in named(str(out), [each.label if each.is_scalar else "" for each in found])]
+    measured = measured_by(options.get("run"), plans)
     passed: dict[str, Any] = {name: value for name, value in options.items() if name in _OF_WRITING}
-    write(plans, outs, observer_of(quiet), **passed)
+    write(plans, outs, observer_of(quiet), measured=measured, **passed)
     return outs if several else outs[0]
 
 
 _OF_WRITING = ("overwrite", "hash_inputs", "threads", "device")
 
 
+def measured_by(run: str | Path | None, plans: Sequence[MergePlan]) -> list[Measured] | None:
+    """What a run measured of each plan's model. Raises `MullError` as `mull.reports.cards.measured.of_run`."""
+    if run is None:
+        return None
+    from mull.reports.cards.measured import of_run  # takes a second to import
+
+    return of_run(Path(run), plans)
+
+
 def write(
-    plans: list[MergePlan], outs: list[Path], observer: Observer, *, template: str | None = None, **options: Any
+    plans: list[MergePlan],
+    outs: list[Path],
+    observer: Observer,
+    *,
+    template: str | None = None,
+    measured: Sequence[Measured] | None = None,
+    names: Sequence[str] = (),
+    **options: Any,
 ) -> None:
     """Write each plan's model with its card to its folder.
 
-    `template`: a chat template in place of the donor's. `options`: of `mull.merging.streaming.stream.merge_all`.
+    `template`: a chat template in place of the donor's. `measured`: what a run measured of each model; `names`: how the
+    cards call them then, in place of their folders. `options`: of `mull.merging.streaming.stream.merge_all`.
     """
     # Imported here because torch is slow to import and the checks before need none.
     from mull.merging.streaming.jobs import total_progress
@@ -141,9 +164,11 @@ def write(
     plan = plans[0]
     label = f"λ = {plan.coefficients.label}" if plan.method.name == "mi" and len(plans) == 1 else plan.method.name
     own = {} if template is None else {"chat_template.jinja": template}
+    titles = names or [out.name for out in outs]
+    found = measured or [None] * len(plans)
     files = [
-        {"README.md": model_card(plan, out.name, own_template=bool(own)), **own}
-        for plan, out in zip(plans, outs, strict=True)
+        {"README.md": model_card(plan, title, own_template=bool(own), measured=each), **own}
+        for plan, title, each in zip(plans, titles, found, strict=True)
     ]
     with observer.copying(label, total_progress(plans)) as advance:
         merge_all(plans, outs, extra_files=files, progress=advance, **options)

@@ -59,6 +59,16 @@ def check_repo_id(repo: str) -> None:
         raise MullError(f"{repo!r} is no name on the hub", "write USER/NAME")
 
 
+def check_login() -> None:
+    """Raise MullError if there is no token with which the hub would take an upload. Uses no network."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise MullError(
+            "the hub takes uploads from users only, and no token is here", "`hf auth login`, or set HF_TOKEN"
+        )
+
+
 def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
     """Upload the folder's files to the model repository `repo`, which is created if necessary. Returns its URL.
 

@@ -26,7 +26,7 @@ from mull.escaping import visible
 VERBS = {
     "Models": ("inspect", "geometry", "merge", "methods", "extract-delta"),
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
-    "Results": ("status", "report", "export", "paper", "stages"),
+    "Results": ("status", "report", "export", "push", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
     "Serving": ("plan", "serve", "chat"),
     "λ per query": ("route train", "route eval", "route explain"),
@@ -47,6 +47,7 @@ _OTHERS_SAY = {
     **dict.fromkeys(("ablation", "study"), "ablate"),
     **dict.fromkeys(("lora", "extract", "delta", "adapter"), "extract-delta"),
     **dict.fromkeys(("tables", "csv", "dump"), "export"),
+    **dict.fromkeys(("upload", "publish", "card"), "push"),
     **dict.fromkeys(("example", "quickstart", "try"), "demo"),
     **dict.fromkeys(("cka", "barrier", "connectivity", "pilot", "continuity"), "geometry"),
     **dict.fromkeys(("talk", "repl", "ask"), "chat"),
@@ -56,7 +57,7 @@ _OTHERS_SAY = {
 }
 """Verbs of other tools, for hints."""
 
-_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo", "route_eval")
+_RESUMABLE = ("merge", "push", "sweep", "ablate", "compare", "choose", "regrade", "demo", "route_eval")
 
 
 def _module(name: str) -> str:

@@ -1,6 +1,6 @@
 """What a run measured of a merged checkpoint, for its model card: the hub's evaluation results, and a table of all λ.
 
-The results are the `model-index` of the card's header (`huggingface_hub.EvalResult`). Their values are fractions 0–1 and
+The results are the `model-index` of the card's header (`huggingface_hub.EvalResult`). Values are fractions 0–1 and
 tokens, with 95 % intervals in the name and in the arguments of each metric.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mull.analysis.comparable import comparable, coverage
 from mull.analysis.metrics import Estimate, SettingMetrics, interval
 from mull.benchmarks.catalog import SPECS
+from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
 from mull.engines.local.arithmetic import is_unrounded
 from mull.errors import MullError
@@ -26,7 +27,7 @@ from mull.reports import renderers
 from mull.reports.paper import commands
 from mull.reports.paper.runs import Run
 from mull.reports.results import Results, results
-from mull.reports.table import Cell, Column, Table, parts
+from mull.reports.table import Cell, Column, Table
 from mull.reports.tables import BRIEF, metrics_table, scores_table
 from mull.runs.plan import StudyKind
 from mull.runs.store import RunStore
@@ -35,7 +36,14 @@ from mull.words import counted
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-_TYPES = {"mean_at_k": "accuracy", "pass_at_k": "pass@k", "vote_at_k": "majority vote", "truncation": "cut off"}
+_TYPES = {
+    "mean_at_k": "accuracy",
+    "pass_at_k": "pass@k",
+    "vote_at_k": "majority vote",
+    "tokens": "tokens per response",
+    "think_ratio": "share of responses that think",
+    "truncation": "share of responses cut off",
+}
 """Column → type of the metric, where it is not the column's head."""
 
 
@@ -47,44 +55,40 @@ class Measured:
     chosen: SettingMetrics
 
     @classmethod
-    def at(cls, store: RunStore, lam: float, k: int | None = None) -> Measured:
-        """What the run measured of λ. `k`: of Pass@k; None: the samples per question.
+    def at(cls, found: Results, lam: float, under_way: Collection[str] | None) -> Measured:
+        """What a run measured of λ. `under_way`: see `RunStore.under_way`.
 
         Raises:
-            MullError: the run is not finished, has no such λ, or says nothing of its checkpoints.
+            MullError: the run is not finished, has no such λ, or does not know its checkpoints.
         """
-        found = results(store, k)
-        chosen = next((m for m in found.metrics if m.lam is not None and math.isclose(m.lam, lam, abs_tol=1e-9)), None)
-        if chosen is None:
-            raise MullError(f"λ = {lam:g} was not measured in {store.folder}", measured_lambdas(found))
+        lams = {m.lam: m for m in found.metrics if m.lam is not None}
+        if not lams:
+            raise MullError(f"{found.folder} compares other weights than one λ", "give the run of a mull sweep")
+        if lam not in lams:
+            has = ", ".join(m.setting for m in lams.values())
+            raise MullError(f"λ = {lam:g} was not measured in {found.folder}", f"it has {has}")
         if "instruct" not in found.plan:
-            raise MullError(
-                f"servers answered the run in {store.folder}, so that it does not know the checkpoints",
-                "measure the checkpoints themselves, by mull sweep --instruct A --thinking B",
-            )
-        unfinished = f"{len(found.samples):,} of {counted(found.planned, 'response')}"
-        if not found.complete and store.under_way is None:
-            raise MullError(f"the run in {store.folder} is not finished: {unfinished}", "the command that began it ends it")
-        kept = comparable(found.samples, len(found.questions), found.plan["k"], store.under_way)
-        if chosen.setting in kept.left_out:
-            raise MullError(f"λ = {lam:g} is not finished in {store.folder} ({unfinished})", "sample it first")
-        return cls(found, chosen)
+            raise MullError(f"servers answered the run in {found.folder}: it knows no checkpoints", "sweep those")
+        state = f"{len(found.samples):,} of {counted(found.planned, 'response')}"
+        if not found.complete and under_way is None:
+            raise MullError(f"the run in {found.folder} is not finished: {state}", "the command that began it ends it")
+        kept = comparable(found.samples, len(found.questions), found.plan["k"], under_way)
+        if lams[lam].setting in kept.left_out:
+            raise MullError(f"λ = {lam:g} is not finished in {found.folder} ({state})", "sample it first")
+        return cls(found, lams[lam])
 
     def check(self, plan: MergePlan) -> None:
         """Raise `MullError` unless the merge makes the very model that the run measured."""
-        record, group = self.found.plan, plan.group
-        if not isinstance(group, Pair) or plan.method != Mi() or plan.varying.parameters:
-            raise MullError("a run measures interpolations of its pair", "leave --run out for other merges")
-        if not plan.coefficients.is_scalar or plan.coefficients.default != self.chosen.lam:
-            raise MullError("λ varies between parameters here, in the run it does not", "leave --run out")
-        for side, print_ in group.fingerprints.items():
-            if record[side] != print_:
-                name = group.by_role[side].name
-                raise MullError(f"{name} is not the {side.title()} checkpoint of the run", "give the run's, or another run")
-        if record["donor"] != group.donor_role:
+        _check_kind(plan)
+        record = self.found.plan
+        for role, model in plan.group.by_role.items():
+            if record.get(role) != fingerprint(model):
+                what = f"{model.name} is not the {role.capitalize()} checkpoint of the run in {self.found.folder}"
+                raise MullError(what, "give that one, or another run")
+        if record["donor"] != plan.group.donor_role:
             raise MullError(f"the donor of the run is {record['donor']}", f"give --donor {record['donor']}")
         if plan.dtype is not None:
-            raise MullError("the run measured weights of the donor's dtype", "leave --dtype out, or --run")
+            raise MullError("the run measured weights of the donor's dtype", "leave the dtype out, or the run")
 
     def index(self, name: str) -> list[dict[str, Any]]:
         """The `model-index` of a model called `name`."""
@@ -104,7 +108,9 @@ class Measured:
                 if not isinstance(cell, Cell) or math.isnan(cell.value):
                     continue
                 limits = {} if math.isnan(cell.low) else {"low": round(cell.low, 6), "high": round(cell.high, 6)}
-                shown = ", 95 % interval {} to {}".format(*(f"{each:.4g}" for each in limits.values())) if limits else ""
+                shown = (
+                    ", 95 % interval {} to {}".format(*(f"{each:.4g}" for each in limits.values())) if limits else ""
+                )
                 metric = EvalResult(
                     task_type="text-generation",
                     task_name="Text generation",
@@ -135,17 +141,23 @@ class Measured:
         samples = [sample for sample in self.found.samples if sample.lam is not None]
         metrics = metrics_table(self.found.benchmark, {"": lams}, None)
         uneven = len({(m.questions, m.samples) for m in lams}) > 1
+        made = [metrics.select(*BRIEF, *(["samples"] if uneven else []))]
         scores = scores_table(samples, lams)
-        made = [metrics.select(*BRIEF, *(["samples"] if uneven else [])), *([scores] if scores else [])]
+        if scores:  # a mean over the responses that ended by themselves is of fewer questions
+            made.append(scores.select(*(each.key for each in scores.columns if each.key != "completed_only")))
         asked = {m.setting: m.questions for m in lams}
-        return [_with_intervals(table.shown, asked, self.chosen.setting) for table in made]
+        return [_with_intervals(table.shown, asked, self.chosen.setting) for table in made if table.columns]
 
     def _how(self) -> list[tuple[str, str]]:
         """How it was measured, by name."""
         found, plan = self.found, self.found.plan
         dataset, sampling, record = _dataset(found), plan["sampling"], plan["benchmark"]
         source = f" ({dataset['dataset_type']} at {dataset['dataset_revision']})" if dataset["dataset_revision"] else ""
-        drawn = [f"temperature {sampling['temperature']:g}", f"top-p {sampling['top_p']:g}", f"top-k {sampling['top_k']}"]
+        drawn = [
+            f"temperature {sampling['temperature']:g}",
+            f"top-p {sampling['top_p']:g}",
+            f"top-k {sampling['top_k']}",
+        ]
         drawn += [f"at most {sampling['max_tokens']:,} tokens", f"seed {plan['seed']}"]
         if "thinking_budget" in sampling:
             drawn.append(f"thoughts closed after {sampling['thinking_budget']:,} tokens")
@@ -180,10 +192,26 @@ class Measured:
         return [visible(line).replace("`", "") for line in (*sweep, merge)]
 
 
-def measured_lambdas(found: Results) -> str:
-    """The λ of a run, for errors that miss one."""
-    lams = [m.setting for m in found.metrics if m.lam is not None]
-    return f"it has {', '.join(lams)}" if lams else "it compares other weights than one λ: give the run of a mull sweep"
+def of_run(folder: Path, plans: Sequence[MergePlan]) -> list[Measured]:
+    """What the run in `folder` measured of each plan's model.
+
+    Raises:
+        MullError: there is no such run, it is not finished, or it did not measure this very model.
+    """
+    for plan in plans:
+        _check_kind(plan)
+    with RunStore.open(folder) as store:
+        found, under_way = results(store), store.under_way
+    made = [Measured.at(found, plan.coefficients.default, under_way) for plan in plans]
+    for measured, plan in zip(made, plans, strict=True):
+        measured.check(plan)
+    return made
+
+
+def _check_kind(plan: MergePlan) -> None:
+    plain = isinstance(plan.group, Pair) and plan.method == Mi() and not plan.varying.parameters
+    if not plain or not plan.coefficients.is_scalar:
+        raise MullError("a run's figures belong to one λ between the ends of a pair", "leave the run out")
 
 
 def _dataset(found: Results) -> dict[str, Any]:

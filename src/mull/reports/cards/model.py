@@ -19,13 +19,11 @@ if TYPE_CHECKING:
     from mull.reports.cards.measured import Measured
 
 
-def model_card(
-    plan: MergePlan, title: str, *, own_template: bool = False, measured: Measured | None = None, name: str = ""
-) -> str:
+def model_card(plan: MergePlan, title: str, *, own_template: bool = False, measured: Measured | None = None) -> str:
     """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made.
 
     `own_template`: the chat template is not the donor's. `measured`: what a run measured of this model, which becomes
-    evaluation results in the header under the model's `name` (the title, if empty) and a section of the body.
+    evaluation results in the header and a section of the body.
     """
     group = plan.group
     header: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "mull"]}
@@ -35,7 +33,7 @@ def model_card(
     header |= {"pipeline_tag": "text-generation"} if measured else {}
     on_hub = list(dict.fromkeys(model.name.split("@")[0] for model in group.by_role.values() if model.is_on_hub))
     header |= {"base_model": on_hub, "base_model_relation": "merge"} if on_hub else {}
-    header |= {"model-index": measured.index(name or title)} if measured else {}
+    header |= {"model-index": measured.index(title)} if measured else {}
     sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
     rows += [("method", plan.method_label)] if plan.method != Mi() else []

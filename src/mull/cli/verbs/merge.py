@@ -195,9 +195,7 @@ def merge(
     if repositories and not (dry_run or explain):
         check_login()
     template = settings[0].chat_template
-    if run is not None and template is not None:
-        raise MullError("the recipe has a chat template of its own, the run has not", "leave --run out")
-    measured = measured_by(run, plans)
+    measured = measured_by(run, plans, template)
     if device != "cpu":
         from mull.merging.streaming.devices import check as check_device
 

@@ -45,6 +45,7 @@ def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str
     """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added."""
     like = min(runs, key=lambda r: (r.benchmark != benchmark, OWN_INSTRUCT in r.plan["settings"], bool(r.records)))
     words = ["mull", *_VERBS[kind].split(), *_models(runs, kind), *_lambda(runs, kind)]
+    words += _methods(like, kind)
     words += [*_questions(like, benchmark), *_lambdas(like, kind, benchmark), *_sampling(like, kind, benchmark)]
     words += ["--run", _folder(kind, benchmark, taken)]
     return shlex.join(words)
@@ -98,6 +99,14 @@ def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
     donor = runs[0].plan.get("donor", "thinking")
     if donor != "thinking":
         yield from ("--donor", donor)
+
+
+def _methods(like: Run, kind: StudyKind) -> Iterator[str]:
+    """The methods of a comparison that --method named; their labels are what the option takes. Else the paper's
+    baselines are there, SLERP at 0.5 among them."""
+    if kind == like.kind == StudyKind.compare and "slerp 0.5" not in like.plan["settings"]:
+        for label, record in like.plan["settings"].items():
+            yield from ("--method", label) if "method" in record or ":" in label else ()
 
 
 def _lambda(runs: Sequence[Run], kind: StudyKind) -> list[str]:

@@ -74,6 +74,15 @@ def test_a_known_benchmark_is_named_as_on_the_hub(found, pair, tmp_path):
     assert "--data math.jsonl" in text and "secret" not in text
 
 
+def test_the_commands_name_what_was_compared_and_no_path(found, pair):
+    settings = {"0.6": {}, "ties:alpha=0.5,density=0.2": {"method": "ties"}}
+    compared = {**found.plan, "study": "compare", "settings": settings}
+    places = {**found.provenance, "base": "/home/me/secret/base"}
+    text = card_of(replace(found, plan=compared, provenance=places), pair)
+    assert "--base base --method ties:alpha=0.5,density=0.2 --benchmark" in text
+    assert "secret" not in text and "HYBRID" not in text
+
+
 def test_certainty_is_never_claimed(make, pair, tmp_path):
     """All of n questions right is no interval of width 0: with 95 % confidence at least 0.025^(1/n) of all are."""
     with make(tmp_path / "run", lambdas=(0, 1), questions=5, k=1) as store:

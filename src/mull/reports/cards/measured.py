@@ -177,8 +177,9 @@ class Measured:
 
     def _commands(self, names: dict[str, str]) -> list[str]:
         """The commands that measure and merge again. Local paths are shortened to their last part."""
-        found, data = self.found, self.found.provenance.get("data")
-        provenance = {**found.provenance, **names, **({"data": Path(data).name} if data else {})}
+        found = self.found
+        others = {key: _short(found.provenance[key]) for key in ("data", "base", "hybrid") if key in found.provenance}
+        provenance = {**found.provenance, **others, **names}
         kind = StudyKind(found.plan["study"])
         run = Run(
             folder=Path("run"), kind=kind, benchmark=found.benchmark, plan=found.plan, provenance=provenance,
@@ -188,7 +189,7 @@ class Measured:
         donor = () if found.plan["donor"] == "thinking" else ("--donor", found.plan["donor"])
         ends = ("--instruct", names["instruct"], "--thinking", names["thinking"], *donor)
         merge = shlex.join(["mull", "merge", *ends, "--lambda", self.chosen.setting, "-o", "merged"])
-        sweep = [commands.command([run], kind, found.benchmark, set())] if known else []
+        sweep = [commands.command([run], kind, found.benchmark, set(), whole=False)] if known else []
         return [visible(line).replace("`", "") for line in (*sweep, merge)]
 
 
@@ -249,6 +250,11 @@ def _with_intervals(table: Table, asked: dict[str, int], chosen: str) -> Table:
     columns = [replace(column, by_error=False, interval=True) for column in table.columns]
     caption = "95 % intervals by Student's t, clustered by question; ● this model"
     return replace(table, rows=rows, columns=columns, caption=caption)
+
+
+def _short(name: str) -> str:
+    """A hub id, or the last part of a path."""
+    return name if name.count("/") == 1 and not Path(name).exists() else Path(name).name
 
 
 def _sentence(text: str) -> str:

@@ -41,10 +41,11 @@ ROUTED = ("gsm8k", "math500", "amc23", "aime24", "aime25")
 """The benchmarks on which papers on λ per query report."""
 
 
-def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str]) -> str:
-    """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added."""
+def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str], *, whole: bool = True) -> str:
+    """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added. `whole`: with all
+    bases of the paper's comparison, also those that no run has."""
     like = min(runs, key=lambda r: (r.benchmark != benchmark, OWN_INSTRUCT in r.plan["settings"], bool(r.records)))
-    words = ["mull", *_VERBS[kind].split(), *_models(runs, kind), *_lambda(runs, kind)]
+    words = ["mull", *_VERBS[kind].split(), *_models(runs, kind, whole=whole), *_lambda(runs, kind)]
     words += _methods(like, kind)
     words += [*_questions(like, benchmark), *_lambdas(like, kind, benchmark), *_sampling(like, kind, benchmark)]
     words += ["--run", _folder(kind, benchmark, taken)]
@@ -85,7 +86,7 @@ def _compared(run: Run) -> Iterator[str]:
         yield "--brief"
 
 
-def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
+def _models(runs: Sequence[Run], kind: StudyKind, *, whole: bool = True) -> Iterator[str]:
     """Every checkpoint by the name that some run has on record for it; a placeholder where none has."""
     name = {
         role: next((str(run.provenance[role]) for run in runs if run.provenance.get(role)), role.upper())
@@ -93,7 +94,8 @@ def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
     }
     yield from ("--instruct", name["instruct"], "--thinking", name["thinking"])
     if kind == StudyKind.compare:
-        yield from ("--base", name["base"], "--hybrid", name["hybrid"])
+        for role in ("base", "hybrid"):
+            yield from (f"--{role}", name[role]) if whole or name[role] != role.upper() else ()
     elif kind == StudyKind.backbone:
         yield from ("--backbone", f"base={name['base']}", "--backbone", f"hybrid={name['hybrid']}")
     donor = runs[0].plan.get("donor", "thinking")

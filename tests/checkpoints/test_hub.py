@@ -1,6 +1,7 @@
 """Uploading, against a hub of our own on this machine: what it is asked, and what is said when it refuses."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,15 +59,21 @@ def test_names_are_checked_before_any_work(name: str) -> None:
         check_repo_id(name)
 
 
-def test_retries_are_one_line_in_own_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_retries_are_one_line_in_own_words(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client logs two lines for each try, with addresses; of all of them one is told."""
     nobody = "http://127.0.0.1:9/model"
+    caplog.set_level("WARNING", logger="mull")
+    monkeypatch.setattr(logging.getLogger("mull"), "handlers", [])  # those of the command line
     with (
         pytest.raises(MullError, match=r"^no answer \(.*refused\)$"),
         hub_client(lambda reason: MullError(f"no answer ({reason})")),
     ):
         huggingface_hub.utils.http_backoff("GET", nobody, max_retries=2, base_wait_time=0.01)
-    assert capfd.readouterr().err == "the hub does not answer: trying again, for half a minute at most\n"
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("mull")]
+    assert told == ["the hub does not answer: trying again, for half a minute at most"]
+    assert capfd.readouterr().err == ""  # the command line shows it, a library does not
 
 
 def test_without_a_token_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -71,13 +71,15 @@ def push(
             lams = ", ".join(m.setting for m in opened.results.metrics if m.lam is not None)
             raise MullError("no λ is named", f"give --lambda (measured: {lams}), or --budget to choose one")
         choice = opened.choose(Goal(budget=budget, min_accuracy=min_accuracy))
-        stderr.print("\n".join([*choice.notes, *choice.headline]), highlight=False, markup=False, soft_wrap=True)
+        said = stderr if choice.lam is not None else stdout
+        said.print("\n".join([*choice.notes, *choice.headline]), highlight=False, markup=False, soft_wrap=True)
         if choice.lam is None:
             return 1
         chosen = choice.lam
     found = opened.push(
-        to, chosen, out=out, private=private, dry_run=dry_run, instruct=instruct, thinking=thinking, allow=allow or ()
-    )
+        to, chosen, out=out, private=private, dry_run=dry_run, instruct=instruct, thinking=thinking, allow=allow or (),
+        quiet=stderr.quiet,
+    )  # fmt: skip
     if found.license:
         print_warning(f"license: {found.license}", "state one in the card's header", stderr)
     if found.url is not None:

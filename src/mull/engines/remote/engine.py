@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
@@ -26,6 +27,8 @@ from mull.engines.remote.transport import Answer, fetch, problem_of
 from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "MULL_API_KEY"
 """Not OPENAI_API_KEY: a user's key for OpenAI must not be sent to another server."""
@@ -180,6 +183,7 @@ class RemoteEngine:
         except BaseException as error:
             results.put(error)  # `_generate` raises it
         else:
+            log.debug("%s: %s after %.1f s", target.model, reply.finish, reply.seconds)
             results.put(
                 Completion(
                     id=request.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,6 +23,8 @@ from mull.serving.router import model_record, refusal
 from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
 
+log = logging.getLogger(__name__)
+
 
 def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIRouter:
     """The routes before `inner`, which answers the same paths; and the `page` of the playground, if there is one."""
@@ -36,6 +39,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
     async def answered(request: Request, route: Route) -> Response:
         async def reply(body: dict[str, Any]) -> Response:
             lam, said = await front.wish(body, route)
+            log.debug("%s: λ = %g", route, lam)
             new = rewritten(body, route, base=front.base, lam=lam, undecided=front.undecided)
             patch = Patch(route, front.levels.name(lam), said)
             watch = _Watch(front, route, patch)
@@ -71,6 +75,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
                 front.leave()
 
     def counted(name: str, response: Response) -> Response:
+        log.debug("%s: status %d", name, response.status_code)
         front.metrics.requests.labels(name, str(response.status_code)).inc()
         return response
 

@@ -51,7 +51,7 @@ def test_a_merge_that_is_there_is_taken_and_its_card_completed(own, pair, hub, t
     out = mull.merge(pair, 0.6, out=tmp_path / "merged", quiet=True)
     assert "model-index" not in (out / "README.md").read_text()
     before = (out / "model.safetensors").stat().st_mtime_ns
-    assert own.push("me/tiny", 0.6, out=out, dry_run=True, quiet=True).url is None
+    assert own.push("me/tiny", 0.2 * 3, out=out, dry_run=True, quiet=True).url is None
     assert (out / "model.safetensors").stat().st_mtime_ns == before
     assert ModelCard.load(out / "README.md").data.model_name == "tiny"
     assert not hub.asked

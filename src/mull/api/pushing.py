@@ -53,10 +53,11 @@ def push(
     observer: Observer,
 ) -> Pushed:
     """See `Run.push`."""
+    measured = Measured.at(run.results, lam, run.under_way)
+    lam = measured.chosen.lam or 0.0  # 0.30000000000000004 is the 0.3 of the run
     coefficients = Coefficients.scalar(lam, extrapolate=not 0 <= lam <= 1)
     repo = to.replace("{lambda}", coefficients.label)
     check_repo_id(repo)
-    measured = Measured.at(run.results, lam, run.under_way)
     if not dry_run:
         check_login()
     record, names = run.results.provenance, {"instruct": instruct, "thinking": thinking}

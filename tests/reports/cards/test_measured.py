@@ -42,7 +42,7 @@ def test_the_hubs_client_reads_every_metric_back(found, pair, tmp_path):
     assert values["tokens per response"].metric_value == pytest.approx(own.tokens.value, abs=1e-6)
     assert read.data.model_name == "mixed" and read.data.pipeline_tag == "text-generation"
     assert {(each.dataset_type, each.task_type) for each in read.data.eval_results} == {("sums", "text-generation")}
-    assert values["accuracy"].dataset_args == {"questions": 60, "samples_per_question": 4}
+    assert values["accuracy"].dataset_args == {"questions": 60, "responses": 240}
     # The two-sided 95 % quantile of Student's t with 59 degrees of freedom, by a table of it.
     limits = values["accuracy"].metric_args
     assert limits["low"] == pytest.approx(own.mean_at_k.value - 2.001 * own.mean_at_k.error, abs=1e-4)

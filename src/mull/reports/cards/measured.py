@@ -61,11 +61,12 @@ class Measured:
         Raises:
             MullError: the run is not finished, has no such λ, or does not know its checkpoints.
         """
-        lams = {m.lam: m for m in found.metrics if m.lam is not None}
+        lams = [m for m in found.metrics if m.lam is not None]
         if not lams:
             raise MullError(f"{found.folder} compares other weights than one λ", "give the run of a mull sweep")
-        if lam not in lams:
-            has = ", ".join(m.setting for m in lams.values())
+        chosen = next((m for m in lams if m.lam is not None and math.isclose(m.lam, lam, abs_tol=1e-9)), None)
+        if chosen is None:
+            has = ", ".join(m.setting for m in lams)
             raise MullError(f"λ = {lam:g} was not measured in {found.folder}", f"it has {has}")
         if "instruct" not in found.plan:
             raise MullError(f"servers answered the run in {found.folder}: it knows no checkpoints", "sweep those")
@@ -73,9 +74,9 @@ class Measured:
         if not found.complete and under_way is None:
             raise MullError(f"the run in {found.folder} is not finished: {state}", "the command that began it ends it")
         kept = comparable(found.samples, len(found.questions), found.plan["k"], under_way)
-        if lams[lam].setting in kept.left_out:
+        if chosen.setting in kept.left_out:
             raise MullError(f"λ = {lam:g} is not finished in {found.folder} ({state})", "sample it first")
-        return cls(found, lams[lam])
+        return cls(found, chosen)
 
     def check(self, plan: MergePlan) -> None:
         """Raise `MullError` unless the merge makes the very model that the run measured."""
@@ -100,7 +101,7 @@ class Measured:
         """Every metric of the chosen λ that is defined."""
         from huggingface_hub import EvalResult
 
-        dataset = _dataset(self.found)
+        dataset = _dataset(self.found, self.chosen)
         made = []
         for table in self._tables():
             row = next(row for row in table.rows if row.key == self.chosen.setting)
@@ -151,7 +152,7 @@ class Measured:
     def _how(self) -> list[tuple[str, str]]:
         """How it was measured, by name."""
         found, plan = self.found, self.found.plan
-        dataset, sampling, record = _dataset(found), plan["sampling"], plan["benchmark"]
+        dataset, sampling, record = _dataset(found, self.chosen), plan["sampling"], plan["benchmark"]
         source = f" ({dataset['dataset_type']} at {dataset['dataset_revision']})" if dataset["dataset_revision"] else ""
         drawn = [
             f"temperature {sampling['temperature']:g}",
@@ -215,9 +216,9 @@ def _check_kind(plan: MergePlan) -> None:
         raise MullError("a run's figures belong to one λ between the ends of a pair", "leave the run out")
 
 
-def _dataset(found: Results) -> dict[str, Any]:
-    """What the run asked, in the hub's words: the one place where the card takes the benchmark from the run."""
-    name, asked = found.benchmark, len(found.questions)
+def _dataset(found: Results, chosen: SettingMetrics) -> dict[str, Any]:
+    """What λ was asked, in the hub's words: the one place where the card takes the benchmark from the run."""
+    name, asked = found.benchmark, chosen.questions
     spec, own = SPECS.get(name), bool(found.provenance.get("data"))
     title = spec.title if spec else name
     if spec and asked < spec.questions:
@@ -226,7 +227,7 @@ def _dataset(found: Results) -> dict[str, Any]:
         "dataset_type": spec.source.repo if spec else visible(name),
         "dataset_name": visible(title),
         "dataset_revision": spec.source.revision if spec and not own else None,
-        "dataset_args": {"questions": asked, "samples_per_question": found.plan["k"]},
+        "dataset_args": {"questions": asked, "responses": chosen.samples},
     }
 
 

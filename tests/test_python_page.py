@@ -26,7 +26,18 @@ def names(tmp_path_factory):
 
 
 def test_the_examples_run(names):
-    assert {"merged", "merged-0.4", "merged-0.6", "varied", "ties", "run", "page", "ablation", "raced"} <= names["made"]
+    assert {
+        "merged",
+        "merged-0.4",
+        "merged-0.6",
+        "varied",
+        "ties",
+        "run",
+        "page",
+        "ablation",
+        "raced",
+        "measured",
+    } <= names["made"]
     assert names["page"].name == "report.html"
     assert names["run"].metrics["lambda"].to_list() == [0, 0.4, 0.6, 0.8, 1]
     assert names["ablation"].metrics["setting"].to_list() == list(names["settings"])

@@ -9,6 +9,7 @@ docs/python.md shows all of it. The names below are imported when they are used,
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from mull.merging.coefficients import Coefficients
     from mull.merging.coefficients.recipe import Recipe
     from mull.runs.settings import Setting
+
+logging.getLogger("mull").addHandler(logging.NullHandler())
 
 __version__ = "0.1.0"
 __all__ = [

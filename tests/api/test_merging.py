@@ -96,3 +96,47 @@ def test_a_merge_that_was_stopped_goes_on(pair, tmp_path, monkeypatch):
 def test_names_and_sizes():
     assert named("a", ["0.5"]) == ["a"] and named("a", ["0", "1"]) == ["a-0", "a-1"]
     assert parse_size("2GiB") == 2 << 30 and parse_size("5 mb") == 5_000_000
+
+
+def recipe(tmp_path, text):
+    (tmp_path / "recipe.yml").write_text(text)
+    return tmp_path / "recipe.yml"
+
+
+SLERP = "merge_method: slerp\nbase_model: {0}\nmodels:\n  - model: {0}\n  - model: {1}\nparameters: {{t: 0.3}}\n"
+
+
+def test_a_recipe_of_mergekit_is_merged_as_by_the_command(pair, tmp_path):
+    config = recipe(tmp_path, SLERP.format(pair.instruct.folder, pair.thinking.folder))
+    made = mull.merge(config=config, out=tmp_path / "own", quiet=True)
+    assert command("merge", "--config", config, "-o", tmp_path / "other").returncode == 0
+    assert {path.name for path in made.iterdir()} == {path.name for path in (tmp_path / "other").iterdir()}
+    assert weights(made) == weights(tmp_path / "other")
+
+
+def test_other_models_stand_in_place_of_the_recipes(pair, tmp_path):
+    config = recipe(tmp_path, SLERP.format("no/one", "no/two"))
+    given = [
+        mull.merge(models, config=config, out=tmp_path / f"own-{i}", quiet=True)
+        for i, models in enumerate((pair, [pair.instruct.folder, pair.thinking.folder]))
+    ]
+    by_hand = mull.merge(pair, 0.3, method="slerp", out=tmp_path / "by-hand", quiet=True)
+    assert weights(given[0]) == weights(given[1]) == weights(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "said"),
+    [
+        ((), {}, "nothing is named to merge"),
+        ((), {"config": "recipe.json"}, "no recipe by its name"),
+        (("pair", 0.5), {"config": "recipe.yml", "method": "ties"}, "lam, method and config both say"),
+        (("pair",), {"config": "recipe.yml", "base": "x"}, "base and config both say"),
+        ((["a", "b", "c"],), {"config": "recipe.yml"}, "merges 2 models, not 3"),
+    ],
+)
+def test_what_a_recipe_does_not_go_with(pair, tmp_path, monkeypatch, arguments, options, said):
+    recipe(tmp_path, SLERP.format("no/one", "no/two"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(mull.MullError, match=said):
+        mull.merge(*(pair if each == "pair" else each for each in arguments), out="out", quiet=True, **options)
+    assert not (tmp_path / "out").exists()

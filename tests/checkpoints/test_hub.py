@@ -1,72 +1,23 @@
 """Uploading, against a hub of our own on this machine: what it is asked, and what is said when it refuses."""
 
 import json
-import threading
+import logging
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
 
 import huggingface_hub
 import pytest
 
-from mull.checkpoints.hub import check_repo_id, hub_client, push
+from mull.checkpoints.hub import check_login, check_repo_id, hub_client, push
 from mull.errors import MullError
 
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does to the client's first questions; `status` is its answer to a new repository."""
-
-    asked: ClassVar[list[tuple[str, str, Any]]] = []
-    status = 200
-
-    def _answer(self, status: int, content: Any) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        self.asked.append(("GET", self.path, None))
-        self._answer(404, {"error": "not here"})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.asked.append(("POST", self.path, body))
-        if self.path == "/api/repos/create":
-            self._answer(
-                self.status,
-                {"url": "https://huggingface.co/me/mixed"} if self.status == 200 else {"error": "no rights"},
-            )
-        elif self.path == "/api/validate-yaml":
-            self._answer(200, {"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            files = json.loads(body)["files"]
-            self._answer(
-                200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
-            )
-        elif "/commit/" in self.path:
-            self._answer(200, {"commitUrl": "https://huggingface.co/me/mixed/commit/0123", "commitOid": "0123"})
-        else:
-            self._answer(404, {"error": "not here"})
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+from ..hub import Hub, serving
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(
-        huggingface_hub, "HfApi", lambda: huggingface_hub.hf_api.HfApi(endpoint=address, token="hf_secret")
-    )
-    Hub.asked, Hub.status = [], 200
-    yield Hub
-    server.shutdown()
+    with serving(monkeypatch) as found:
+        yield found
 
 
 @pytest.fixture
@@ -108,12 +59,27 @@ def test_names_are_checked_before_any_work(name: str) -> None:
         check_repo_id(name)
 
 
-def test_retries_are_one_line_in_own_words(capfd: pytest.CaptureFixture[str]) -> None:
+def test_retries_are_one_line_in_own_words(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The client logs two lines for each try, with addresses; of all of them one is told."""
     nobody = "http://127.0.0.1:9/model"
+    caplog.set_level("WARNING", logger="mull")
+    monkeypatch.setattr(logging.getLogger("mull"), "handlers", [])  # those of the command line
     with (
         pytest.raises(MullError, match=r"^no answer \(.*refused\)$"),
         hub_client(lambda reason: MullError(f"no answer ({reason})")),
     ):
         huggingface_hub.utils.http_backoff("GET", nobody, max_retries=2, base_wait_time=0.01)
-    assert capfd.readouterr().err == "the hub does not answer: trying again, for half a minute at most\n"
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("mull")]
+    assert told == ["the hub does not answer: trying again, for half a minute at most"]
+    assert capfd.readouterr().err == ""  # the command line shows it, a library does not
+
+
+def test_without_a_token_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "token"))
+    with pytest.raises(MullError, match=r"no token .* `hf auth login`, or set HF_TOKEN"):
+        check_login()
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    check_login()

@@ -2,9 +2,12 @@
 
 import json
 import math
+import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import mull.serving
 from mull.cli.main import load_verb
 from mull.serving.app import application
+from mull.serving.vllm import launch
 
 from ..running import mull as command
 from .live import free_port, running
@@ -65,7 +69,7 @@ def test_the_composition_uses_files_and_options_that_there_are():
             assert (DEPLOY / volume.split(":")[0]).is_file(), volume
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
     known = command("serve", "--help").stdout
-    entry = json.loads(re.search(r"^ENTRYPOINT (.*)$", (DEPLOY / "Dockerfile").read_text(), re.M)[1])
+    entry = entrypoint()
     assert entry[:2] == ["mull", "serve"] and load_verb(entry[1])
     for word in (*entry, *services["mull"]["command"]):
         assert not word.startswith("--") or word in known, word
@@ -74,6 +78,61 @@ def test_the_composition_uses_files_and_options_that_there_are():
     assert target.split(":")[0] in services
     for name in ("datasource.yml", "boards.yml"):
         assert yaml.safe_load((DEPLOY / "grafana" / name).read_text(encoding="utf-8"))["apiVersion"] == 1
+
+
+def entrypoint():
+    """The image's own command."""
+    return json.loads(re.search(r"^ENTRYPOINT (.*)$", (DEPLOY / "Dockerfile").read_text(), re.M)[1])
+
+
+def deployed():
+    """Name → what its container runs, of the image, the composition and every manifest that runs mull."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    found = {"image": entrypoint(), "composition": entrypoint() + services["mull"]["command"]}
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml")):
+        for resource in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            pod = resource["spec"].get("template", {}).get("spec", {})
+            for each in pod.get("containers", ()):
+                words = [*each.get("command", ()), *each.get("args", ())]
+                if words[:1] == ["mull"]:
+                    found[f"{path.name}: {each['name']}"] = words
+    return found
+
+
+DEPLOYED = deployed()
+
+
+def test_every_container_of_mull_is_looked_at():
+    assert DEPLOYED.keys() == {"image", "composition", "front.yaml: front", "replicas.yaml: vllm"}
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_the_command_takes_what_a_container_gives_it(name):
+    """The command itself reads the options and refuses unknown ones, wrong values and what contradicts each other; then
+    it finds the port taken, before it opens a checkpoint."""
+    with socket.create_server(("0.0.0.0", 0)) as taken:
+        port = f"--port={taken.getsockname()[1]}"
+        words = [each for each in DEPLOYED[name][1:] if not each.startswith("--port=")]
+        done = command(words[0], port, *words[1:])
+    assert done.returncode == 2 and f"cannot listen on 0.0.0.0:{port.removeprefix('--port=')}" in done.stderr
+    renamed = [re.sub("^--host", "--hosst", each) for each in words]
+    assert "No such option" in command(renamed[0], *renamed[1:]).stderr  # so that passing means something
+
+
+def test_options_for_vllm_are_those_that_the_documentation_names():
+    pages = "".join(path.read_text(encoding="utf-8") for path in (DEPLOY.parent / "docs").glob("*.md"))
+    (words,) = [words for words in DEPLOYED.values() if "--engine=vllm" in words]
+    behind = [word.partition("=")[0] for word in words[words.index("--") + 1 :]]
+    assert behind and all(f" {option} " in pages for option in behind), behind
+    assert not launch._OWN.keys() & set(behind)  # mull sets those itself, and refuses them
+
+
+def test_the_download_of_checkpoints_takes_its_options():
+    script = (DEPLOY / "kubernetes" / "checkpoints.yaml").read_text(encoding="utf-8")
+    given = set(re.findall(r"hf download .*? (--[a-z-]+)", script))
+    words = [sys.executable, "-m", "huggingface_hub.cli.hf", "download", "--help"]
+    known = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}).stdout
+    assert given == {"--local-dir"} and all(re.search(rf"{option}\b", known) for option in given)
 
 
 @pytest.mark.slow

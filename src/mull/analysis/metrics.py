@@ -16,7 +16,7 @@ from typing import NamedTuple, get_args
 
 import numpy as np
 
-from mull.analysis.paired import PairedDifference, paired_difference
+from mull.analysis.paired import PairedDifference, paired_difference, student
 from mull.analysis.records import Sample
 from mull.errors import MullError
 from mull.thinking import ThinkingKind
@@ -32,6 +32,7 @@ __all__ = [
     "by_stratum",
     "clustered_mean",
     "clustered_quantile",
+    "interval",
     "metrics",
     "paired_difference",
     "pass_at_k",
@@ -187,6 +188,22 @@ def clustered_quantile(values: np.ndarray, cluster: np.ndarray, share: float) ->
         return Estimate(value, math.nan)
     low, high = np.quantile(values, np.clip([share - 1.96 * error, share + 1.96 * error], 0.0, 1.0))
     return Estimate(value, float(high - low) / (2 * 1.96))
+
+
+def interval(estimate: Estimate, questions: int, *, share: bool) -> tuple[float, float]:
+    """The 95 % limits of a value that is not negative, by Student's t with `questions` − 1 degrees of freedom.
+
+    NaN without an error. A `share` lies within 0 and 1. Where all n questions have the same share, the error is 0 by
+    formula; the limits then allow for a part 1 − 0.025^(1/n) of others (Clopper & Pearson 1934, for n of n).
+    """
+    value, error = estimate
+    if math.isnan(error):
+        return math.nan, math.nan
+    if share and error < 1e-9:
+        others = 1 - 0.025 ** (1 / questions)
+        return value * (1 - others), value + (1 - value) * others
+    found = student(value, error, questions)
+    return max(found.low, 0.0), min(found.high, 1.0) if share else found.high
 
 
 def bootstrap(questions: int, resamples: int = 200, seed: int = 0) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from mull.analysis.choosing.options import Goal
 from mull.analysis.comparable import comparable
 from mull.analysis.stages import Stages
 from mull.api.choice import Choice
+from mull.api.progress import observer_of
 from mull.api.showing import figure_html, paragraphs, table_html, table_text
 from mull.reports.format import stages_text
 from mull.reports.results import Results, results
@@ -22,6 +24,7 @@ from mull.words import counted
 if TYPE_CHECKING:
     import polars
 
+    from mull.api.pushing import Pushed
     from mull.reports.figures.render import Figure
 
 
@@ -165,6 +168,51 @@ class Run:
         folder = self._place / default if out is None else Path(out)
         with self._store() as store:
             return write_report(store, folder, k=self.k, overlay=overlay)[0]
+
+    def push(
+        self,
+        to: str,
+        lam: float,
+        *,
+        out: str | Path | None = None,
+        private: bool = False,
+        dry_run: bool = False,
+        instruct: str | Path | None = None,
+        thinking: str | Path | None = None,
+        allow: Sequence[str] = (),
+        quiet: bool = False,
+    ) -> Pushed:
+        """Merge at a measured λ, show the run's figures on the model card, and upload it to the hub.
+
+        The card has them as the hub's evaluation results, and beside those of all λ in its text. A merge of the same
+        inputs that is in `out` already is taken as it is. Everything is checked before the first byte is written.
+
+        Args:
+            to: `user/name` on the hub, created if it is not there; `{lambda}` in it stands for λ.
+            out: folder of the checkpoint, which stays there. None: `model-λ` in the run's folder.
+            private: create a private repository.
+            dry_run: upload nothing.
+            instruct: where the end lies now, if it is not where the run found it. It must be the same; so `thinking`.
+            allow: refusals to overrule, as in `mull.merge`.
+            quiet: show no bar.
+
+        Raises:
+            MullError: the run is not finished or has no such λ, the checkpoints are others, the hub's token is missing,
+                the folder holds something else, or the hub refuses.
+        """
+        from mull.api.pushing import push
+
+        place = None if out is None else Path(out)
+        return push(
+            self, to, lam, out=place, private=private, dry_run=dry_run, instruct=instruct, thinking=thinking,
+            allow=allow, observer=observer_of(quiet),
+        )  # fmt: skip
+
+    @cached_property
+    def under_way(self) -> list[str] | None:
+        """The settings of a race's step that is not finished; None where a sweep sampled last."""
+        with self._store() as store:
+            return store.under_way
 
     def _lines(self) -> tuple[str, list[str]]:
         found = self.results

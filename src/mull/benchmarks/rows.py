@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 from mull.encodings import decoded
 from mull.errors import MullError
 from mull.words import listed
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 MOST = 64 << 20
@@ -68,6 +71,7 @@ def _content(path: Path) -> bytes:
         raise MullError(f"cannot read {path}: {error.strerror}", "give the file's path") from None
     if len(content) > MOST:
         raise MullError(f"{path} has more than {MOST >> 20} MB", _SPLIT)
+    log.debug("read %s: %d bytes", path, len(content))
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +14,21 @@ from mull.checkpoints.hub import hub_client
 from mull.checkpoints.names import layer_of
 from mull.checkpoints.tokenizer_files import TokenizerFiles, read_json
 from mull.errors import MullError, Refused
+from mull.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
-_HUB_PATTERNS = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*"]
+_HUB_PATTERNS = [
+    "*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py", "LICENSE*", "NOTICE*",
+    "README.md",  # says which license the model has
+]  # fmt: skip
 # The same weights in another layout.
 _HUB_DUPLICATES = ["consolidated*", "*/*.safetensors", *(f"{folder}/*" for folder in OTHER_LAYOUTS)]
 
@@ -60,6 +67,7 @@ class Checkpoint:
                 f"{folder} is no checkpoint: it has no config.json", "give the folder that transformers saved"
             )
         self.files = self._weight_files()
+        log.debug("opened %s: weights in %s", self.name, counted(len(self.files), "file"))
 
     @classmethod
     def open(cls, source: str | Path) -> Checkpoint:

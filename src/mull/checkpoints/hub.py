@@ -10,6 +10,8 @@ from pathlib import Path
 
 from mull.errors import MullError
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def hub_client(failed: Callable[[str], MullError]) -> Iterator[None]:
@@ -20,7 +22,8 @@ def hub_client(failed: Callable[[str], MullError]) -> Iterator[None]:
     logger = logging.getLogger("huggingface_hub")
     handlers: list[logging.Handler] = logger.handlers
     logger.handlers = [_Retries()]
-    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    wanted = sys.stderr.isatty() and log.isEnabledFor(logging.WARNING)
+    hide = not wanted and not are_progress_bars_disabled()
     if hide:
         disable_progress_bars()
     try:
@@ -43,7 +46,7 @@ class _Retries(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not self.told and record.getMessage().startswith(("Retrying", "Rate limited")):
             self.told = True
-            print("the hub does not answer: trying again, for half a minute at most", file=sys.stderr)
+            log.warning("the hub does not answer: trying again, for half a minute at most")
 
 
 def check_repo_id(repo: str) -> None:
@@ -59,6 +62,16 @@ def check_repo_id(repo: str) -> None:
         raise MullError(f"{repo!r} is no name on the hub", "write USER/NAME")
 
 
+def check_login() -> None:
+    """Raise MullError if there is no token with which the hub would take an upload. Uses no network."""
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise MullError(
+            "the hub takes uploads from users only, and no token is here", "`hf auth login`, or set HF_TOKEN"
+        )
+
+
 def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
     """Upload the folder's files to the model repository `repo`, which is created if necessary. Returns its URL.
 
@@ -69,6 +82,7 @@ def push(folder: Path, repo: str, *, private: bool, message: str) -> str:
 
     remedy = f"check the network and `hf auth login`, then `hf upload {repo} {folder}`"
     what = f"{folder} is complete, but the hub did not take it as {repo}"
+    log.debug("uploading %s as %s", folder, repo)
     with hub_client(lambda reason: MullError(f"{what} ({reason})", remedy)):
         api = HfApi()
         url = api.create_repo(repo, private=private, exist_ok=True)

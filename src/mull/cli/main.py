@@ -20,13 +20,13 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from mull import __version__, interrupt
+from mull.cli.rendering.logs import complain, show_logs
 from mull.errors import MullError, is_panic, nearest
-from mull.escaping import visible
 
 VERBS = {
     "Models": ("inspect", "geometry", "merge", "methods", "extract-delta"),
     "Measuring": ("sweep", "ablate", "compare", "benchmarks", "regrade", "demo"),
-    "Results": ("status", "report", "export", "paper", "stages"),
+    "Results": ("status", "report", "export", "push", "paper", "stages"),
     "Choosing λ": ("choose", "headroom"),
     "Serving": ("plan", "serve", "chat"),
     "λ per query": ("route train", "route eval", "route explain"),
@@ -47,6 +47,7 @@ _OTHERS_SAY = {
     **dict.fromkeys(("ablation", "study"), "ablate"),
     **dict.fromkeys(("lora", "extract", "delta", "adapter"), "extract-delta"),
     **dict.fromkeys(("tables", "csv", "dump"), "export"),
+    **dict.fromkeys(("upload", "publish", "card"), "push"),
     **dict.fromkeys(("example", "quickstart", "try"), "demo"),
     **dict.fromkeys(("cka", "barrier", "connectivity", "pilot", "continuity"), "geometry"),
     **dict.fromkeys(("talk", "repl", "ask"), "chat"),
@@ -56,7 +57,7 @@ _OTHERS_SAY = {
 }
 """Verbs of other tools, for hints."""
 
-_RESUMABLE = ("merge", "sweep", "ablate", "compare", "choose", "regrade", "demo", "route_eval")
+_RESUMABLE = ("merge", "push", "sweep", "ablate", "compare", "choose", "regrade", "demo", "route_eval")
 
 
 def _module(name: str) -> str:
@@ -153,26 +154,26 @@ def _guarded(verb: Callable[..., int | None]) -> Callable[..., None]:
         try:
             code = verb(*args, **kwargs)
         except MullError as error:
-            _complain(str(error))
+            complain(str(error))
             code = 2
         except BrokenPipeError:  # as in `mull … | head`, when `head` has ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 141
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _complain(f"{where}{error.strerror or error}")
+            complain(f"{where}{error.strerror or error}")
             code = 2
         except KeyboardInterrupt:
             code = _interrupted(verb.__name__)
         except RecursionError:
-            _complain("an input file is nested too deeply")
+            complain("an input file is nested too deeply")
             code = 2
         except MemoryError:
-            _complain("out of memory. Free some, or give smaller files")
+            complain("out of memory. Free some, or give smaller files")
             code = 2
         except BaseException as error:
             if is_panic(error):
-                _complain(f"a library failed on an input file ({error})")
+                complain(f"a library failed on an input file ({error})")
                 code = 2
             elif isinstance(error, Exception) and interrupt.seen():
                 code = _interrupted(verb.__name__)  # Ctrl-C inside an import may become another error
@@ -195,15 +196,20 @@ def _refuse_empty(ctx: Any, verb: str, command: Any, args: list[str]) -> None:
             ctx.fail(f"{what} is empty. Give a path; a shell variable may not be set.")
 
 
-def _complain(text: str) -> None:
-    print(f"mull: {visible(' '.join(text.splitlines()))}", file=sys.stderr)
-
-
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True)) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version.", is_eager=True),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Results and errors only: no bars, notes and warnings."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Also what is opened, planned and computed."),
+) -> None:
     if version:
         print(f"mull {__version__}")
         raise typer.Exit
+    try:
+        show_logs(quiet=quiet, verbose=verbose)
+    except MullError as error:
+        complain(str(error))
+        raise typer.Exit(2) from None
 
 
 def _interrupted(verb: str) -> int:

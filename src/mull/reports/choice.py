@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy.special import stdtrit
-
 from mull.analysis.choosing.choose import Choice
 from mull.analysis.choosing.options import Option
 from mull.analysis.choosing.race import Outcome
 from mull.analysis.choosing.worth import Open
+from mull.analysis.metrics import interval
 from mull.reports.format import NONE, count, percent
 from mull.reports.table import Cell, Column, Row, Table, points, tokens
 
@@ -136,15 +135,12 @@ def figures(option: Option) -> str:
 
 
 def intervals(option: Option) -> str:
-
+    """The 95 % intervals of accuracy and tokens."""
     if option.questions < 2:
         return "unknown"
-    reach = float(stdtrit(option.questions - 1, 0.975))
-    low, high = (
-        100 * min(1.0, max(0.0, option.accuracy.value + sign * reach * option.accuracy.error)) for sign in (-1, 1)
-    )
-    few, many = (option.tokens.value + sign * reach * option.tokens.error for sign in (-1, 1))
-    return f"{low:.1f}–{high:.1f} % and {few:,.1f}–{many:,.1f} tokens"
+    low, high = interval(option.accuracy, option.questions, share=True)
+    few, many = interval(option.tokens, option.questions, share=False)
+    return f"{100 * low:.1f}–{100 * high:.1f} % and {few:,.1f}–{many:,.1f} tokens"
 
 
 def probability(share: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mull.errors import MullError
+
+log = logging.getLogger(__name__)
 
 WAIT = 10.0
 """Seconds to wait for another process that has locked the file."""
@@ -36,6 +39,7 @@ class Database:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        log.debug("opened %s", path)
 
     @classmethod
     def to_write(cls, path: Path) -> Database:

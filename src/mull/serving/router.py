@@ -7,6 +7,7 @@ Example:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any
@@ -24,6 +25,8 @@ from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
 from mull.serving.wire.openapi import answers, body, errors
 from mull.serving.wire.requests import ChatRequest, Common, TextRequest, parsed
+
+log = logging.getLogger(__name__)
 
 _REFUSED = ("responses", "embeddings", "images/generations", "audio/speech", "audio/transcriptions", "moderations")
 """Routes of OpenAI's API that are refused by name."""
@@ -52,6 +55,7 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
         async def reply(body: Any) -> Response:
             async with service.entered():
                 asked = await prepare(parsed(kind, body))
+            log.debug("%s: λ = %g, %d prompt tokens", asked.head.id, asked.lam, sum(asked.prompt_tokens))
             headers = {"x-mull-lambda": number(asked.lam)}
             if not asked.stream:
                 return JSONResponse(await service.whole(asked), headers=headers)
@@ -71,6 +75,7 @@ def router_of(service: Service, page: Page | None = None) -> APIRouter:
             response = refusal(error)
         except ClientDisconnect:
             response = Response(status_code=499)  # nobody reads it
+        log.debug("%s: status %d", route, response.status_code)
         service.metrics.requests.labels(route, str(response.status_code)).inc()
         return response
 

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from mull.api.progress.console import SafeConsole
+from mull.cli.rendering.logs import is_quiet
 from mull.errors import MullError
 
 
@@ -70,10 +71,14 @@ def given_options(context: typer.Context) -> dict[str, str]:
     return {name: names[name] for name, source in sources.items() if source and source.name in given}
 
 
-def consoles() -> tuple[Console, Console]:
-    """Rich consoles for results (stdout) and for progress and warnings (stderr); 120 columns wide in a pipe."""
+def consoles(*, errors: bool = False) -> tuple[Console, Console]:
+    """Rich consoles for results (stdout) and for progress and warnings (stderr); 120 columns wide in a pipe.
 
+    With `mull --quiet` the second one shows nothing, unless it is for `errors`.
+    """
     width = None if sys.stdout.isatty() else 120
+    if is_quiet() and not errors:
+        return SafeConsole(width=width), SafeConsole(stderr=True, quiet=True, force_terminal=False)
     return SafeConsole(width=width), SafeConsole(stderr=True, width=None if sys.stderr.isatty() else 120)
 
 

@@ -1,19 +1,22 @@
-"""Makes models, method and coefficients from the options of `mull merge`."""
+"""Makes models, methods and coefficients from the options of `mull merge` and `mull compare`."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mull.cli.options.coefficients import read_coefficients
-from mull.errors import MullError
+from mull.errors import MullError, naming
 from mull.merging.coefficients import Coefficients, parse_lambdas
 from mull.merging.coefficients.presets import preset as find_preset
+from mull.merging.coefficients.recipe import Recipe
 from mull.merging.coefficients.rules import shortest
 from mull.merging.methods import Method, make
 from mull.merging.recipes import Sources
-from mull.words import counted
+from mull.runs.settings import Setting
+from mull.words import counted, listed
 
 
 def read_sources(
@@ -95,6 +98,62 @@ def read_method(
     found = find_preset(preset)
     method = make(found.method.name, asdict(found.method) | values) if values else found.method
     return method, found.coefficient, found.note
+
+
+def read_row(text: str, bases: Sequence[str]) -> Setting:
+    """The setting of `--method NAME:parameter=value,…` of `mull compare`, under a label that gives the same again.
+
+    Besides the method's own parameters there are lambda or alpha, whichever it takes, and base: one of the roles
+    `bases`, of which the first is meant without it.
+
+    Raises:
+        MullError: an unknown method, parameter or base, or a coefficient that is missing or not taken.
+    """
+    with naming(f"--method {text}"):
+        name, _, rest = text.partition(":")
+        values = _values(rest)
+        role = values.pop("base", None)
+        number = {key: values.pop(key) for key in ("lambda", "alpha") if key in values}
+        method = make(name.strip(), values)
+        if any(key != method.takes for key in number):
+            raise MullError(f"the method {method.name} takes no {next(iter(number))}", "leave it out")
+        lam = _number(number[method.takes]) if method.takes in number else method.default if method.takes else 1.0
+        if lam is None:
+            raise MullError(f"the method {method.name} needs a λ", f"write {method.name}:lambda=0.5")
+        if role is not None and role not in bases:
+            has = f"it is {listed(bases, 'or')}" if bases else "give --base or --hybrid"
+            raise MullError(f"there is no base {role!r}", has)
+        if method.base == "required" and not bases:
+            raise MullError(f"the method {method.name} needs a base", "give --base or --hybrid")
+        base = role or (bases[0] if method.base == "required" else None)
+        recipe = Recipe(Coefficients.scalar(lam, extrapolate=method.takes != "lambda"), method, base=base)
+        shown = ({method.takes: shortest(lam)} if method.takes else {}) | values
+        shown |= {"base": base} if base is not None and (base != "base" or method.base == "optional") else {}
+        label = ",".join(f"{key}={value}" for key, value in shown.items())
+        return Setting(f"{method.name}:{label}" if label else method.name, recipe)
+
+
+def _values(text: str) -> dict[str, str]:
+    """The values of "density=0.2,0.5,normalize=no" by name: what has no name belongs to the value before it."""
+    values: dict[str, str] = {}
+    for part in text.split(",") if text.strip() else ():
+        key, sign, value = (each.strip() for each in part.partition("="))
+        if sign and key in values:
+            raise MullError(f"{key} is given twice", "give it once")
+        if not sign and not values:
+            raise MullError(f"cannot read {part!r}", "write NAME:parameter=value, as in ties:density=0.2,alpha=0.5")
+        if sign:
+            values[key] = value
+        else:
+            values[next(reversed(values))] += f",{key}"
+    return values
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MullError(f"{text!r} is no number", "write one, as in 0.5") from None
 
 
 def read_settings(

@@ -14,6 +14,7 @@ from mull.cli.options.answering import AnsweringOptions
 from mull.cli.options.common import check_temperature, consoles
 from mull.cli.options.groups import grouped
 from mull.cli.options.routes import row_engine
+from mull.cli.rendering.logs import complain
 from mull.engines.base import Sampling
 from mull.errors import MullError
 
@@ -65,7 +66,7 @@ def chat(
         engine = row_engine(pair, answering.pair)
     sampling = Sampling(max_tokens=answering.max_tokens, temperature=temperature)
     with Chat(engine, estimator, form, lam=lam, sampling=sampling, system=system, seed=seed) as session:
-        talk(session, ChatScreen(stdout), _reader(), lambda error: observer.say(f"mull: {error}"))
+        talk(session, ChatScreen(stdout), _reader(), lambda error: complain(str(error)))
 
 
 def _reader() -> Callable[[], str]:

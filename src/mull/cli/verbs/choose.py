@@ -106,7 +106,7 @@ def choose(
         stdout.print(f"\n{spent}; run: {run}", highlight=False, markup=False, soft_wrap=True)
         if outcome.choice.pick is not None and not servers.given:
             ends = f"--instruct {options.pair.instruct} --thinking {options.pair.thinking}"
-            command = f"mull merge {ends} --lambda {outcome.choice.pick.setting} -o out"
+            command = f"mull merge {ends} --lambda {outcome.choice.pick.setting} --run {run} -o out"
             stdout.print(f"next: {command}", highlight=False, markup=False, soft_wrap=True)
     return int(outcome.choice.pick is None)
 

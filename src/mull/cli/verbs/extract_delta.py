@@ -128,7 +128,7 @@ def extract_delta(
     from mull.merging.adapter.levels import SERVE, Levels, max_lora_rank, refused_head, serve_script, write_levels
     from mull.merging.adapter.lowrank import plan_low_rank
     from mull.merging.adapter.writing import CONFIG, extract
-    from mull.reports.adapter_card import adapter_card
+    from mull.reports.cards.adapter import adapter_card
 
     named = Levels.of(name or NAME, steps) if levels is not None else None
     if named:
@@ -219,7 +219,7 @@ def _print_plan(plan: LowRankPlan, stdout: Console) -> None:
 def _print_loss(fidelity: Fidelity, stdout: Console) -> None:
     """Print a table of layers × module kinds, then the sums and the parts without factors."""
 
-    from mull.reports.adapter_card import rest_text
+    from mull.reports.cards.adapter import rest_text
 
     cells, kinds = fidelity.cells(), fidelity.kinds()
     stdout.print("kept share Σσ²/‖Δ‖² and relative error ‖Δ − B·A‖/‖Δ‖:", highlight=False)
@@ -254,7 +254,7 @@ def _print_levels(levels: Levels, script: str, path: Path, stdout: Console) -> N
 
 def _print_kl(kl: dict[str, Any], stdout: Console) -> None:
 
-    from mull.reports.adapter_card import nats
+    from mull.reports.cards.adapter import nats
 
     title = f"KL in nats per token, {kl['prompts']} prompts × up to {kl['positions']} positions, ± one standard error:"
     stdout.print(title, highlight=False, soft_wrap=True)

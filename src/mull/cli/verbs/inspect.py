@@ -66,7 +66,7 @@ def inspect(
         if json:
             print_json({"mixable": False, "findings": [_refusal(error)], "sigma": None})
         else:
-            stderr.print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
+            consoles(errors=True)[1].print("[bold red]refused[/]", escape(str(error)), highlight=False, soft_wrap=True)
         return 1
     refused = any(finding.severity == "refuse" for finding in findings)
     measured = {} if refused or not sigma else _relative_differences(pair, stderr)

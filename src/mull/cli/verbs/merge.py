@@ -9,9 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from mull.api.merging import named, parse_size, write
+from mull.api.merging import measured_by, named, parse_size, write
 from mull.api.progress.terminal import Terminal
-from mull.checkpoints.hub import check_repo_id
+from mull.checkpoints.hub import check_login, check_repo_id
 from mull.checkpoints.hub import push as push_to_hub
 from mull.cli.options.common import AllowOption, ExtrapolateOption, consoles, given_options
 from mull.cli.options.merging import read_method, read_settings, read_sources
@@ -114,6 +114,10 @@ def merge(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the output folder, with all its files, if it is a model.")
     ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="A run that measured λ: its figures go onto the model card.", metavar="DIR"),
+    ] = None,
     hash_inputs: Annotated[bool, typer.Option("--hash", help="Record the SHA-256 of the input files.")] = False,
     push: Annotated[
         str | None, typer.Option(help="Upload the result to the hub; {lambda} is its λ.", metavar="USER/NAME")
@@ -188,6 +192,10 @@ def merge(
     repositories = named(push, labels) if push is not None else []
     for repository in repositories:
         check_repo_id(repository)
+    if repositories and not (dry_run or explain):
+        check_login()
+    template = settings[0].chat_template
+    measured = measured_by(run, plans, template)
     if device != "cpu":
         from mull.merging.streaming.devices import check as check_device
 
@@ -216,10 +224,9 @@ def merge(
             plan.check_companions()
         stdout.print("dry run: nothing was written" if export is None else "dry run: no model was written")
         return
-    template = settings[0].chat_template
     write(
         plans, outs, Terminal(stderr), overwrite=overwrite, threads=threads, device=device, hash_inputs=hash_inputs,
-        template=template,
+        template=template, measured=measured,
     )  # fmt: skip
     for target in outs:
         stdout.print(f"wrote {target}", highlight=False, markup=False, soft_wrap=True)

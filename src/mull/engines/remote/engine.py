@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
@@ -27,6 +28,8 @@ from mull.errors import MullError
 from mull.merging.coefficients import Coefficients
 from mull.merging.coefficients.recipe import Recipe
 from mull.merging.coefficients.rules import shortest
+
+log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "MULL_API_KEY"
 """Not OPENAI_API_KEY: a user's key for OpenAI must not be sent to another server."""
@@ -187,6 +190,7 @@ class RemoteEngine:
         except BaseException as error:
             results.put(error)  # `_generate` raises it
         else:
+            log.debug("%s: %s after %.1f s", target.model, reply.finish, reply.seconds)
             results.put(
                 Completion(
                     id=request.id,

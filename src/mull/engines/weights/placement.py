@@ -7,6 +7,7 @@ from several (a layer's experts in one stack), are in CPU memory in any case.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,8 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.engines.memory import known_free_memory
 from mull.errors import MullError
 from mull.words import format_bytes
+
+log = logging.getLogger(__name__)
 
 
 class Placement(StrEnum):
@@ -69,6 +72,7 @@ def chosen_placement(needed: WeightBytes, device: torch.device, given: Placement
     if given == Placement.memory and memory is not None and needed.ends > memory:
         what = f"the ends take {format_bytes(needed.ends)}, and {format_bytes(memory)} of CPU memory is free"
         raise MullError(what, "Give --ends files")
+    log.debug("%d bytes of weights on %s, %d of the ends: %s", needed.mixed, device, needed.ends, given.value)
     return given
 
 

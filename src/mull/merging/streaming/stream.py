@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from mull import portable
 from mull.checkpoints.checkpoint import INDEX
 from mull.errors import MullError
 from mull.folders import locked
+from mull.merging.arithmetic import compiled
 from mull.merging.arithmetic.source import NotFinite
 from mull.merging.streaming import devices, output
 from mull.merging.streaming.jobs import Job, prepare_all
@@ -29,6 +31,8 @@ from mull.merging.streaming.plan import MergePlan, OutputShard
 from mull.merging.streaming.shards import write_shard
 from mull.merging.streaming.verify import verify
 from mull.words import format_bytes
+
+log = logging.getLogger(__name__)
 
 
 def merge(plan: MergePlan, out: Path, *, extra_files: dict[str, str] | None = None, **options: Any) -> Path:
@@ -155,6 +159,9 @@ def _fill(
             with progress_lock:
                 progress(nbytes)
 
+    kernels = "torch's kernels" if compiled.kernels is None else "compiled kernels"
+    size = sum(job.plan.nbytes for job in jobs)
+    log.debug("%s: %d bytes to write, by %d threads and %s", jobs[0].plan.method_label, size, threads, kernels)
     hashes = content_hashes(jobs[0].plan) if hash_inputs else {}
     try:
         for job in jobs:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.benchmarks.arithmetic import Arithmetic
-from mull.benchmarks.catalog import MATH_LIMIT, SPECS
+from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.rules import shortest
@@ -41,10 +41,12 @@ ROUTED = ("gsm8k", "math500", "amc23", "aime24", "aime25")
 """The benchmarks on which papers on λ per query report."""
 
 
-def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str]) -> str:
-    """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added."""
+def command(runs: Sequence[Run], kind: StudyKind, benchmark: str, taken: set[str], *, whole: bool = True) -> str:
+    """The command of a study on `benchmark`; its folder is none of `taken`, to which it is added. `whole`: with all
+    bases of the paper's comparison, also those that no run has."""
     like = min(runs, key=lambda r: (r.benchmark != benchmark, OWN_INSTRUCT in r.plan["settings"], bool(r.records)))
-    words = ["mull", *_VERBS[kind].split(), *_models(runs, kind), *_lambda(runs, kind)]
+    words = ["mull", *_VERBS[kind].split(), *_models(runs, kind, whole=whole), *_lambda(runs, kind)]
+    words += _methods(like, kind)
     words += [*_questions(like, benchmark), *_lambdas(like, kind, benchmark), *_sampling(like, kind, benchmark)]
     words += ["--run", _folder(kind, benchmark, taken)]
     return shlex.join(words)
@@ -84,7 +86,7 @@ def _compared(run: Run) -> Iterator[str]:
         yield "--brief"
 
 
-def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
+def _models(runs: Sequence[Run], kind: StudyKind, *, whole: bool = True) -> Iterator[str]:
     """Every checkpoint by the name that some run has on record for it; a placeholder where none has."""
     name = {
         role: next((str(run.provenance[role]) for run in runs if run.provenance.get(role)), role.upper())
@@ -92,12 +94,21 @@ def _models(runs: Sequence[Run], kind: StudyKind) -> Iterator[str]:
     }
     yield from ("--instruct", name["instruct"], "--thinking", name["thinking"])
     if kind == StudyKind.compare:
-        yield from ("--base", name["base"], "--hybrid", name["hybrid"])
+        for role in ("base", "hybrid"):
+            yield from (f"--{role}", name[role]) if whole or name[role] != role.upper() else ()
     elif kind == StudyKind.backbone:
         yield from ("--backbone", f"base={name['base']}", "--backbone", f"hybrid={name['hybrid']}")
     donor = runs[0].plan.get("donor", "thinking")
     if donor != "thinking":
         yield from ("--donor", donor)
+
+
+def _methods(like: Run, kind: StudyKind) -> Iterator[str]:
+    """The methods of a comparison that --method named; their labels are what the option takes. Else the paper's
+    baselines are there, SLERP at 0.5 among them."""
+    if kind == like.kind == StudyKind.compare and "slerp 0.5" not in like.plan["settings"]:
+        for label, record in like.plan["settings"].items():
+            yield from ("--method", label) if "method" in record or ":" in label else ()
 
 
 def _lambda(runs: Sequence[Run], kind: StudyKind) -> list[str]:
@@ -140,7 +151,19 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
             yield from ("--data", data)
         if grader and benchmark in SPECS and grader != SPECS[benchmark].grader:
             yield from ("--grader", grader)
+    if same:
+        prompt, system = own_words(record)
+        yield from ("--prompt", "FILE") if prompt else ()
+        yield from ("--system", record["system"] or "") if system else ()
     yield from _number(record, benchmark)
+
+
+def own_words(record: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether the user message and the system message are others than the benchmark's own."""
+    spec = SPECS.get(record["name"])
+    prompt = spec.prompt if spec else PROMPTS.get((record.get("grader") or {}).get("name", ""))
+    system = spec.system if spec else None
+    return record.get("prompt", prompt) != prompt, record.get("system", system) != system
 
 
 def _number(record: Mapping[str, Any], benchmark: str) -> Iterator[str]:
@@ -170,6 +193,8 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     if like.plan["seed"]:
         yield from ("--seed", str(like.plan["seed"]))
     place, _, device = str(like.plan["engine"]).rpartition("/")
+    if place.startswith("vllm/"):
+        yield from ("--engine", "vllm")
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
         dtype = place.removeprefix("local/").removeprefix("unrounded/")

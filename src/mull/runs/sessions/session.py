@@ -6,6 +6,7 @@ response as soon as it finishes, and reports progress to an `Observer`. Knows no
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ from mull.runs.sessions.observer import Observer
 from mull.runs.sessions.pace import Expected, expected
 from mull.runs.store import DATABASE, RunStore
 from mull.words import counted
+
+log = logging.getLogger(__name__)
 
 
 def sweep(plan: SweepPlan, run: Path, loader: Loader, observer: Observer | None = None) -> list[Sample]:
@@ -125,6 +128,7 @@ def _note_kernels(store: RunStore, ready: Ready, observer: Observer) -> None:
     """Records what decides the last bits of the session's responses; says so if earlier ones had others."""
     if not ready.kernels:
         return
+    log.debug("kernels: %s", ready.kernels)
     if store.count() and store.kernels and ready.kernels not in store.kernels:
         observer.say(
             f"responses on record were computed with {store.kernels[-1]}; now with {ready.kernels}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -22,6 +23,8 @@ from mull.serving.router import model_record, refusal
 from mull.serving.wire.body import body_of, unless_gone
 from mull.serving.wire.errors import ApiError, bad
 
+log = logging.getLogger(__name__)
+
 
 def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIRouter:
     """The routes before `inner`, which answers the same paths; and the `page` of the playground, if there is one."""
@@ -37,6 +40,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
         async def reply(body: dict[str, Any]) -> Response:
             began = time.perf_counter()
             lam, said = await front.wish(body, route, began=began)
+            log.debug("%s: λ = %g", route, lam)
             new = rewritten(body, route, base=front.base, lam=lam, undecided=front.undecided)
             patch = Patch(route, front.levels.name(lam), said, front.parting(body, lam))
             watch = _Watch(front, route, patch, body, lam, began)
@@ -72,6 +76,7 @@ def front_router(front: Front, inner: ASGIApp, page: Page | None = None) -> APIR
                 front.leave()
 
     def counted(name: str, response: Response) -> Response:
+        log.debug("%s: status %d", name, response.status_code)
         front.metrics.requests.labels(name, str(response.status_code)).inc()
         return response
 

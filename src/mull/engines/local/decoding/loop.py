@@ -6,6 +6,7 @@ has their prompts computed. Knows no λ, no tokenizer and no chat template.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -22,6 +23,8 @@ from mull.engines.local.decoding.layout import WIDTH_STEP, Layout
 from mull.engines.local.decoding.rows import Finished, Lookahead
 from mull.engines.local.decoding.sampler import Alternatives
 from mull.errors import MullError
+
+log = logging.getLogger(__name__)
 
 SPAN_ROWS = 32
 """Rows that share one attention width."""
@@ -78,10 +81,15 @@ class RowLoop:
 
     def steps(self, waiting: Lookahead) -> Iterator[list[Finished]]:
         """Yields the rows that finished in a step, until no row is live or waiting."""
+        began, responses, tokens = time.perf_counter(), 0, 0
         while self.busy(waiting):
             finished = self.advance(waiting)
             if finished:
+                responses, tokens = responses + len(finished), tokens + sum(len(row.tokens) for row in finished)
                 yield finished
+        seconds = time.perf_counter() - began
+        done = (responses, tokens, self._steps, self.size, seconds)
+        log.debug("%d responses of %d tokens in %d steps of at most %d rows, %.1f s", *done)
 
     def busy(self, waiting: Lookahead) -> bool:
         """Whether a row is live or waiting."""

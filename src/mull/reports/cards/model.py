@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
+
+from yaml import safe_dump
 
 from mull import __version__
 from mull.checkpoints.fingerprint import fingerprint
@@ -10,20 +13,27 @@ from mull.checkpoints.pair import Pair
 from mull.escaping import markdown, yaml
 from mull.merging.methods.mi import Mi
 from mull.merging.streaming.plan import MergePlan
+from mull.reports.cards.licenses import license_of
+
+if TYPE_CHECKING:
+    from mull.reports.cards.measured import Measured
 
 
-def model_card(plan: MergePlan, title: str, *, own_template: bool = False) -> str:
+def model_card(plan: MergePlan, title: str, *, own_template: bool = False, measured: Measured | None = None) -> str:
     """Markdown with the YAML header that the hub reads (base_model, tags) and how the model was made.
 
-    `own_template`: the chat template is not the donor's.
+    `own_template`: the chat template is not the donor's. `measured`: what a run measured of this model, which becomes
+    evaluation results in the header and a section of the body.
     """
     group = plan.group
-    header = ["---", "library_name: transformers", "tags:", "- merge", "- mull"]
-    header += [f"- {plan.method.name}"] if plan.method.name != "mi" else []
+    header: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "mull"]}
+    header["tags"] += [plan.method.name] if plan.method.name != "mi" else []
+    entries, unlicensed = license_of(group.by_role)
+    header |= entries
+    header |= {"pipeline_tag": "text-generation"} if measured else {}
     on_hub = list(dict.fromkeys(model.name.split("@")[0] for model in group.by_role.values() if model.is_on_hub))
-    if on_hub:
-        header += ["base_model:", *(f"- {yaml(name)}" for name in on_hub), "base_model_relation: merge"]
-    header.append("---")
+    header |= {"base_model": on_hub, "base_model_relation": "merge"} if on_hub else {}
+    header |= {"model-index": measured.index(title)} if measured else {}
     sign, value = plan.coefficient
     rows = [(role.capitalize(), model.published_name) for role, model in group.by_role.items()]
     rows += [("method", plan.method_label)] if plan.method != Mi() else []
@@ -33,6 +43,7 @@ def model_card(plan: MergePlan, title: str, *, own_template: bool = False) -> st
         ("tokenizer, generation config" if own_template else "template, tokenizer, generation config", _donor(plan))
     ]
     rows += [("rounding", _rounding(plan))]
+    rows += [("license", unlicensed)] if unlicensed else []
     findings = [f"- {_finding(f.what)}" for f in group.findings() if f.severity != "same"]
     body = [
         f"# {markdown(title)}",
@@ -46,7 +57,9 @@ def model_card(plan: MergePlan, title: str, *, own_template: bool = False) -> st
     if findings:
         between = "the two sides" if isinstance(group, Pair) else "the models"
         body += ["", f"Differences between {between}:", "", *findings]
-    return "\n".join([*header, "", *body, *_provenance(plan), ""])
+    body += measured.lines(plan) if measured else []
+    top = safe_dump(header, sort_keys=False, allow_unicode=True, width=120)
+    return "\n".join([f"---\n{top}---", "", *body, *_provenance(plan), ""])
 
 
 def _provenance(plan: MergePlan) -> list[str]:

@@ -10,7 +10,7 @@ from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.merging.coefficients import Coefficients
 from mull.merging.streaming.plan import plan_merge
-from mull.reports.cards import model_card
+from mull.reports.cards.model import model_card
 from mull.tiny import checkpoint_folder
 
 

@@ -134,6 +134,18 @@ def test_templates_in_a_subfolder_are_downloaded_and_copied(hub: dict[str, str],
     assert not any((tmp_path / "out" / name).exists() for name in ("original", "copy"))
 
 
+def test_the_license_of_models_on_the_hub_goes_onto_the_card(hub: dict[str, str], tmp_path: Path) -> None:
+    for side in ("instruct", "thinking"):
+        folder = shutil.copytree(checkpoint_folder(side), tmp_path / side)
+        (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+        Hub.folders[f"me/{side}"] = folder
+    ends = ("--instruct", "me/instruct", "--thinking", "me/thinking")
+    done = python(hub, "-m", "mull.cli.main", "merge", *ends, "--lambda", "0.5", "-o", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "\nlicense: apache-2.0\n" in card and "\n- me/instruct\n- me/thinking\n" in card
+
+
 def test_a_model_that_the_hub_does_not_have(hub: dict[str, str]) -> None:
     done = python(hub, "-m", "mull.cli.main", "inspect", "me/instruct", "me/nothing")
     assert done.returncode == 2 and "Traceback" not in done.stderr

@@ -55,7 +55,8 @@ def transformers_serve(python: str, *options: str) -> Iterator[str]:
         port = str(listener.getsockname()[1])
     command = [python, "-m", "transformers.cli.transformers", "serve", MODEL, "--host", "127.0.0.1", "--port", port]
     command += ["--device", "cpu", "--dtype", "float32", *options]
-    server = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(command, env={**os.environ, "HF_HUB_OFFLINE": "1"}, **quiet)
     try:
         while True:
             assert server.poll() is None, "transformers serve did not start"

@@ -16,8 +16,8 @@ the same for requests that all have λ = 0, which take turns with the others and
 two models, too: the ratio shows what mixing λ costs, not what a plain model does.)
 
 With `--peer-python PYTHON`, of an environment with `transformers[serving]`, or `--peer URL` of a server that has the
-built-in Instruct checkpoint, the load is followed by the same streams to that server and to `mull serve` in turns,
-timed by the client (perf/peer.py). `--peer-option=--continuous-batching` is passed on to
+built-in Instruct checkpoint, the load is followed by the same `--peer-streams` to that server and to `mull serve` in
+turns, `--peer-seconds` each, timed by the client (perf/peer.py). `--peer-option=--continuous-batching` is passed on to
 `transformers serve`; repeatable.
 """
 
@@ -90,6 +90,8 @@ def main() -> int:
     parser.add_argument("--peer-python", metavar="PYTHON")
     parser.add_argument("--peer", metavar="URL")
     parser.add_argument("--peer-option", action="append", default=[])
+    parser.add_argument("--peer-streams", type=int, default=16)
+    parser.add_argument("--peer-seconds", type=float, default=60)
     arguments = parser.parse_args()
     if arguments.url:
         return asyncio.run(measure(arguments.url, None, time.perf_counter(), arguments))
@@ -105,7 +107,12 @@ def main() -> int:
         if arguments.peer_python or arguments.peer:
             found = peer.transformers_serve(arguments.peer_python, *arguments.peer_option)
             with nullcontext(arguments.peer) if arguments.peer else found as other:
-                load = {"streams": arguments.streams, "seconds": arguments.seconds, "tokens": TOKENS, "turns": TURNS}
+                load = {
+                    "streams": arguments.peer_streams,
+                    "seconds": arguments.peer_seconds,
+                    "tokens": TOKENS,
+                    "turns": 2,
+                }
                 sound |= not asyncio.run(peer.compare(url, other, **load))
         return sound
     finally:

@@ -122,7 +122,7 @@ def test_several_choices(client):
 
 
 def test_a_thinking_budget_closes_the_thought(client, server):
-    for budget in (0, 7, 20):
+    for budget in (20, 33):
         (*texts, _, _, _, reasoning), local = (
             told(asked(each, 1, extra_body={"thinking_budget": budget})) for each in (client, server.client)
         )

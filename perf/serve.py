@@ -113,7 +113,7 @@ def main() -> int:
                     "tokens": TOKENS,
                     "turns": 2,
                 }
-                sound |= not asyncio.run(peer.compare(url, other, **load))
+                sound |= not asyncio.run(peer.compare(url, other, **load, tokens=TOKENS, turns=2))
         return sound
     finally:
         server.terminate()

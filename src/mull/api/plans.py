@@ -38,7 +38,8 @@ class Options(TypedDict, total=False):
     data: str | Path
     """The benchmark's data file, in place of the one on the hub."""
     grader: str
-    """In place of the benchmark's own; a file of one's own needs one."""
+    """In place of the benchmark's own; a data file of one's own needs one. `"FILE.py:FUNCTION"` is a function
+    (answer, gold) → bool of one's own, which is run in another process."""
     prompt: str | Path
     """In place of the benchmark's user message: a template in which `{question}` stands for the question and
     `{options}` for its options, or the path of a file that holds one."""

@@ -75,7 +75,12 @@ class BenchmarkOptions:
         Path | None, typer.Option(help="The benchmark's data file (default: from the hub).", metavar="FILE")
     ] = None
     grader: Annotated[
-        str | None, typer.Option(help="Grader (see `mull benchmarks`; default: the benchmark's own).", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Grader (see `mull benchmarks`; default: the benchmark's own), or FILE.py:FUNCTION, a function "
+            "(answer, gold) → bool of your own, which is run.",
+            metavar="NAME",
+        ),
     ] = None
     questions: Annotated[int | None, typer.Option(help="Ask only this many questions.", min=1)] = None
     question_seed: Annotated[int, typer.Option(help="Seed of the questions, for benchmarks that generate them.")] = 0

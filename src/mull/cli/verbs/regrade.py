@@ -24,7 +24,9 @@ def regrade(
     grader: Annotated[
         str | None,
         typer.Option(
-            help="Grader (see `mull benchmarks`; default: the run's own, in the version installed now).", metavar="NAME"
+            help="Grader (see `mull benchmarks`; default: the run's own, in the version installed now), or "
+            "FILE.py:FUNCTION, a function (answer, gold) → bool of your own, which is run.",
+            metavar="NAME",
         ),
     ] = None,
     data: Annotated[
@@ -36,7 +38,11 @@ def regrade(
 
     The run keeps both. `mull report DIR` uses the original grades, `mull report DIR --grading NAME` the new ones.
 
-    Example: `mull regrade run --grader math`
+    Examples:
+
+    `mull regrade run --grader math`
+
+    `mull regrade run --grader mine.py:grade`
     """
 
     stdout, stderr = consoles()

@@ -12,6 +12,7 @@ from typing import Any
 from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.benchmarks.catalog import MATH_LIMIT, SPECS
+from mull.benchmarks.graders.own_grader import as_named, is_own
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.rules import shortest
@@ -130,7 +131,7 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
     same = like.benchmark == benchmark
     record: dict[str, Any] = like.plan["benchmark"] if same else {}
     data = like.provenance.get("data") if same else None
-    grader = (record.get("grader") or {}).get("name")
+    grader = as_named(record["grader"]) if record.get("grader") else None
     if benchmark not in KNOWN:
         yield from ("--benchmark", data or "FILE", "--grader", grader or "GRADER")
     else:
@@ -138,7 +139,8 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
         data = data or ("gpqa_diamond.csv" if benchmark == "gpqa" else None)
         if data:
             yield from ("--data", data)
-        if grader and benchmark in SPECS and grader != SPECS[benchmark].grader:
+        usual = SPECS[benchmark].grader if benchmark in SPECS else grader
+        if grader and (is_own(grader) or grader != usual):
             yield from ("--grader", grader)
     yield from _number(record, benchmark)
 

@@ -17,6 +17,7 @@ from mull.analysis.choosing.options import Goal
 from mull.analysis.choosing.race import Outcome
 from mull.analysis.records import Sample
 from mull.errors import MullError
+from mull.runs.grading import keep_grader
 from mull.runs.plan import SweepPlan
 from mull.runs.race import run_race, start
 from mull.runs.run import Ready, missing, planned, provenance, run_sweep
@@ -161,6 +162,7 @@ def _recording(run: Path, plan: SweepPlan) -> Iterator[RunStore]:
     try:
         with RunStore.record(run, plan, provenance(plan)) as store:
             try:
+                keep_grader(getattr(plan.benchmark, "grader", None), run)
                 yield store
             except MullError:
                 empty = not store.count()

@@ -137,9 +137,9 @@ def figures(option: Option) -> str:
 
 def intervals(option: Option) -> str:
 
-    if option.questions < 2:
+    if option.fewest < 2:
         return "unknown"
-    reach = float(stdtrit(option.questions - 1, 0.975))
+    reach = float(stdtrit(option.fewest - 1, 0.975))
     low, high = (
         100 * min(1.0, max(0.0, option.accuracy.value + sign * reach * option.accuracy.error)) for sign in (-1, 1)
     )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mull.benchmarks import BENCHMARKS, GRADERS, Question, load_benchmark, make_grader
+from mull.benchmarks import BENCHMARKS, GRADERS, Grade, Question, load_benchmark, make_grader
 from mull.benchmarks.graders.own_grader import as_named
 from mull.errors import MullError
 from mull.runs.grading import Grades, grade_response, keep_grader
@@ -71,6 +71,11 @@ def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str,
     """The grader and its description. A benchmark that names no grader grades its questions itself.
 
     A user's file is run only if it is given: a run that names one may come from somebody else."""
+    if name is None and "parts" in record:
+        each = {part: _grader(own, None) for part, own in record["parts"].items()}
+        names = "+".join(dict.fromkeys(described["name"] for _, described in each.values()))
+        described = {"name": names, **{part: json.dumps(own) for part, (_, own) in each.items()}}
+        return _OfEach({part: judge for part, (judge, _) in each.items()}), described
     if name is None and "sha256" in record.get("grader", {}):
         own = as_named(record["grader"])
         raise MullError(f"the run was graded by a function of its user's own, {own}", f"give it: --grader {own}")
@@ -81,13 +86,31 @@ def _grader(record: dict[str, Any], name: str | None) -> tuple[Grades, dict[str,
     return load_benchmark(record["name"]), {"name": record["name"]}
 
 
+class _OfEach:
+    """The graders of several benchmarks."""
+
+    def __init__(self, graders: dict[str, Grades]) -> None:
+        self._graders = graders
+
+    def grade(self, question: Question, answer: str) -> Grade:
+        return self._graders[question.benchmark].grade(question, answer)
+
+
 def _questions(store: RunStore, record: dict[str, Any], data: Path | None) -> dict[str, Question]:
     known = {
-        key: Question(id=key, text=about["text"], gold=about["gold"], stratum=about.get("stratum", ""))
+        key: Question(
+            id=key,
+            text=about["text"],
+            gold=about["gold"],
+            stratum=about.get("stratum", ""),
+            benchmark=about.get("benchmark", ""),
+        )
         for key, about in store.questions.items()
     }
     if data is None:
         return known
+    if "parts" in record:
+        raise MullError(f"{store.folder} holds several benchmarks: {record['name']}", "leave --data out")
     run_grader = record.get("grader", {}).get("name", "exact")
     run_grader = run_grader if run_grader in GRADERS else "exact"  # a user's own: only the questions are read here
     given = {q.id: q for q in _load(record, data, run_grader)}

@@ -14,6 +14,7 @@ from mull.analysis.choosing.race import Outcome
 from mull.analysis.choosing.worth import Open
 from mull.reports.format import NONE, count, percent
 from mull.reports.table import Cell, Column, Row, Table, points, tokens
+from mull.words import listed
 
 HOPELESS_FACTOR = 100
 """If more than this many times the questions were needed, the number is not shown."""
@@ -21,6 +22,14 @@ HOPELESS_FACTOR = 100
 
 def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
     """The choice in a few sentences."""
+    said = _headline(choice, outcome)
+    if choice.shares:
+        weights = listed([f"{name} ({100 * share:.3g} %)" for name, share in choice.shares.items()])
+        said.append(f"  accuracy and tokens are means over {weights}")
+    return said
+
+
+def _headline(choice: Choice, outcome: Outcome | None) -> list[str]:
     goal, pick = choice.goal, choice.pick
     if pick is None and choice.nothing_right:
         return [

@@ -163,6 +163,21 @@ def benchmarks_of(record: Mapping[str, Any]) -> list[str]:
     return list(record["benchmark"].get("parts", ()))
 
 
+def benchmark_of(record: Mapping[str, Any], question: Mapping[str, str]) -> Mapping[str, Any]:
+    """The record of the benchmark that a question (`RunStore.questions`) of this plan record belongs to."""
+    name = question.get("benchmark")
+    return record["benchmark"]["parts"][name] if name else record["benchmark"]
+
+
+def refuse_several(record: Mapping[str, Any], folder: Path, why: str) -> None:
+    """Raise `MullError` for the run in `folder` if its plan record has several benchmarks."""
+    if benchmarks_of(record):
+        raise MullError(
+            f"{folder} holds several benchmarks ({', '.join(benchmarks_of(record))}), and {why}",
+            "sweep each into a run of its own",
+        )
+
+
 def tags_of(record: Mapping[str, Any]) -> tuple[ThinkTags, ...]:
     """The delimiters of thoughts by which the run of this plan record was graded; `<think>` alone is not recorded."""
     return tuple(ThinkTags(*tags) for tags in record.get("think_tags", PLAIN))

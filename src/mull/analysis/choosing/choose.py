@@ -12,8 +12,8 @@ section 3.4.3). A rival is a tie if the 95 % interval of the difference contains
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -61,6 +61,8 @@ class Choice:
     (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
     fresh: tuple[Estimate, Estimate] | None = None
     """(accuracy, tokens) by cross-validation: on each fifth of the questions, of the choice made by the other four."""
+    shares: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Of several benchmarks the weight of each in accuracy and tokens, with the sum 1; empty where there is one."""
 
     @property
     def nothing_right(self) -> bool:
@@ -90,10 +92,19 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
     tally = Tally.of(samples, goal)
     options = measure(samples, goal)
     picked = decide(options, goal, lambda a, b: value_difference(tally, goal, a, b).error)
+    names = list(by_benchmark(samples))
+    shares = dict(zip(names, map(float, goal.shares(names)), strict=True)) if len(names) > 1 else {}
     if picked is None or not tally.correct.any():
         nearest = max(options, key=lambda option: (option.slack.value, option.accuracy.value))
         return Choice(
-            goal=goal, pick=None, nearest=nearest, options=options, rivals=[], confidence=math.nan, loss=math.nan
+            goal=goal,
+            pick=None,
+            nearest=nearest,
+            options=options,
+            rivals=[],
+            confidence=math.nan,
+            loss=math.nan,
+            shares=shares,
         )
     confidence, loss = certainty(tally.resample(seed=seed), goal, picked)
     return Choice(
@@ -105,6 +116,7 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
         confidence=confidence,
         loss=loss,
         fresh=_fresh(samples, goal) if fresh else None,
+        shares=shares,
     )
 
 

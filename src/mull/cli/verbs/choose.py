@@ -74,6 +74,10 @@ def choose(
 
     `mull choose --instruct A --thinking B --benchmark tiny --budget 60 --run chosen`
 
+    By several benchmarks, of which the first counts twice:
+
+    `mull choose DIR --budget 1500 --weights gsm8k=2,math500=1`
+
     Models that servers hold already need no checkpoints here:
 
     `mull choose --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --budget 60 --run chosen`

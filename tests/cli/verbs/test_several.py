@@ -131,6 +131,49 @@ def test_regrade_uses_the_grader_of_each(run):
     assert done.returncode == 2 and "holds several benchmarks: tiny, gsm8k. Leave --data out" in done.stderr
 
 
+def test_a_grader_of_ones_own_for_one_of_them(folder, run, tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text("def never(answer, gold):\n    return False\n\ndef always(answer, gold):\n    return True\n")
+    done = mull("regrade", run, "--grader", f"gsm8k={mine}:never")
+    assert done.returncode == 0, done.stderr
+    name = next(line.removeprefix("grading: ") for line in done.stdout.splitlines() if line.startswith("grading: "))
+    assert name.startswith("tiny+mine.never-") and list(run.glob("graders/*/mine.py"))
+    with RunStore.open(run) as store, RunStore.open(run, grading=name) as again:
+        for one, other in zip(store.samples(), again.samples(), strict=True):
+            assert other.correct == (one.correct and one.benchmark == "tiny")
+    names = ["--benchmark", "tiny,gsm8k", "--data", f"gsm8k={folder / 'gsm.jsonl'}", "--questions", "1"]
+    sweep = ["sweep", *ENDS, *names, "--lambdas", "0", "-k", "1", "--max-tokens", "60", "--run", tmp_path / "own"]
+    assert mull(*sweep, "--grader", f"gsm8k={mine}:always").returncode == 0
+    correct = dict(rows(tmp_path / "own", "benchmark, correct"))
+    assert correct["gsm8k"] == 1 and len(list((tmp_path / "own").glob("graders/*/mine.py"))) == 1
+    done = mull("regrade", tmp_path / "own")
+    assert done.returncode == 2 and "graded by a function of its user's own, mine.py:always" in done.stderr
+    done = mull("regrade", run, "--grader", "gsm=integer")
+    assert done.returncode == 2 and "grader names 'gsm', which is no benchmark of this run" in done.stderr
+
+
+def test_estimates_say_each(run, both):
+    done = mull(*both, "--questions", "tiny=9", "-k", "3", "--run", run, "--dry-run")
+    assert done.returncode == 0 and "  gsm8k: 6 to be sampled, " in done.stdout and "  tiny: " in done.stdout, (
+        done.stdout
+    )
+    machine = ("--model", "Qwen3-4B", "-k", "2", "--questions", "10", "--json")
+    together = json.loads(mull("plan", *machine, "--benchmark", "aime25,math500").stdout)["sweep"]["all"]
+    apart = [
+        json.loads(mull("plan", *machine, "--benchmark", name).stdout)["sweep"]["all"] for name in ("aime25", "math500")
+    ]
+    assert together["responses"] == sum(each["responses"] for each in apart)
+    assert together["tokens"] == pytest.approx(sum(each["tokens"] for each in apart))
+    done = mull("plan", *machine, "--benchmark", "aime25,aime25")
+    assert done.returncode == 2 and "names one twice" in done.stderr
+
+
+def test_what_wants_one_benchmark_says_so(folder, run):
+    for words in (("paper", run), ("route", "eval", "--replay", run, "-o", folder / "replayed")):
+        done = mull(*words)
+        assert done.returncode == 2 and f"{run} holds several benchmarks (tiny, gsm8k)" in done.stderr, done.stderr
+
+
 def test_a_study_file_and_other_studies(folder, monkeypatch):
     monkeypatch.chdir(folder)
     (folder / "study.toml").write_text(

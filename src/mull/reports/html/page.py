@@ -20,6 +20,7 @@ from mull.reports.html.responses import MOST_BYTES, embed
 from mull.reports.html.sections import findings, record
 from mull.reports.results import Results
 from mull.reports.table import points
+from mull.words import listed
 
 Overlays = Mapping[str, Sequence[PublishedRow]]
 
@@ -70,7 +71,8 @@ def _links(sections: Sequence[Section]) -> list[tuple[str, str]]:
 def _scope(results: Results) -> str:
     n, k, settings = len(results.questions), results.plan["k"], len(results.plan["settings"])
     samples = "sample" if k == 1 else "samples"
-    return f"{results.benchmark} · {n:,} questions × {k} {samples} × {settings} settings"
+    benchmark = f"average of {listed(list(results.parts))}" if results.parts else results.benchmark
+    return f"{benchmark} · {n:,} questions × {k} {samples} × {settings} settings"
 
 
 def _incomplete(results: Results) -> Incomplete | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mull.analysis.records import Sample
 from mull.benchmarks import Question
-from mull.planning.sweep import Part, mean_tokens, total
+from mull.planning.sweep import Part, Total, mean_tokens, total
 from mull.runs.plan import SweepPlan
 from mull.runs.run import planned
 from mull.runs.store import Pace
@@ -29,6 +29,8 @@ class Expected(NamedTuple):
     """Expected tokens of the missing responses; None if no sample is recorded yet."""
     seconds: float | None
     """Expected seconds for them, at the speed of the run so far; None if it is unknown."""
+    benchmarks: Mapping[str, Total]
+    """The same of each of several benchmarks, without seconds; empty where there is one."""
 
 
 def expected(plan: SweepPlan, samples: Sequence[Sample], pace: Pace | None) -> Expected:
@@ -42,13 +44,14 @@ def expected(plan: SweepPlan, samples: Sequence[Sample], pace: Pace | None) -> E
     for question in plan.benchmark.questions():
         asked[question.benchmark].append(question)
     on_record = planned(plan, samples)
-    parts = []
+    found: dict[str, list[Part]] = {}
     for benchmark, questions in asked.items():
         own, done = ([s for s in each if benchmark in ("", s.benchmark)] for each in (samples, on_record))
-        parts += _parts(plan, questions, own, Counter(sample.setting for sample in done))
+        found[benchmark] = [*_parts(plan, questions, own, Counter(sample.setting for sample in done))]
+    parts = [part for own in found.values() for part in own]
     speed = pace.tokens / pace.seconds if pace and pace.tokens and pace.seconds else None
-    found = total(parts, (lambda part: part.responses * (part.tokens or 0.0) / speed) if speed else None)
-    return Expected(plan.total, *found)
+    whole = total(parts, (lambda part: part.responses * (part.tokens or 0.0) / speed) if speed else None)
+    return Expected(plan.total, *whole, {name: total(own, None) for name, own in found.items() if name})
 
 
 def _parts(

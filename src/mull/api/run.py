@@ -15,6 +15,7 @@ from mull.analysis.stages import Stages
 from mull.api.choice import Choice
 from mull.api.showing import figure_html, paragraphs, table_html, table_text
 from mull.benchmarks.several import AVERAGE
+from mull.errors import MullError
 from mull.reports.format import stages_text
 from mull.reports.results import Results, results
 from mull.reports.table import Table
@@ -156,10 +157,17 @@ class Run:
             samples = store.samples(texts=False)
             planned, k, under_way = len(store.questions), store.plan["k"], store.under_way
             benchmarks = benchmarks_of(store.plan)
-        if benchmarks:
-            samples = of_every_benchmark(samples, benchmarks)
-        found = comparable(samples, planned, k, under_way)
         notes = []
+        if benchmarks:
+            every = of_every_benchmark(samples, benchmarks)
+            if samples and not every:
+                what = f"no setting of {self.folder} has responses to each of {', '.join(benchmarks)} yet"
+                raise MullError(what, "let the sweep go on")
+            kept = {sample.setting for sample in every}
+            lacking = dict.fromkeys(sample.setting for sample in samples if sample.setting not in kept)
+            notes += [f"without a benchmark so far, so left out: {', '.join(lacking)}"] if lacking else []
+            samples = every
+        found = comparable(samples, planned, k, under_way)
         if len(found.left_out) == len({sample.setting for sample in samples}):
             notes.append("no λ is finished: short answers come first, so the figures may change")
         elif found.left_out:

@@ -34,20 +34,22 @@ Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
 
 
-def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str, Table]:
+def tables(samples: Sequence[Sample], reference: str | None = None, benchmarks: Sequence[str] = ()) -> dict[str, Table]:
     """Every table of a run by name: `metrics`, `scores` where graders say more than right or wrong,
     `strata` where there are several, `cost`, `contrasts`, and along λ `neighbours` and `stages` where a rise is found.
 
     Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ. Of several
     benchmarks the table `metrics` has each and the average, `contrasts`, `neighbours` and `stages` are those of the
-    average, and each has its own tables, whose names end in its name. Raises `MullError` for an unknown reference.
+    average, and each has its own tables, whose names end in its name. `benchmarks`: those of the plan, of which an
+    unfinished run may lack some. Raises `MullError` for an unknown reference, and where no setting has all of them.
     """
     parts = by_benchmark(samples)
+    every = of_every_benchmark(samples, benchmarks or None)
+    if not every:
+        names = ", ".join(benchmarks or parts)
+        raise MullError(f"no setting has responses to each of {names} yet", "let the sweep go on")
     if len(parts) == 1:
         return _tables(samples, reference)
-    every = of_every_benchmark(samples)
-    if not every:
-        raise MullError(f"no setting has responses to each of {', '.join(parts)} yet", "let the sweep go on")
     found, made = metrics(every), _tables(every, reference)
     each = {AVERAGE: found, **{name: metrics(own) for name, own in parts.items()}}
     made["metrics"] = benchmarks_table(each, non_dominated(points_of(found)))

@@ -168,6 +168,26 @@ def test_estimates_say_each(run, both):
     assert done.returncode == 2 and "names one twice" in done.stderr
 
 
+@pytest.mark.parametrize("setting", ["0.5", "any"])
+def test_an_unfinished_run_has_no_average_where_a_benchmark_lacks(run, tmp_path, setting):
+    with sqlite3.connect(run / "run.sqlite") as old, sqlite3.connect(tmp_path / "run.sqlite") as new:
+        old.backup(new)
+        new.execute(f"DELETE FROM samples WHERE benchmark = 'gsm8k' AND '{setting}' IN (setting, 'any')")
+    verbs = (["report", tmp_path], ["choose", tmp_path, "--budget", "200"], ["export", tmp_path, "--format", "csv"])
+    for words in verbs:
+        done = mull(*words)
+        if setting == "any":
+            said = "has responses to each of tiny, gsm8k yet. Let the sweep go on"
+            assert done.returncode == 2 and said in done.stderr, done.stderr
+        else:
+            assert done.returncode == 0, done.stderr
+    if setting == "0.5":
+        assert "left out: 0.5" in mull(*verbs[1]).stderr
+        table = polars.read_csv(tmp_path / "report" / "metrics.csv")
+        assert table.filter(benchmark="average")["setting"].to_list() == [0, 1]
+        assert table.filter(benchmark="tiny")["setting"].to_list() == [0, 0.5, 1]
+
+
 def test_what_wants_one_benchmark_says_so(folder, run):
     for words in (("paper", run), ("route", "eval", "--replay", run, "-o", folder / "replayed")):
         done = mull(*words)

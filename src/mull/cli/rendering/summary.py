@@ -22,15 +22,20 @@ from mull.reports.tables import BRIEF, benchmarks_table, differences_table, metr
 
 
 def print_summary(
-    samples: Sequence[Sample], stdout: Console, k: int | None = None, reference: str | None = None
+    samples: Sequence[Sample],
+    stdout: Console,
+    k: int | None = None,
+    reference: str | None = None,
+    benchmarks: Sequence[str] = (),
 ) -> None:
     """Print the table of all settings; with a `reference` the differences from it, else stages and plain words.
 
-    Of several benchmarks the table shows the average and each, and all else is about the average.
+    Of several benchmarks the table shows the average and each, and all else is about the average. `benchmarks`: those
+    of the plan, of which an unfinished run may lack some.
     """
-    parts, samples = by_benchmark(samples), of_every_benchmark(samples)
+    parts, samples = by_benchmark(samples), of_every_benchmark(samples, benchmarks or None)
     if not samples:
-        stdout.print(f"no setting has responses to each of {', '.join(parts)} yet", highlight=False, markup=False)
+        stdout.print(f"no setting has responses to each of {', '.join(benchmarks or parts)} yet", highlight=False)
         return
     found = metrics(samples, k)
     frontier = non_dominated(points_of(found))

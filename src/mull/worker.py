@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,9 +34,10 @@ class Unanswered(Exception):
 class Worker:
     """The parent's side: starts `python -m MODULE` when it is first asked, and again after a failure."""
 
-    def __init__(self, module: str, seconds: float = 30.0) -> None:
+    def __init__(self, module: str, seconds: float = 30.0, arguments: Sequence[str] = ()) -> None:
         self.module = module
         self.seconds = seconds
+        self.arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
         self._starting = False
         self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
@@ -74,7 +75,7 @@ class Worker:
 
     @property
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", self.module, str(self.seconds)]
+        return [sys.executable, "-m", self.module, str(self.seconds), *self.arguments]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The child's answer to `request`.

@@ -1,4 +1,4 @@
-"""Metrics of one benchmark per setting (a λ, or a merging method), each with its standard error.
+"""Metrics per setting (a λ, or a merging method) on one benchmark, or on average over several, with standard errors.
 
 Pure functions on `Sample` records; knows no engine, no store, no λ grid. Standard errors are clustered by question,
 because the k samples of one question are not independent (Miller 2024, arXiv 2411.00640). A value or an error that
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import NamedTuple, get_args
 
 import numpy as np
 
 from mull.analysis.paired import PairedDifference, paired_difference, student
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark
 from mull.errors import MullError
 from mull.thinking import ThinkingKind
 from mull.words import counted
@@ -54,7 +55,8 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SettingMetrics:
-    """The metrics of one setting on one benchmark. Shares and accuracies are fractions 0–1."""
+    """The metrics of one setting on one benchmark, or their means over several. Shares and accuracies are fractions
+    0–1."""
 
     setting: str
     lam: float | None
@@ -92,13 +94,21 @@ def metrics(
     `k` is that of Pass@k. `equivalent` says which answer strings count as one answer in the vote; by default equal
     strings do. Questions may have different numbers of samples (an unfinished run). Raises `MullError` if `k` is
     below 1 or above the number of samples of every question.
+
+    Of several benchmarks each weighs the same, whatever the number of its questions, as in the averages of Wu et al.
+    2025 (arXiv 2510.10977): every metric is the mean of theirs. A setting that lacks one of them is left out.
     """
     by_setting: dict[str, list[Sample]] = {}
     for sample in samples:
         by_setting.setdefault(sample.setting, []).append(sample)
     if k is not None:
         _check_k(samples, k)
-    found = [_setting_metrics(rows, k, equivalent) for rows in by_setting.values()]
+    benchmarks = {sample.benchmark for sample in samples}
+    found = []
+    for rows in by_setting.values():
+        each = k if k is not None else min(_counts(rows).values())
+        parts = [_setting_metrics(own, each, equivalent) for own in by_benchmark(rows).values()]
+        found += [_averaged(parts)] if len(parts) == len(benchmarks) else []
     return sorted(found, key=lambda m: (m.lam is None, m.lam or 0.0, by_numbers(m.setting)))
 
 
@@ -221,11 +231,7 @@ def unparsed(sample: Sample) -> bool:
 
 
 def _check_k(samples: Sequence[Sample], k: int) -> None:
-    counts: dict[tuple[str, str, str], int] = {}
-    for sample in samples:
-        key = (sample.setting, sample.benchmark, sample.question)
-        counts[key] = counts.get(key, 0) + 1
-    most = max(counts.values(), default=0)
+    most = max(_counts(samples).values(), default=0)
     if k < 1 or k > most:
         raise MullError(
             f"k must lie in [1, {most}], got {k}",
@@ -233,14 +239,37 @@ def _check_k(samples: Sequence[Sample], k: int) -> None:
         )
 
 
-def _setting_metrics(rows: list[Sample], k: int | None, equivalent: Equivalence | None) -> SettingMetrics:
-    number: dict[tuple[str, str], int] = {}
-    cluster = np.array([number.setdefault((row.benchmark, row.question), len(number)) for row in rows])
+def _counts(samples: Sequence[Sample]) -> Counter[tuple[str, str, str]]:
+    """Samples of each question under each setting."""
+    return Counter((sample.setting, sample.benchmark, sample.question) for sample in samples)
+
+
+def _averaged(parts: Sequence[SettingMetrics]) -> SettingMetrics:
+    """One setting's metrics on average over its benchmarks, whose questions are independent."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def mean(estimates: Sequence[Estimate]) -> Estimate:
+        errors = math.sqrt(sum(each.error**2 for each in estimates))
+        return Estimate(sum(each.value for each in estimates) / len(parts), errors / len(parts))
+
+    shared = {f.name: mean([getattr(p, f.name) for p in parts]) for f in fields(SettingMetrics) if f.type == "Estimate"}
+    return replace(
+        parts[0],
+        questions=sum(part.questions for part in parts),
+        samples=sum(part.samples for part in parts),
+        thinking={kind: mean([part.thinking[kind] for part in parts]) for kind in KINDS},
+        **shared,
+    )
+
+
+def _setting_metrics(rows: list[Sample], k: int, equivalent: Equivalence | None) -> SettingMetrics:
+    number: dict[str, int] = {}
+    cluster = np.array([number.setdefault(row.question, len(number)) for row in rows])
     correct = np.array([row.correct for row in rows], dtype=float)
     tokens = np.array([row.tokens for row in rows], dtype=float)
     counts = np.bincount(cluster)
     hits = np.bincount(cluster, weights=correct)
-    k = k if k is not None else int(counts.min())
     passes = np.array([pass_at_k(int(n), int(c), k) for n, c in zip(counts, hits, strict=True)])
 
     answers: list[list[str]] = [[] for _ in number]

@@ -29,6 +29,8 @@ class PairedDifference(NamedTuple):
     questions: int
     share: bool = False
     """Whether the value is a share of 0–1, so that the difference lies within −1 and 1."""
+    freedom: float | None = None
+    """Degrees of freedom of Student's t; None: questions − 1."""
 
     @property
     def tie(self) -> bool:
@@ -46,7 +48,8 @@ class PairedDifference(NamedTuple):
         The error counts as at least `least_error`.
         """
         error = max(self.error, least_error) if not math.isnan(self.error) else self.error
-        return student(self.difference, error, self.questions, share=self.share, comparisons=comparisons)
+        own = {"share": self.share, "freedom": self.freedom}
+        return student(self.difference, error, self.questions, **own, comparisons=comparisons)
 
 
 _ALIKE = 1e-9
@@ -59,21 +62,46 @@ def paired_difference(
 
     A question's value is the mean over its samples, so the samples of the two settings may differ in number.
     The error is that of the mean of the differences over questions, the interval and the p-value use Student's t with
-    questions − 1 degrees of freedom; all three are NaN with one shared question. Raises `MullError` for an unknown
-    setting and where no question is shared.
+    questions − 1 degrees of freedom; all three are NaN with one shared question. Of several benchmarks it is the
+    difference of the averages over benchmarks (`stratified_mean`). Raises `MullError` for an unknown setting, and where
+    no question is shared, or none of some benchmark.
     """
     means = {setting: _question_means(samples, setting, value) for setting in (a, b)}
     for setting, found in means.items():
         if not found:
             known = nearest(setting, {sample.setting for sample in samples})
             raise MullError(f"no samples of setting {setting!r}", known)
-    shared = sorted(means[a].keys() & means[b].keys())
-    if not shared:
+    shared: dict[str, list[tuple[str, str]]] = {key[0]: [] for found in means.values() for key in found}
+    for key in sorted(means[a].keys() & means[b].keys()):
+        shared[key[0]].append(key)
+    if not all(shared.values()):
         raise MullError(
             f"settings {a!r} and {b!r} share no question", "a paired difference needs both on the same questions"
         )
-    differences = np.array([means[a][question] - means[b][question] for question in shared])
-    return paired_mean(differences, share=value == "correct")
+    differences = [np.array([means[a][key] - means[b][key] for key in keys]) for keys in shared.values()]
+    return stratified_mean(differences, share=value == "correct")
+
+
+def stratified_mean(
+    differences: Sequence[np.ndarray], weights: Sequence[float] | None = None, *, share: bool = False
+) -> PairedDifference:
+    """Weighted mean over benchmarks of the means of their per-question differences [Q]; equal weights by default.
+
+    Questions of different benchmarks are independent, so that with weights w_b the error is √Σ(w_b·e_b)² (Cochran 1977,
+    Sampling Techniques, eq. 5.10); Student's t has Satterthwaite's degrees of freedom, (Σ w_b²e_b²)² / Σ(w_b⁴e_b⁴ /
+    (n_b − 1)) (eq. 5.16). Where every question of every benchmark shows the same, it is judged by the smallest one.
+    """
+    parts = [paired_mean(own, share=share) for own in differences]
+    if len(parts) == 1:
+        return parts[0]
+    shares = np.array(weights or [1.0] * len(parts)) / sum(weights or [1.0] * len(parts))
+    variances = (shares * np.array([part.error for part in parts])) ** 2
+    spare = np.array([part.questions - 1 for part in parts])
+    total = float(variances.sum())
+    differ = total > _ALIKE**2
+    freedom = float(total**2 / (variances**2 / spare).sum()) if differ else float(spare.min())
+    mean = float(shares @ [part.difference for part in parts])
+    return student(mean, math.sqrt(total), sum(part.questions for part in parts), share=share, freedom=freedom)
 
 
 def paired_mean(differences: np.ndarray, *, share: bool = False) -> PairedDifference:
@@ -88,29 +116,36 @@ def paired_mean(differences: np.ndarray, *, share: bool = False) -> PairedDiffer
 
 
 def student(
-    difference: float, error: float, questions: int, *, share: bool = False, comparisons: int = 1
+    difference: float,
+    error: float,
+    questions: int,
+    *,
+    share: bool = False,
+    comparisons: int = 1,
+    freedom: float | None = None,
 ) -> PairedDifference:
-    """A difference with a known standard error: interval and p-value by Student's t with `questions` − 1 degrees of
-    freedom, corrected by Bonferroni for the `comparisons`.
+    """A difference with a known standard error: interval and p-value by Student's t with `freedom` degrees of freedom,
+    by default `questions` − 1, corrected by Bonferroni for the `comparisons`.
 
     Where all n questions show the same difference d of shares, the error is 0 by formula. But with confidence 1 − α
     only a share 1 − (α/2)^(1/n) of all questions may be others (Clopper & Pearson 1934, for n of n), and those differ
     from d by at most 1 + |d|: that is the interval then, and the p-value is its inverse.
     """
     if math.isnan(error):
-        return PairedDifference(difference, error, math.nan, math.nan, math.nan, questions, share)
+        return PairedDifference(difference, error, math.nan, math.nan, math.nan, questions, share, freedom)
+    spare = questions - 1 if freedom is None else freedom
     tail = 0.025 / comparisons
     if share and error < _ALIKE:
         most = 1 + abs(difference)
-        reach, p_value = most * (1 - tail ** (1 / questions)), 2 * most**-questions
+        reach, p_value = most * (1 - tail ** (1 / (spare + 1))), 2 * most ** -(spare + 1)
     else:
-        reach = float(stdtrit(questions - 1, 1 - tail)) * error
+        reach = float(stdtrit(spare, 1 - tail)) * error
         statistic = abs(difference) / error if error > 0 else (math.inf if difference else 0.0)
-        p_value = float(2 * stdtr(questions - 1, -statistic))
+        p_value = float(2 * stdtr(spare, -statistic))
     low, high = difference - reach, difference + reach
     if share:
         low, high = max(low, -1.0), min(high, 1.0)
-    return PairedDifference(difference, error, low, high, min(1.0, comparisons * p_value), questions, share)
+    return PairedDifference(difference, error, low, high, min(1.0, comparisons * p_value), questions, share, freedom)
 
 
 class Contrast(NamedTuple):
@@ -131,17 +166,23 @@ def contrasts(samples: Sequence[Sample], reference: str) -> list[Contrast]:
 
 
 def compare(samples: Sequence[Sample], pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
-    """The first of each pair of settings less the second; pairs that share no question are left out.
+    """The first of each pair of settings less the second; pairs that share no question, or none of one of several
+    benchmarks, are left out.
 
     Raises `MullError` for an unknown setting.
     """
     by_setting: dict[str, list[Sample]] = {}
     for sample in samples:
         by_setting.setdefault(sample.setting, []).append(sample)
-    asked = {setting: {sample.question for sample in own} for setting, own in by_setting.items()}
+    asked = {setting: {(sample.benchmark, sample.question) for sample in own} for setting, own in by_setting.items()}
     for setting in {setting for pair in pairs for setting in pair} - asked.keys():
         raise MullError(f"no samples of setting {setting!r}", nearest(setting, asked))
-    kept = [(a, b) for a, b in pairs if asked[a] & asked[b]]
+
+    def share(a: str, b: str) -> bool:
+        both, either = ({benchmark for benchmark, _ in keys} for keys in (asked[a] & asked[b], asked[a] | asked[b]))
+        return both == either
+
+    kept = [(a, b) for a, b in pairs if share(a, b)]
     both = [(paired_difference(by_setting[a] + by_setting[b], a, b), a, b) for a, b in kept]
     adjusted = holm([accuracy.p_value for accuracy, _, _ in both])
     return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mull.thinking import ThinkingKind
@@ -17,7 +17,7 @@ class Sample:
 
     benchmark: str
     question: str
-    """Question id, unique within the benchmark."""
+    """Question id, unique within the benchmark; in a run of several behind the benchmark's name, unique in the run."""
     stratum: str = ""
     """Difficulty class of the question, or empty."""
     setting: str
@@ -50,3 +50,20 @@ class Sample:
     def key(self) -> Key:
         """Identifies this sample within its run."""
         return self.setting, self.question, self.index
+
+
+def by_benchmark(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Benchmark → its samples, by name."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.benchmark, []).append(sample)
+    return {name: groups[name] for name in sorted(groups)}
+
+
+def of_every_benchmark(samples: Sequence[Sample], benchmarks: Collection[str] | None = None) -> list[Sample]:
+    """The samples of the settings that have some of each benchmark, by default of each that occurs."""
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        found.setdefault(sample.setting, set()).add(sample.benchmark)
+    every = set(benchmarks) if benchmarks is not None else set().union(*found.values())
+    return [sample for sample in samples if found[sample.setting] >= every]

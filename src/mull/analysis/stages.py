@@ -72,29 +72,36 @@ def grid_rule(lams: Sequence[float], think_ratio: Sequence[float]) -> tuple[floa
 
 
 def stages_of_samples(samples: Sequence[Sample], resamples: int = 200, seed: int = 0) -> Stages:
-    """The stages of one benchmark's samples, with bootstrap intervals over questions.
+    """The stages of the samples, with bootstrap intervals over questions.
 
-    Samples without λ are left out. Raises `MullError` for samples of several benchmarks and if none has a λ.
+    Of several benchmarks each weighs the same at every λ, and questions are drawn within each. Samples without λ are
+    left out. Raises `MullError` if none has a λ.
     """
     samples = [sample for sample in samples if sample.lam is not None]
     lam = np.array([sample.lam for sample in samples], dtype=float)
-    benchmarks = sorted({sample.benchmark for sample in samples})
-    if len(benchmarks) > 1:
-        raise MullError(f"stages are those of one benchmark, got {', '.join(benchmarks)}", "give them one at a time")
     if not samples:
         raise MullError("no sample has a λ", "stages need samples of interpolated weights")
     lams, column = np.unique(lam, return_inverse=True)
-    questions: dict[str, int] = {}
-    row = np.array([questions.setdefault(sample.question, len(questions)) for sample in samples])
+    questions: dict[tuple[str, str], int] = {}
+    row = np.array([questions.setdefault((s.benchmark, s.question), len(questions)) for s in samples])
     total_QL = np.zeros((len(questions), lams.size))
     closed_QL = np.zeros_like(total_QL)
     np.add.at(total_QL, (row, column), 1.0)
     np.add.at(closed_QL, (row, column), [sample.thinking == "closed" for sample in samples])
     totals = total_QL.sum(axis=0)
+    names = [benchmark for benchmark, _ in questions]
+    groups = [np.array([name == own for own in names]) for name in dict.fromkeys(names)]
+    for group_Q in groups if len(groups) > 1 else ():
+        # Each benchmark counts as many responses as the others at this λ, and all together as many as there are.
+        factor_L = totals / (len(groups) * np.maximum(total_QL[group_Q].sum(axis=0), 1))
+        total_QL[group_Q] *= factor_L
+        closed_QL[group_Q] *= factor_L
     stages = _stages(*observations(lams, closed_QL.sum(axis=0), totals), totals)
     if stages.fit is None or not stages.fit.identified or len(questions) < 2:
         return stages
-    drawn_RQ = bootstrap(len(questions), resamples, seed)
+    drawn_RQ = np.zeros((resamples, len(questions)))
+    for number, group_Q in enumerate(groups):
+        drawn_RQ[:, group_Q] = bootstrap(int(group_Q.sum()), resamples, seed + number)
     intervals = _intervals(lams, drawn_RQ @ closed_QL, drawn_RQ @ total_QL)
     return Stages(found=True, reason=stages.reason, grid=stages.grid, fit=stages.fit, intervals=intervals)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypedDict, cast
 
-from mull.benchmarks import Benchmark, load_benchmark
-from mull.benchmarks.asked import asked
+from mull.benchmarks import Benchmark
+from mull.benchmarks.several import load_benchmarks, names_in, token_limits
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.engines.base import Sampling
@@ -31,14 +31,15 @@ ALLOWED = ("config", "tokens", "rope", "vocabulary")
 class Options(TypedDict, total=False):
     """What `mull.sweep` and `mull.choose` take besides: questions, sampling, and what computes."""
 
-    questions: int
-    """Ask only this many questions of the benchmark."""
+    questions: int | Mapping[str, int]
+    """Ask only this many questions of the benchmark; of several of each, or as in `{"gsm8k": 100}`."""
     question_seed: int
     """Of benchmarks that generate their questions; 0."""
-    data: str | Path
-    """The benchmark's data file, in place of the one on the hub."""
-    grader: str
-    """In place of the benchmark's own; a file of one's own needs one."""
+    data: str | Path | Mapping[str, str | Path]
+    """The benchmark's data file, in place of the one on the hub; for several a mapping from their names."""
+    grader: str | Mapping[str, str]
+    """In place of the benchmark's own; a data file of one's own needs one. `"FILE.py:FUNCTION"` is a function
+    (answer, gold) → bool of one's own, which is run in another process."""
     prompt: str | Path
     """In place of the benchmark's user message: a template in which `{question}` stands for the question and
     `{options}` for its options, or the path of a file that holds one."""
@@ -52,8 +53,9 @@ class Options(TypedDict, total=False):
     """0.95."""
     top_k: int
     """0: no limit; 20."""
-    max_tokens: int
-    """Most tokens per response. Without it the benchmark's own limit, lowered to what the model's context holds."""
+    max_tokens: int | Mapping[str, int]
+    """Most tokens per response, for several benchmarks also by their names. Without it the benchmark's own limit,
+    lowered to what the model's context holds."""
     thinking_budget: int
     """Tokens after which a thought is closed."""
     budget_message: str
@@ -86,6 +88,10 @@ class Options(TypedDict, total=False):
     """Further arguments of `mull.engines.remote.engine.RemoteEngine`, as in `{"concurrency": 64}`."""
 
 
+Asked = str | Path | Benchmark | Sequence[str | Path | Benchmark]
+"""A name of `mull benchmarks`, a data file, or a `Benchmark`; or several of them."""
+
+
 class Planned(NamedTuple):
     """A plan and what answers it."""
 
@@ -103,7 +109,7 @@ _OF_SERVERS = ("endpoint", "model", "server")
 
 def plan_of(
     pair: Pair | None,
-    benchmark: str | Path | Benchmark,
+    benchmark: Asked,
     lambdas: str | Sequence[float],
     k: int,
     settings: Settings | None,
@@ -120,23 +126,16 @@ def plan_of(
     unknown = sorted(set(given) - set(Options.__annotations__))
     if unknown:
         raise MullError(f"there is no argument {unknown[0]!r}", nearest(unknown[0], Options.__annotations__))
-    if isinstance(benchmark, str | Path):
-        benchmark = load_benchmark(
-            str(benchmark),
-            questions=given.get("questions"),
-            seed=given.get("question_seed", 0),
-            data=Path(given["data"]) if "data" in given else None,
-            grader=given.get("grader"),
-        )
-    benchmark = asked(benchmark, prompt=given.get("prompt"), system=given.get("system"))
-    sampling = _sampling(given, benchmark)
+    benchmark = _load(benchmark, given)
+    sampling, limits = _sampling(given, benchmark)
     tags = [ThinkTags(*each) for each in given["think_tags"]] if "think_tags" in given else None
     if any(name in given for name in _OF_SERVERS):
-        return _of_servers(pair, benchmark, lambdas, k, settings, sampling, tags, given)
+        return _of_servers(pair, benchmark, lambdas, k, settings, sampling, limits, tags, given)
     pair = pair or Pair.built_in()
     warnings = [each.what for each in pair.check(given.get("allow", ())) if each.code != "generation-config"]
     made = _settings(settings) if settings is not None else [_scalar(lam) for lam in _grid(lambdas)]
-    plan = checked_plan(pair, made, benchmark, k, sampling, seed=given.get("seed", 0), others=others, think_tags=tags)
+    own = {"seed": given.get("seed", 0), "others": others, "think_tags": tags, "limits": limits}
+    plan = checked_plan(pair, made, benchmark, k, sampling, **own)
     if given.get("unrounded"):
         check_one_lambda_each(plan.settings, "unrounded arithmetic")
     return Planned(plan, _loader(given), warnings)
@@ -153,6 +152,7 @@ def checked_plan(
     others: Mapping[str, str | Path | Checkpoint] | None = None,
     study: StudyKind | None = None,
     think_tags: Sequence[ThinkTags] | None = None,
+    limits: Mapping[str, int] | None = None,
 ) -> SweepPlan:
     """A plan from checkpoints. `others`: further ones by role; they must fit the pair but for `ALLOWED`."""
     for role in others or {}:
@@ -164,7 +164,8 @@ def checked_plan(
     }
     for checkpoint in opened.values():
         Pair(checkpoint, pair.thinking).check(ALLOWED)
-    return SweepPlan(pair, settings, benchmark, k, sampling, seed, others=opened, study=study, think_tags=think_tags)
+    own = {"others": opened, "study": study, "think_tags": think_tags, "limits": limits or {}}
+    return SweepPlan(pair, settings, benchmark, k, sampling, seed, **own)
 
 
 def _of_servers(
@@ -174,6 +175,7 @@ def _of_servers(
     k: int,
     settings: Settings | None,
     sampling: Sampling,
+    limits: Mapping[str, int],
     tags: Sequence[ThinkTags] | None,
     given: Mapping[str, Any],
 ) -> Planned:
@@ -200,14 +202,32 @@ def _of_servers(
         "remote",
         endpoints=endpoint,
         think_tags=tags,
+        limits=limits,
     )
     return Planned(plan, RemoteLoader(RemoteEngine(endpoint, **given.get("server", {}))), [])
 
 
-def _sampling(given: Mapping[str, Any], benchmark: Benchmark) -> Sampling:
+def _load(benchmark: Asked, given: Mapping[str, Any]) -> Benchmark:
+    if isinstance(benchmark, str):
+        benchmark = names_in(benchmark)
+    given_several = isinstance(benchmark, Sequence)
+    data = given.get("data")
+    return load_benchmarks(
+        [str(each) if isinstance(each, Path) else each for each in (benchmark if given_several else [benchmark])],
+        questions=given.get("questions"),
+        seed=given.get("question_seed", 0),
+        data={name: Path(file) for name, file in data.items()} if isinstance(data, Mapping) else data and Path(data),
+        grader=given.get("grader"),
+        prompt=given.get("prompt"),
+        system=given.get("system"),
+    )
+
+
+def _sampling(given: Mapping[str, Any], benchmark: Benchmark) -> tuple[Sampling, dict[str, int]]:
     own = {name: given[name] for name in _SAMPLING if name in given}
+    most, limits = token_limits(benchmark, given.get("max_tokens"))
     try:
-        return Sampling(**own, max_tokens=given.get("max_tokens") or benchmark.max_tokens)
+        return Sampling(**own, max_tokens=most), limits
     except ValueError as error:
         raise MullError(str(error), "the defaults are temperature=0.6, top_p=0.95 and top_k=20") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 from mull.analysis.choosing.choose import choose
 from mull.analysis.choosing.options import Goal
 from mull.analysis.comparable import comparable
+from mull.analysis.records import of_every_benchmark
 from mull.analysis.stages import Stages
 from mull.api.choice import Choice
 from mull.api.progress import observer_of
 from mull.api.showing import figure_html, paragraphs, table_html, table_text
+from mull.benchmarks.several import AVERAGE
+from mull.errors import MullError
 from mull.reports.format import stages_text
 from mull.reports.results import Results, results
 from mull.reports.table import Table
 from mull.reports.tables import BRIEF, differences_table, metrics_table
+from mull.runs.plan import benchmarks_of
 from mull.runs.store import RunStore
 from mull.words import counted
 
@@ -68,29 +72,35 @@ class Run:
 
     @property
     def table(self) -> Table:
-        """One row per setting with every metric; ● marks the frontier."""
-        found = self.results
-        return metrics_table(found.benchmark, {"": found.metrics}, found.frontier)
+        """One row per setting with every metric, of several benchmarks the average first and then each; ● marks the
+        frontier."""
+        return self.results.table
 
     @property
     def metrics(self) -> polars.DataFrame:
         """One row per setting. Shares are fractions 0–1, tokens are per response; `…_error` is one standard error,
-        clustered by question."""
+        clustered by question. A run of several benchmarks has such rows for each and for their average: `benchmark`
+        says which."""
         return self.table.frame()
 
     @property
     def strata(self) -> polars.DataFrame | None:
         """The same by difficulty, in the column `stratum`; None where the questions have one stratum only."""
-        found = self.results
-        return metrics_table(found.benchmark, found.strata, None).frame() if found.strata else None
+        import polars
+
+        each = self.results.parts.values() or [self.results]
+        frames = [metrics_table(own.benchmark, own.strata, None).frame() for own in each if own.strata]
+        return polars.concat(frames) if frames else None
 
     @property
     def frontier(self) -> polars.DataFrame:
-        """The rows of `metrics` that no other one beats on both accuracy and tokens, by tokens."""
+        """The rows of `metrics` that no other one beats on both accuracy and tokens, by tokens; of several benchmarks
+        those of the average."""
         import polars
 
         best = [point.setting for point in self.results.frontier.points]
-        return self.metrics.filter(polars.col("setting").is_in(best)).sort("tokens")
+        found = self.metrics.filter(polars.col("setting").is_in(best)).sort("tokens")
+        return found.filter(benchmark=AVERAGE) if self.results.parts else found
 
     @property
     def stages(self) -> Stages | None:
@@ -135,19 +145,31 @@ class Run:
         budget: float | None = None,
         quantile: float | None = None,
         min_accuracy: float | None = None,
+        weights: Mapping[str, float] | None = None,
     ) -> Choice:
         """The most accurate setting within a `budget` of tokens per response (on average, or in the share `quantile` of
-        responses), or the one with the fewest tokens that is right in at least `min_accuracy` (0–1).
+        responses), or the one with the fewest tokens that is right in at least `min_accuracy` (0–1). Of several
+        benchmarks accuracy and tokens are their means by `weights`, as in `{"gsm8k": 2}`; others weigh 1.
 
         Only finished settings are chosen from, on the questions that all of them were asked. Raises `MullError` for
         neither or both of budget and min_accuracy, and for a run without responses.
         """
-        goal = goal or Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy)
+        goal = goal or Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy, weights=weights)
         with self._store() as store:
             samples = store.samples(texts=False)
             planned, k, under_way = len(store.questions), store.plan["k"], store.under_way
-        found = comparable(samples, planned, k, under_way)
+            benchmarks = benchmarks_of(store.plan)
         notes = []
+        if benchmarks:
+            every = of_every_benchmark(samples, benchmarks)
+            if samples and not every:
+                what = f"no setting of {self.folder} has responses to each of {', '.join(benchmarks)} yet"
+                raise MullError(what, "let the sweep go on")
+            kept = {sample.setting for sample in every}
+            lacking = dict.fromkeys(sample.setting for sample in samples if sample.setting not in kept)
+            notes += [f"without a benchmark so far, so left out: {', '.join(lacking)}"] if lacking else []
+            samples = every
+        found = comparable(samples, planned, k, under_way)
         if len(found.left_out) == len({sample.setting for sample in samples}):
             notes.append("no λ is finished: short answers come first, so the figures may change")
         elif found.left_out:

@@ -8,10 +8,9 @@ from typing import Unpack
 
 from mull.analysis.choosing.options import Goal
 from mull.api.choice import Choice
-from mull.api.plans import Options, Planned, Settings, plan_of
+from mull.api.plans import Asked, Options, Planned, Settings, plan_of
 from mull.api.progress import observer_of
 from mull.api.run import Run
-from mull.benchmarks import Benchmark
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.pair import Pair
 from mull.runs.sessions import session
@@ -25,7 +24,7 @@ def sweep(
     pair: Pair | None = None,
     *,
     out: str | Path,
-    benchmark: str | Path | Benchmark = "tiny",
+    benchmark: Asked = "tiny",
     lambdas: str | Sequence[float] = GRID,
     k: int = 8,
     settings: Settings | None = None,
@@ -41,7 +40,7 @@ def sweep(
     Args:
         pair: None: the built-in pair, or a server if `endpoint` is given.
         out: run folder: new, or an existing run to continue.
-        benchmark: a name of `mull benchmarks`, a data file, or a `Benchmark`.
+        benchmark: a name of `mull benchmarks`, a data file, or a `Benchmark`; or a list of them, which share the run.
         lambdas: a list, or start:stop:step as in "0:1:0.1".
         k: samples per question and λ.
         settings: weights in place of λ, for ablations and comparisons: numbers, `Coefficients`, `Recipe` or `Setting`,
@@ -67,7 +66,8 @@ def choose(
     budget: float | None = None,
     quantile: float | None = None,
     min_accuracy: float | None = None,
-    benchmark: str | Path | Benchmark = "tiny",
+    weights: Mapping[str, float] | None = None,
+    benchmark: Asked = "tiny",
     lambdas: str | Sequence[float] = FINE,
     k: int = 8,
     quiet: bool = False,
@@ -82,11 +82,12 @@ def choose(
     Args:
         budget: most tokens per response, on average, or in the share `quantile` of responses.
         min_accuracy: in place of a budget: least Mean@k, 0–1; the fewest tokens are chosen.
+        weights: of several benchmarks in the means of accuracy and tokens; those that are not named weigh 1.
 
     Raises:
         MullError: neither or both of budget and min_accuracy, fewer than 6 questions, or as `sweep`.
     """
-    goal = Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy)
+    goal = Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy, weights=weights)
     observer = observer_of(quiet)
     planned = plan_of(pair, benchmark, lambdas, k, None, {}, options)
     _warn(planned, observer)

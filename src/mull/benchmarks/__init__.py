@@ -16,10 +16,12 @@ from mull.benchmarks.base import (
     Grade,
     Grader,
     Question,
+    RefusesGold,
 )
 from mull.benchmarks.catalog import SPECS
 from mull.benchmarks.dataset import named, own
 from mull.benchmarks.graders import GRADERS, make_grader
+from mull.benchmarks.graders.own_grader import FORM, is_own
 from mull.benchmarks.rows import SUFFIXES, check_suffix
 from mull.errors import MullError, nearest
 from mull.tiny.problems import Stratum
@@ -83,7 +85,7 @@ def load_benchmark(
     """The benchmark called `name`, or of the data file `name`, with its first `questions` questions (default: all).
 
     `data`: read this file instead of the one on the hub. `grader`: replaces the benchmark's own grader; a user's file
-    needs one. `seed`: for a benchmark that generates its questions.
+    needs one. It may be `FILE.py:FUNCTION`, which is then run. `seed`: for a benchmark that generates its questions.
 
     Raises:
         MullError: there is no such benchmark, its data cannot be fetched or read, or its grader is not installed.
@@ -91,11 +93,16 @@ def load_benchmark(
     if name in SPECS:
         return named(name, data=data, grader=grader, questions=questions)
     if name in TINY:
-        if data is not None or grader is not None:
+        if data is not None or (grader is not None and not is_own(grader)):
             raise MullError(
-                f"the benchmark {name!r} makes its questions and grades them", "leave --data and --grader out"
+                f"the benchmark {name!r} makes its questions and grades them",
+                f"leave --data out, and --grader but for {FORM}",
             )
-        return Arithmetic(*([] if questions is None else [questions]), seed=seed, stratum=TINY[name])
+        judge = None if grader is None else make_grader(grader)
+        made = Arithmetic(*([] if questions is None else [questions]), seed=seed, stratum=TINY[name], grader=judge)
+        if isinstance(judge, RefusesGold):
+            judge.refusal(made.questions()[0])
+        return made
     if Path(name).is_file():
         check_suffix(Path(name))
     elif Path(name).suffix.lower() not in SUFFIXES:
@@ -105,5 +112,5 @@ def load_benchmark(
     if data is not None:
         raise MullError(f"--benchmark {name} is a file already", "leave --data out")
     if grader is None:
-        raise MullError(f"{name} needs a grader", f"give --grader: {', '.join(GRADERS)}")
+        raise MullError(f"{name} needs a grader", f"give --grader: {', '.join(GRADERS)} or {FORM}")
     return own(Path(name), grader, questions=questions)

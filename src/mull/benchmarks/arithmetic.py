@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from mull.benchmarks.base import NO_SCORES, AnswerForm, Grade, Question
+from mull.benchmarks.base import NO_SCORES, AnswerForm, Grade, Grader, Question
 from mull.errors import MullError
 from mull.tiny.problems import STEPS, STRATA, Split, Stratum, stream
 
@@ -30,9 +30,16 @@ class Arithmetic:
     answer_form = AnswerForm("boxed", "The answer is \\boxed{")
 
     def __init__(
-        self, count: int = 120, *, split: Split = "report", seed: int = 0, stratum: Stratum | None = None
+        self,
+        count: int = 120,
+        *,
+        split: Split = "report",
+        seed: int = 0,
+        stratum: Stratum | None = None,
+        grader: Grader | None = None,
     ) -> None:
-        """`stratum`: problems of one difficulty alone, as a benchmark of its own."""
+        """`stratum`: problems of one difficulty alone, as a benchmark of its own. `grader`: in place of `grade`'s."""
+        self.grader = grader
         self.name = self.name if stratum is None else f"{self.name}-{stratum}"
         self.stratum = stratum
         if count < 1:
@@ -58,6 +65,8 @@ class Arithmetic:
 
     def grade(self, question: Question, answer: str) -> Grade:
         """The last `\\boxed{}` of the answer, compared as a number: "07" and "7" are the same."""
+        if self.grader is not None:
+            return self.grader.grade(question, answer)
         found = _BOXED.findall(answer)
         if not found:
             return Grade("", False)
@@ -69,7 +78,8 @@ class Arithmetic:
         return Grade(str(int(value)), int(value) == int(question.gold))
 
     def describe(self) -> dict[str, Any]:
-        return {"name": self.name, "questions": self.count, "split": self.split, "seed": self.seed}
+        grader = {} if self.grader is None else {"grader": self.grader.describe()}
+        return {"name": self.name, "questions": self.count, "split": self.split, "seed": self.seed, **grader}
 
     @cached_property
     def _questions(self) -> list[Question]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mull.benchmarks.base import Benchmark, Grade, Question
+from mull.benchmarks.base import Benchmark, Grade, Grader, Question
 from mull.benchmarks.dataset import OPTIONS, conversation
 from mull.benchmarks.graders.letters import apart
 from mull.errors import MullError
@@ -37,6 +37,7 @@ class Asked:
         self.whole, self.template, self.system = whole, template, system
         self.name, self.max_tokens = whole.name, whole.max_tokens
         self.file: str = getattr(whole, "file", "")
+        self.grader: Grader | None = getattr(whole, "grader", None)
         if template is not None and OPTIONS in template:
             bare = next((question.id for question in whole.questions() if not apart(question)[1]), None)
             if bare is not None:

@@ -21,6 +21,8 @@ class Question:
     """The right answer, or other data that the grader needs to check an answer."""
     stratum: str = ""
     """Difficulty class, or empty."""
+    benchmark: str = ""
+    """Name of its benchmark among several that are asked together; empty where there is one."""
 
 
 class AnswerForm(NamedTuple):

@@ -97,7 +97,8 @@ def named(
 
 
 def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchmark:
-    """A user's file with the columns question and answer, asked with the prompt of `grader` in `PROMPTS`.
+    """A user's file with the columns question and answer, asked with the prompt of `grader` in `PROMPTS`, or as
+    it stands.
 
     Raises:
         MullError: the file cannot be read, or the grader is unknown or not installed.
@@ -108,7 +109,7 @@ def own(path: Path, grader: str, *, questions: int | None = None) -> DataBenchma
     return DataBenchmark(
         name=path.stem,
         max_tokens=MATH_LIMIT,
-        template=PROMPTS[grader],
+        template=PROMPTS.get(grader, PLAIN),
         system=None,
         grader=judge,
         asked=_questions(found, read, judge, questions, str(path)),

@@ -16,8 +16,11 @@ from mull.toml import read_table
 
 COPY = "study.toml"
 """The copy in the run folder."""
-_LISTS = ("GRID", "KINDS", "TOKENS", "RANGES", "LIST")
+_LISTS = ("GRID", "KINDS", "TOKENS", "RANGES", "LIST", "NAMES")
 """What the help calls values that are lists with commas. In the file they may be arrays, too."""
+
+_BY_BENCHMARK = ("data", "grader", "questions", "max_tokens", "weights")
+"""Options that several benchmarks may have each on its own. In the file they may be tables, too."""
 
 
 def _read(context: typer.Context, path: Path | None) -> Path | None:
@@ -55,6 +58,8 @@ def _value(key: str, param: Any, value: Any) -> Any:
     """The value as a flag would give it, which is parsed later. Raises `MullError` for what no flag could give."""
     if isinstance(value, list) and not param.multiple and param.metavar in _LISTS:
         value = ",".join(map(str, value))
+    if isinstance(value, dict) and param.name in _BY_BENCHMARK:
+        value = ",".join(f"{name}={each}" for name, each in value.items())
     values = value if isinstance(value, list) and param.multiple else [value]
     if any(isinstance(each, bool) != param.is_flag for each in values):
         raise MullError(f"{key} must {'be true or false' if param.is_flag else 'not be true or false'}")

@@ -46,7 +46,8 @@ def sample_and_show(
 
 def _show_expected(expected: Expected, needs: Needs | None, *, json: bool) -> None:
     if json:
-        print_json({**expected._asdict(), **({"memory": needs} if needs else {})})
+        values = {name: value for name, value in expected._asdict().items() if name != "benchmarks" or value}
+        print_json({**values, **({"memory": needs} if needs else {})})
         return
     on_record = expected.responses - expected.missing
     lines = [
@@ -56,6 +57,9 @@ def _show_expected(expected: Expected, needs: Needs | None, *, json: bool) -> No
     if expected.missing:
         known = f"{expected.tokens:,.0f} expected, " if expected.tokens is not None else ""
         lines.append(f"tokens: {known}{expected.most_tokens:,} at most")
+        for name, own in expected.benchmarks.items():
+            known = f"{own.tokens:,.0f} expected, " if own.tokens is not None else ""
+            lines.append(f"  {name}: {own.responses:,} to be sampled, {known}{own.most_tokens:,} tokens at most")
         if expected.seconds is not None:
             lines.append(f"time: {clock(expected.seconds)} at the speed of the run so far")
         else:

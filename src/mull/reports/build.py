@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from mull.errors import MullError, nearest
 from mull.folders import write_atomically
 from mull.reports.figures import charts
 from mull.reports.figures.render import Figure, png, svg
-from mull.reports.html.page import page
+from mull.reports.html.page import Overlays, page
 from mull.reports.renderers import csv
 from mull.reports.results import Results, results
 from mull.reports.tables import metrics_table
@@ -40,7 +40,8 @@ def write_report(
         if name not in FORMATS:
             raise MullError(f"unknown report format {name!r}", nearest(name, FORMATS))
     found = results(store, k)
-    rows = published_sweep(found.benchmark) if overlay else []
+    each = found.parts or {found.benchmark: found}
+    overlays = {name: published_sweep(name) for name in each} if overlay else {}
     written: list[Path] = []
     pictures = folder / "figures"
     try:
@@ -52,24 +53,28 @@ def write_report(
         write_atomically(path, data)
         written.append(path)
 
-    for name, figure in _figures(found, rows):
+    for name, figure in _figures(found, overlays):
         if "svg" in formats:
             write(pictures / f"{name}.svg", svg(figure, opaque=True).encode())
         if "png" in formats:
             write(pictures / f"{name}.png", png(figure))
-    write(folder / "metrics.csv", csv(metrics_table(found.benchmark, {"": found.metrics}, None)))
-    if found.strata:
-        write(folder / "metrics-by-stratum.csv", csv(metrics_table(found.benchmark, found.strata, None)))
+    write(folder / "metrics.csv", csv(found.table))
+    for own in each.values():
+        if own.strata:
+            write(folder / f"{own.part}metrics-by-stratum.csv", csv(metrics_table(own.benchmark, own.strata, None)))
     if "html" in formats:
         # The page last: where it stands, the rest is there.
-        write(folder / "report.html", page(found, rows).encode())
+        write(folder / "report.html", page(found, overlays).encode())
         written.insert(0, written.pop())
     return written
 
 
-def _figures(found: Results, overlay: Sequence) -> Iterable[tuple[str, Figure]]:
+def _figures(found: Results, overlays: Overlays) -> Iterable[tuple[str, Figure]]:
     if found.sweep:
-        yield "stages", charts.stages_figure(found.metrics, found.stages, overlay=overlay)
-    yield "frontier", charts.frontier_figure(found.metrics, found.frontier)
+        overlay = overlays.get(found.benchmark, ())
+        yield f"{found.part}stages", charts.stages_figure(found.metrics, found.stages, overlay=overlay)
+    yield f"{found.part}frontier", charts.frontier_figure(found.metrics, found.frontier)
     if found.sweep and found.strata:
-        yield "strata", charts.strata_figure(found.strata, found.stages)
+        yield f"{found.part}strata", charts.strata_figure(found.strata, found.stages)
+    for part in found.parts.values():
+        yield from _figures(part, overlays)

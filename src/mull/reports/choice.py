@@ -13,6 +13,7 @@ from mull.analysis.choosing.worth import Open
 from mull.analysis.metrics import interval
 from mull.reports.format import NONE, count, percent
 from mull.reports.table import Cell, Column, Row, Table, points, tokens
+from mull.words import listed
 
 HOPELESS_FACTOR = 100
 """If more than this many times the questions were needed, the number is not shown."""
@@ -20,6 +21,14 @@ HOPELESS_FACTOR = 100
 
 def headline(choice: Choice, outcome: Outcome | None = None) -> list[str]:
     """The choice in a few sentences."""
+    said = _headline(choice, outcome)
+    if choice.shares:
+        weights = listed([f"{name} ({100 * share:.3g} %)" for name, share in choice.shares.items()])
+        said.append(f"  accuracy and tokens are means over {weights}")
+    return said
+
+
+def _headline(choice: Choice, outcome: Outcome | None) -> list[str]:
     goal, pick = choice.goal, choice.pick
     if pick is None and choice.nothing_right:
         return [
@@ -135,11 +144,11 @@ def figures(option: Option) -> str:
 
 
 def intervals(option: Option) -> str:
-    """The 95 % intervals of accuracy and tokens."""
-    if option.questions < 2:
+    """The 95 % intervals of accuracy and tokens; of several benchmarks by the fewest questions that one of them has."""
+    if option.fewest < 2:
         return "unknown"
-    low, high = interval(option.accuracy, option.questions, share=True)
-    few, many = interval(option.tokens, option.questions, share=False)
+    low, high = interval(option.accuracy, option.fewest, share=True)
+    few, many = interval(option.tokens, option.fewest, share=False)
     return f"{100 * low:.1f}–{100 * high:.1f} % and {few:,.1f}–{many:,.1f} tokens"
 
 

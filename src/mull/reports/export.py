@@ -7,29 +7,59 @@ error clustered by question, undefined values are empty. LaTeX shows shares in p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
 from mull.analysis.frontier import non_dominated, points_of
 from mull.analysis.metrics import by_stratum, metrics
 from mull.analysis.paired import compare, contrasts
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark, of_every_benchmark
 from mull.analysis.stages import stages_of_samples
+from mull.benchmarks.several import AVERAGE
+from mull.errors import MullError
 from mull.reports import renderers
+from mull.reports.slugs import slugs
 from mull.reports.table import Table
-from mull.reports.tables import cost_table, differences_table, metrics_table, scores_table, stages_table
+from mull.reports.tables import (
+    benchmarks_table,
+    cost_table,
+    differences_table,
+    metrics_table,
+    scores_table,
+    stages_table,
+)
 
 Format = Literal["csv", "parquet", "latex"]
 SUFFIXES: dict[Format, str] = {"csv": ".csv", "parquet": ".parquet", "latex": ".tex"}
 
 
-def tables(samples: Sequence[Sample], reference: str | None = None) -> dict[str, Table]:
+def tables(samples: Sequence[Sample], reference: str | None = None, benchmarks: Sequence[str] = ()) -> dict[str, Table]:
     """Every table of a run by name: `metrics`, `scores` where graders say more than right or wrong,
     `strata` where there are several, `cost`, `contrasts`, and along λ `neighbours` and `stages` where a rise is found.
 
-    Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ.
-    Raises `MullError` for an unknown reference.
+    Contrasts are against `reference`: the highest λ unless given, or the first setting where none has a λ. Of several
+    benchmarks the table `metrics` has each and the average, `contrasts`, `neighbours` and `stages` are those of the
+    average, and each has its own tables, whose names end in its name. `benchmarks`: those of the plan, of which an
+    unfinished run may lack some. Raises `MullError` for an unknown reference, and where no setting has all of them.
     """
+    parts = by_benchmark(samples)
+    every = of_every_benchmark(samples, benchmarks or None)
+    if not every:
+        names = ", ".join(benchmarks or parts)
+        raise MullError(f"no setting has responses to each of {names} yet", "let the sweep go on")
+    if len(parts) == 1:
+        return _tables(samples, reference)
+    found, made = metrics(every), _tables(every, reference)
+    each = {AVERAGE: found, **{name: metrics(own) for name, own in parts.items()}}
+    made["metrics"] = benchmarks_table(each, non_dominated(points_of(found)))
+    made = {name: made[name] for name in ("metrics", "contrasts", "neighbours", "stages") if name in made}
+    for end, own in zip(slugs(parts), parts.values(), strict=True):
+        made |= {f"{name}-{end}": replace(t, name=f"{name}-{end}") for name, t in _tables(own, reference).items()}
+    return made
+
+
+def _tables(samples: Sequence[Sample], reference: str | None) -> dict[str, Table]:
     found = metrics(samples)
     benchmark, with_lam = samples[0].benchmark, [m for m in found if m.lam is not None]
     made = [metrics_table(benchmark, {"": found}, non_dominated(points_of(found)))]

@@ -159,9 +159,12 @@ def _rich(table: Table, left_out: str) -> RichTable:
         longest = max((len(_plain_cell(row.cells[i], column)) for row in table.rows), default=0)
         # In a terminal every column counts: no comma before the unit.
         found.add_column(literal(f"{column.head} {column.unit}".strip()), justify="right", min_width=longest)
-    for row in table.rows:
-        cells = (_plain_cell(cell, column) for cell, column in zip(row.cells, table.columns, strict=True))
-        found.add_row(literal(_name(row)), *map(literal, cells))
+    for section, rows in table.sections:
+        if section:
+            found.add_row(f"[italic]{literal(section)}[/]")
+        for row in rows:
+            cells = (_plain_cell(cell, column) for cell, column in zip(row.cells, table.columns, strict=True))
+            found.add_row(literal(_name(row)), *map(literal, cells))
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,15 @@ from typing import Any
 from mull.analysis.frontier import Frontier, non_dominated, points_of
 from mull.analysis.metrics import SettingMetrics, by_numbers, by_stratum, metrics
 from mull.analysis.paired import Contrast, compare
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark, of_every_benchmark
 from mull.analysis.stages import Stages, stages_of_samples
 from mull.analysis.summary import plain_words
+from mull.benchmarks.several import AVERAGE
 from mull.errors import MullError
+from mull.reports.slugs import slugs
+from mull.reports.table import Table
+from mull.reports.tables import benchmarks_table, metrics_table
+from mull.runs.plan import benchmarks_of
 from mull.runs.store import RunStore
 
 _LADDER = ("trivial", "very easy", "easy", "medium", "moderate", "hard", "very hard", "expert")
@@ -22,9 +27,10 @@ _LADDER = ("trivial", "very easy", "easy", "medium", "moderate", "hard", "very h
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The findings of one run, on one benchmark."""
+    """The findings of one run, on one benchmark or on average over several."""
 
     benchmark: str
+    """Of several all names, with commas between."""
     folder: Path
     """Of the run, where the texts are."""
     plan: dict[str, Any]
@@ -45,6 +51,19 @@ class Results:
     neighbours: list[Contrast]
     """Each λ against the next lower one."""
     words: str
+    parts: Mapping[str, Results] = field(default_factory=dict)
+    """Of several benchmarks the findings on each, those that have responses; empty where there is one."""
+    part: str = ""
+    """Of several benchmarks the one that this is about, as an address on a page."""
+
+    @property
+    def table(self) -> Table:
+        """One row per setting with every metric, of several benchmarks the average first and then each; ● marks the
+        frontier."""
+        if not self.parts:
+            return metrics_table(self.benchmark, {"": self.metrics}, self.frontier)
+        each = {AVERAGE: self.metrics, **{name: part.metrics for name, part in self.parts.items()}}
+        return benchmarks_table(each, self.frontier)
 
     @property
     def sweep(self) -> list[SettingMetrics]:
@@ -81,18 +100,45 @@ class Results:
 def results(store: RunStore, k: int | None = None) -> Results:
     """Compute all findings of a run.
 
-    Raises `MullError` where the run holds no response yet, and for a `k` above the samples per question.
+    Raises `MullError` where the run holds no response yet, of several benchmarks no setting with responses to each, and
+    for a `k` above the samples per question.
     """
     samples = store.samples(texts=False)
     if not samples:
         raise MullError(f"the run in {store.folder} holds no response yet", "start it with `mull sweep`, then report")
+    plan, questions, names = store.plan, store.questions, benchmarks_of(store.plan)
+    if not names:
+        return _results(store, samples, plan, questions, k, samples[0].benchmark)
+    comparable = of_every_benchmark(samples, names)
+    if not comparable:
+        what = f"no setting of {store.folder} has responses to each of {plan['benchmark']['name']} yet"
+        raise MullError(what, "let the sweep go on")
+    whole = _results(store, comparable, plan, questions, k, plan["benchmark"]["name"])
+    addresses, parts = dict(zip(names, slugs(names), strict=True)), {}
+    for name, own in by_benchmark(samples).items():
+        limit = plan.get("limits", {}).get(name, plan["sampling"]["max_tokens"])
+        record = {"benchmark": plan["benchmark"]["parts"][name], "sampling": {**plan["sampling"], "max_tokens": limit}}
+        asked = {key: about for key, about in questions.items() if about["benchmark"] == name}
+        found = _results(store, own, {**plan, **record}, asked, k, name)
+        parts[name] = replace(found, part=f"{addresses[name]}-")
+    return replace(whole, parts=parts)
+
+
+def _results(
+    store: RunStore,
+    samples: Sequence[Sample],
+    plan: dict[str, Any],
+    questions: dict[str, dict[str, str]],
+    k: int | None,
+    benchmark: str,
+) -> Results:
+    """The findings of these samples."""
     found = metrics(samples, k)
     sweep = _sweep(found)
     stages = stages_of_samples(samples) if sweep else None
-    plan, questions = store.plan, store.questions
     reference = sweep[-1] if sweep else min(found, key=lambda m: list(plan["settings"]).index(m.setting))
     return Results(
-        benchmark=samples[0].benchmark,
+        benchmark=benchmark,
         folder=store.folder,
         plan=plan,
         provenance=store.provenance,
@@ -123,7 +169,7 @@ def _study_words(found: Sequence[SettingMetrics], reference: SettingMetrics) -> 
 def _strata(samples: Sequence[Sample], k: int | None) -> dict[str, list[SettingMetrics]]:
     # Strata may have fewer samples per question than k while a run is incomplete.
     names = {sample.stratum for sample in samples}
-    if len(names) < 2:
+    if len(names) < 2 or len({sample.benchmark for sample in samples}) > 1:
         return {}
     try:
         found = by_stratum(samples, k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mull.analysis.frontier import Frontier
 from mull.analysis.metrics import KINDS, SettingMetrics
@@ -12,6 +13,7 @@ from mull.analysis.records import Sample
 from mull.analysis.scores import names_of_scores, scores_by_setting
 from mull.analysis.stages import Stages
 from mull.analysis.tables import PublishedRow
+from mull.benchmarks.several import AVERAGE
 from mull.reports.format import at, common_k, per_question, setting_name, verdict
 from mull.reports.table import Cell, Column, Row, Table
 
@@ -30,7 +32,33 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
 
     `groups` maps a stratum's name (empty: all questions) to its settings. `mull stages` reads the data frame as CSV.
     """
-    found = [m for group in groups.values() for m in group]
+    title = len(groups) > 1
+    sections = []
+    for stratum, group in groups.items():
+        asked = max((m.questions for m in group), default=0)
+        section = f"{stratum or '(none)'} · {asked:,} questions" if title else ""
+        sections.append((benchmark, stratum, section, group))
+    table = _metrics_table(sections, frontier)
+    return replace(table, name="strata", title="Metrics by difficulty") if title else table
+
+
+def benchmarks_table(groups: Mapping[str, Sequence[SettingMetrics]], frontier: Frontier | None) -> Table:
+    """The same of several benchmarks by name, the average among them first; the `frontier` is the average's."""
+    count = len(groups) - 1
+    heads = {AVERAGE: f"{AVERAGE} of {count} benchmarks"}
+    sections = []
+    for name, group in groups.items():
+        asked = max((m.questions for m in group), default=0)
+        sections.append((name, "", heads.get(name, f"{name} · {asked:,} questions"), group))
+    table = _metrics_table(sections, frontier, starred=AVERAGE)
+    return replace(table, caption=f"{table.caption}; average: every benchmark has the same weight")
+
+
+def _metrics_table(
+    sections: Sequence[tuple[str, str, str, Sequence[SettingMetrics]]], frontier: Frontier | None, starred: str = ""
+) -> Table:
+    """`sections`: benchmark, stratum, title and settings. `starred`: the benchmark of the `frontier`; empty: all."""
+    found = [m for *_, group in sections for m in group]
     each, k = per_question(found), common_k(found)
     best = {point.setting for point in frontier.points} if frontier else set()
     caption = f"{ERRORS}; ● no other setting beats it on both" if best else ERRORS
@@ -51,11 +79,11 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
         *(_share(_kind(kind), kind, shown=odd[kind]) for kind in KINDS),
         Column(key="samples", head="responses", decimals=0),
     ]  # fmt: skip
-    name, title = _names(found), len(groups) > 1
+    shown = _names(found)
 
-    def row(stratum: str, section: str, m: SettingMetrics) -> Row:
+    def row(benchmark: str, stratum: str, section: str, m: SettingMetrics) -> Row:
         return Row(
-            name[m.setting],
+            shown[m.setting],
             [
                 benchmark, stratum, Cell(math.nan if m.lam is None else float(m.lam)), Cell(m.questions), Cell(m.k),
                 *map(Cell.of, (m.mean_at_k, m.tokens, m.think_ratio)),
@@ -66,23 +94,17 @@ def metrics_table(benchmark: str, groups: Mapping[str, Sequence[SettingMetrics]]
             ],
             section,
             m.setting,
-            m.setting in best,
+            m.setting in best and starred in ("", benchmark),
         )  # fmt: skip
 
-    rows = []
-    for stratum, group in groups.items():
-        asked = max((m.questions for m in group), default=0)
-        section = f"{stratum or '(none)'} · {asked:,} questions" if title else ""
-        rows += [row(stratum, section, m) for m in group]
-    what = "Metrics by difficulty" if title else "Metrics of every setting"
     return Table(
-        name="strata" if title else "metrics",
-        title=what,
+        name="metrics",
+        title="Metrics of every setting",
         caption=caption,
         head=_head(found),
         key="setting",
         columns=columns,
-        rows=rows,
+        rows=[row(name, stratum, head, m) for name, stratum, head, group in sections for m in group],
         section_is_data=False,
     )
 

@@ -38,7 +38,8 @@ long texts are not read for it."""
 _PLAN = {
     "study?": StudyKind,
     "settings": {"*": dict},
-    "benchmark": {"name": str, "grader?": dict},
+    "benchmark": {"name": str, "grader?": dict, "parts?": {"*": {"name": str, "grader?": dict}}},
+    "limits?": {"*": int},
     "k": int,
     "sampling": {"max_tokens": int},
     "engine": str,

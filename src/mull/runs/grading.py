@@ -1,11 +1,18 @@
-"""Grades a response: splits off the thought, then grades the answer after it. Knows no store and no engine."""
+"""Grades a response: splits off the thought, then grades the answer after it. Knows no store and no engine.
+
+Also keeps a user's own grader beside the responses that it graded.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from mull.benchmarks import Grade, Question
+from mull.benchmarks.graders.own_grader import OwnGrader
+from mull.errors import MullError
+from mull.folders import write_atomically
 from mull.thinking import KNOWN, ThinkingKind, ThinkTags, split_thinking
 
 
@@ -37,3 +44,15 @@ def grade_response(
         right_in_thought = grader.grade(question, split.thought).correct
         grade = grade._replace(scores={**grade.scores, "as_it_stands": float(right_in_thought)})
     return Graded(split.kind, grade)
+
+
+def keep_grader(grader: object, run: Path) -> None:
+    """Put a copy of the file of a user's own grader into the folder `run`, as `graders/SHA256/FILE.py`."""
+    if not isinstance(grader, OwnGrader):
+        return
+    place = run / "graders" / grader.digest[:8]
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MullError(f"cannot make the folder {place}: {error.strerror}", "choose another folder") from None
+    write_atomically(place / grader.path.name, grader.source)

@@ -39,11 +39,20 @@ def grow(old: Mapping[str, Any], new: Mapping[str, Any], old_questions: Question
     if shorter.keys() <= longer.keys() and _agree(shorter, longer):
         questions, source = longer, old if longer is old_questions else new
         united["questions"] = source["questions"]
-        asked = {key: source["benchmark"][key] for key in ("questions",) if key in source["benchmark"]}
+        asked = source["benchmark"]
     record, before = (
-        {**plan, **united, "benchmark": {**plan["benchmark"], **asked}} for plan in (dict(new), dict(old))
+        {**plan, **united, "benchmark": _asking(plan["benchmark"], asked)} for plan in (dict(new), dict(old))
     )
     return Growth(record, before, questions)
+
+
+def _asking(benchmark: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a benchmark, or of several, with the numbers of questions of `source`."""
+    found = {**benchmark, **{key: source[key] for key in ("questions",) if key in source}}
+    if "parts" in benchmark:
+        others = source.get("parts", {})
+        found["parts"] = {name: _asking(part, others.get(name, {})) for name, part in benchmark["parts"].items()}
+    return found
 
 
 def _agree(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from mull.analysis.records import Key
+from mull.benchmarks.graders.own_grader import as_named
 from mull.errors import MullError
 from mull.runs.database import Database, scores_from_json, scores_to_json
 from mull.words import counted
@@ -91,7 +92,7 @@ class LaterGrades:
         keys = list(self._database.read('SELECT setting, question, "index" FROM samples'))
         missing = sum(key not in grades for key in keys)
         if missing:
-            grader = self.gradings[grading].get("grader", {}).get("name", grading)
+            grader = as_named({"name": grading, **self.gradings[grading]["grader"]})
             raise MullError(
                 f"{missing:,} of {counted(len(keys), 'response')} have no grade of {grading}",
                 f"`mull regrade {self._folder} --grader {grader}` goes on",

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mull.benchmarks import Benchmark
+from mull.benchmarks import Benchmark, Question
+from mull.benchmarks.several import Several
 from mull.checkpoints.checkpoint import Checkpoint
 from mull.checkpoints.fingerprint import fingerprint
 from mull.checkpoints.pair import Pair
@@ -60,6 +61,8 @@ class SweepPlan:
     """The delimiters of thoughts; None: see `tags`."""
     date: str | None = None
     """The day that a chat template is told if it asks for it, as YYYY-MM-DD; None: today."""
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Most tokens per response by benchmark, where several differ in it; the sampling has the largest."""
 
     def __post_init__(self) -> None:
         labels = [setting.label for setting in self.settings]
@@ -107,6 +110,7 @@ class SweepPlan:
             "engine": self.engine,
             **({"think_tags": [list(tags) for tags in self.tags]} if self.tags != PLAIN else {}),
             **({"date": self.template_date} if self.template_date else {}),
+            **({"limits": dict(self.limits)} if self.limits else {}),
         }
 
     def _study(self) -> StudyKind:
@@ -138,10 +142,40 @@ class SweepPlan:
         """Number of responses of one setting."""
         return len(self.benchmark.questions()) * self.k
 
+    def sampling_of(self, setting: Setting, question: Question) -> Sampling:
+        """How a question is answered under a setting: with the token limit of its benchmark."""
+        sampling = setting.sampling or self.sampling
+        limit = self.limits.get(question.benchmark)
+        return sampling if limit is None else replace(sampling, max_tokens=min(limit, sampling.max_tokens))
+
     def sample_seed(self, question: str, index: int) -> int:
-        """Seed of one sample (63 bits), the same for every setting, so that settings are compared sample by sample."""
+        """Seed of one sample (63 bits), the same for every setting, so that settings are compared sample by sample.
+
+        It is that of a run of the question's benchmark alone."""
+        if isinstance(self.benchmark, Several):
+            question = self.benchmark.own_id(question)
         text = f"{self.seed}/{question}/{index}".encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def benchmarks_of(record: Mapping[str, Any]) -> list[str]:
+    """The names of the benchmarks of a plan record that has several; none where it has one."""
+    return list(record["benchmark"].get("parts", ()))
+
+
+def benchmark_of(record: Mapping[str, Any], question: Mapping[str, str]) -> Mapping[str, Any]:
+    """The record of the benchmark that a question (`RunStore.questions`) of this plan record belongs to."""
+    name = question.get("benchmark")
+    return record["benchmark"]["parts"][name] if name else record["benchmark"]
+
+
+def refuse_several(record: Mapping[str, Any], folder: Path, why: str) -> None:
+    """Raise `MullError` for the run in `folder` if its plan record has several benchmarks."""
+    if benchmarks_of(record):
+        raise MullError(
+            f"{folder} holds several benchmarks ({', '.join(benchmarks_of(record))}), and {why}",
+            "sweep each into a run of its own",
+        )
 
 
 def tags_of(record: Mapping[str, Any]) -> tuple[ThinkTags, ...]:

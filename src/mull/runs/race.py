@@ -27,7 +27,8 @@ def start(plan: SweepPlan, goal: Goal) -> Race:
     if len(known) < len(lams):
         raise ValueError("a race runs along λ")
     questions = {question.id: question.stratum for question in plan.benchmark.questions()}
-    return race(known, questions, plan.k, goal, plan.seed)
+    benchmarks = {question.id: question.benchmark or plan.benchmark.name for question in plan.benchmark.questions()}
+    return race(known, questions, plan.k, goal, plan.seed, benchmarks)
 
 
 def run_race(

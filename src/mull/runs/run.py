@@ -131,7 +131,7 @@ def responses(plan: SweepPlan, engine: SwitchingEngine, wanted: Sequence[Wanted]
             id=name,
             prompt_ids=prompts[each.question],
             seed=plan.sample_seed(each.question, each.number),
-            sampling=each.setting.sampling or plan.sampling,
+            sampling=plan.sampling_of(each.setting, questions[each.question]),
             lam=each.setting.recipe.coefficients.default if by_row else None,
         )
         for name, each in asked.items()
@@ -156,7 +156,7 @@ def grade(
     finished = completion.finish == "stop"
     kind, result = grade_response(benchmark, question, completion.text, finished=finished, tags=tags)
     return Sample(
-        benchmark=benchmark.name,
+        benchmark=question.benchmark or benchmark.name,
         question=question.id,
         stratum=question.stratum,
         setting=setting.label,

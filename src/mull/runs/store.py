@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mull.analysis.records import Key, Sample
+from mull.benchmarks import Question
 from mull.errors import MullError
 from mull.folders import locked
 from mull.runs import checks
@@ -262,6 +263,10 @@ class RunStore:
             found[setting] = (count, tokens)
         return found
 
+    def by_benchmark(self) -> dict[str, int]:
+        """Benchmark → how many samples of it are recorded."""
+        return dict(self._database.read("SELECT benchmark, COUNT(*) FROM samples GROUP BY benchmark"))
+
     def count(self) -> int:
         """The number of recorded samples."""
         return next(self._database.read("SELECT COUNT(*) FROM samples"))[0]
@@ -375,4 +380,8 @@ def _busy(folder: Path) -> MullError:
 
 
 def _questions(plan: SweepPlan) -> dict[str, dict[str, str]]:
-    return {q.id: {"text": q.text, "gold": q.gold, "stratum": q.stratum} for q in plan.benchmark.questions()}
+    def about(question: Question) -> dict[str, str]:
+        own = {"benchmark": question.benchmark} if question.benchmark else {}
+        return {"text": question.text, "gold": question.gold, "stratum": question.stratum, **own}
+
+    return {question.id: about(question) for question in plan.benchmark.questions()}

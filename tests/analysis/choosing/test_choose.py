@@ -180,11 +180,13 @@ def test_goals_that_make_no_sense_are_refused(goal, message):
         Goal(**goal)
 
 
-def test_samples_of_none_or_two_benchmarks_are_refused(sample):
+def test_no_samples_and_weights_of_other_benchmarks_are_refused(sample):
     with pytest.raises(MullError, match="no samples"):
         choose([], Goal(budget=1))
-    with pytest.raises(MullError, match="got aime, toy"):
-        choose([sample(), sample(benchmark="aime")], Goal(budget=1))
+    with pytest.raises(MullError, match=r"'aim', which is no benchmark of the samples. Did you mean 'aime'?"):
+        choose([sample(), sample(benchmark="aime")], Goal(budget=1, weights={"aim": 2}))
+    with pytest.raises(MullError, match="the weight of aime must be positive and finite, got 0"):
+        Goal(budget=1, weights={"aime": 0})
 
 
 shares = st.floats(0, 1)

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from mull.analysis.choosing.options import Goal
 from mull.analysis.choosing.tally import Tally
 
 
@@ -16,7 +17,7 @@ def tally(sample):
         for q in range(4)
         for i in (0, 1)
     ]
-    return Tally.of([*rows, sample("q9", None, tokens=7)], limit=20)
+    return Tally.of([*rows, sample("q9", None, tokens=7)], Goal(budget=20))
 
 
 def test_sums_by_setting_and_question(tally):
@@ -25,7 +26,7 @@ def test_sums_by_setting_and_question(tally):
     assert tally.tokens[0].tolist() == [1, 21, 41, 61, 0]
     assert tally.correct[1].tolist() == [0, 2, 2, 2, 0]
     assert tally.within[0].tolist() == [2, 2, 1, 0, 0]
-    assert tally.samples.tolist() == [8, 8, 1]
+    assert tally.samples.tolist() == [[8, 8, 1]]
 
 
 def test_resamples_keep_pairs_together_and_are_smoothed_by_one_response(tally):

@@ -12,8 +12,8 @@ section 3.4.3). A rival is a tie if the 95 % interval of the difference contains
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from mull.analysis.choosing.options import ROUNDING, Goal, Option, measure, opti
 from mull.analysis.choosing.tally import Resampled, Tally
 from mull.analysis.metrics import Estimate
 from mull.analysis.paired import PairedDifference
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark
 
 FOLDS = 5
 
@@ -61,6 +61,8 @@ class Choice:
     (expected opportunity cost; Chick & Inoue 2001, Operations Research 49:732)."""
     fresh: tuple[Estimate, Estimate] | None = None
     """(accuracy, tokens) by cross-validation: on each fifth of the questions, of the choice made by the other four."""
+    shares: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Of several benchmarks the weight of each in accuracy and tokens, with the sum 1; empty where there is one."""
 
     @property
     def nothing_right(self) -> bool:
@@ -81,18 +83,28 @@ class Choice:
 
 
 def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: int = 0) -> Choice:
-    """The choice among all settings in `samples`, which are of one benchmark.
+    """The choice among all settings in `samples`; of several benchmarks every setting has some, and its accuracy and
+    tokens are their means by the goal's weights.
 
     `fresh`: also estimate the choice on questions that were not used to choose (`Choice.fresh`). Raises
-    `MullError` for no samples and for samples of several benchmarks.
+    `MullError` for no samples, and for a weight of a benchmark that they are not of.
     """
-    tally = Tally.of(samples, goal.budget)
+    tally = Tally.of(samples, goal)
     options = measure(samples, goal)
     picked = decide(options, goal, lambda a, b: value_difference(tally, goal, a, b).error)
+    names = list(by_benchmark(samples))
+    shares = dict(zip(names, map(float, goal.shares(names)), strict=True)) if len(names) > 1 else {}
     if picked is None or not tally.correct.any():
         nearest = max(options, key=lambda option: (option.slack.value, option.accuracy.value))
         return Choice(
-            goal=goal, pick=None, nearest=nearest, options=options, rivals=[], confidence=math.nan, loss=math.nan
+            goal=goal,
+            pick=None,
+            nearest=nearest,
+            options=options,
+            rivals=[],
+            confidence=math.nan,
+            loss=math.nan,
+            shares=shares,
         )
     confidence, loss = certainty(tally.resample(seed=seed), goal, picked)
     return Choice(
@@ -104,6 +116,7 @@ def choose(samples: Sequence[Sample], goal: Goal, *, fresh: bool = True, seed: i
         confidence=confidence,
         loss=loss,
         fresh=_fresh(samples, goal) if fresh else None,
+        shares=shares,
     )
 
 
@@ -168,15 +181,18 @@ def _rivals(tally: Tally, options: Sequence[Option], goal: Goal, picked: int) ->
 
 
 def _fresh(samples: Sequence[Sample], goal: Goal) -> tuple[Estimate, Estimate] | None:
-    """See `Choice.fresh`; None with fewer than two questions per fold, or if nothing is feasible without some fold."""
-    questions = sorted({sample.question for sample in samples})
-    if len(questions) < 2 * FOLDS:
-        return None
-    fold = {question: i % FOLDS for i, question in enumerate(questions)}
+    """See `Choice.fresh`; None with fewer than two questions of a benchmark per fold, or if nothing is feasible without
+    some fold."""
+    fold: dict[str, int] = {}
+    for own in by_benchmark(samples).values():
+        questions = sorted({sample.question for sample in own})
+        if len(questions) < 2 * FOLDS:
+            return None
+        fold |= {question: i % FOLDS for i, question in enumerate(questions)}
     kept: list[Sample] = []
     for left_out in range(FOLDS):
         tally_samples = [sample for sample in samples if fold[sample.question] != left_out]
-        tally = Tally.of(tally_samples, goal.budget)
+        tally = Tally.of(tally_samples, goal)
         options = measure(tally_samples, goal)
         picked = decide(options, goal, lambda a, b, tally=tally: value_difference(tally, goal, a, b).error)
         if picked is None:

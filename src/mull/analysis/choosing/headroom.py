@@ -27,7 +27,7 @@ from mull.analysis.choosing.options import Goal, measure
 from mull.analysis.choosing.tally import Tally
 from mull.analysis.frontier import concave_hull
 from mull.analysis.metrics import bootstrap
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark
 from mull.errors import MullError
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -37,6 +37,9 @@ PRIOR = 2.0
 """Weight of the stratum's mean beside a question's own samples, in responses, for the oracle by question."""
 
 Kind = Literal["stratum", "question"]
+
+_ANY = Goal(budget=1e18)
+"""A budget that every setting keeps."""
 
 
 class Interval(NamedTuple):
@@ -113,6 +116,9 @@ def headroom(samples: Sequence[Sample], *, resamples: int = RESAMPLES, seed: int
     several benchmarks.
     """
     samples = [sample for sample in samples if sample.lam is not None]
+    benchmarks = list(by_benchmark(samples))
+    if len(benchmarks) > 1:
+        raise MullError(f"head-room is that of one benchmark, got {', '.join(benchmarks)}", "give them one at a time")
     halves = [[sample for sample in samples if sample.index % 2 == half] for half in (0, 1)]
     settings = {sample.setting for sample in samples}
     if len(settings) < 2:
@@ -201,7 +207,7 @@ class _Records:
     @classmethod
     def of(cls, samples: Sequence[Sample]) -> _Records:
         tallies = [
-            Tally.of(rows)
+            Tally.of(rows, _ANY)
             for rows in (samples, *([sample for sample in samples if sample.index % 2 == half] for half in (0, 1)))
         ]
         right, cost = ([t.correct / t.count for t in tallies], [t.tokens / t.count for t in tallies])
@@ -330,10 +336,9 @@ def _in_both_halves(halves: Sequence[Sequence[Sample]], settings: set[str]) -> s
 
 def _best_static(samples: Sequence[Sample]) -> int:
     """Index in `Tally.settings` of `Headroom.best`, by the rule of `mull.analysis.choosing.choose`."""
-    goal = Goal(budget=1e18)
-    tally = Tally.of(samples)
-    error: Callable[[int, int], float] = lambda a, b: value_difference(tally, goal, a, b).error  # noqa: E731
-    options = measure(samples, goal)
-    picked = decide(options, goal, error)
+    tally = Tally.of(samples, _ANY)
+    error: Callable[[int, int], float] = lambda a, b: value_difference(tally, _ANY, a, b).error  # noqa: E731
+    options = measure(samples, _ANY)
+    picked = decide(options, _ANY, error)
     assert picked is not None
     return tally.settings.index(options[picked].setting)

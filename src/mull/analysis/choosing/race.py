@@ -17,6 +17,7 @@ import hashlib
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -89,22 +90,41 @@ Race = Generator[Step, list[Sample], Outcome]
 Steps = Generator[Step, list[Sample], None]
 
 
-def race(lams: Mapping[str, float], questions: Mapping[str, str], k: int, goal: Goal, seed: int = 0) -> Race:
+def race(
+    lams: Mapping[str, float],
+    questions: Mapping[str, str],
+    k: int,
+    goal: Goal,
+    seed: int = 0,
+    benchmarks: Mapping[str, str] | None = None,
+) -> Race:
     """The race for `goal` among the settings of a grid.
 
-    `lams`: label → λ of every candidate. `questions`: id → stratum. `k`: most samples per question. Raises
-    `MullError`, at once, for fewer than 6 questions, k below 1, and no candidate.
+    `lams`: label → λ of every candidate. `questions`: id → stratum. `k`: most samples per question. `benchmarks`: id →
+    benchmark, where there are several. Raises `MullError`, at once, for fewer than 6 questions of a benchmark, k below
+    1, no candidate, and a weight of a benchmark that is not asked.
     """
-    if not lams or k < 1 or len(questions) < FEWEST_QUESTIONS:
+    parts: dict[str, dict[str, str]] = {}
+    for question, stratum in questions.items():
+        parts.setdefault((benchmarks or {}).get(question, ""), {})[question] = stratum
+    if benchmarks:
+        goal.shares(list(parts))
+    least = min(map(len, parts.values()), default=0)
+    if not lams or k < 1 or least < FEWEST_QUESTIONS:
+        each = " of each benchmark" if len(parts) > 1 else ""
         raise MullError(
-            f"a race needs a λ, a sample and {FEWEST_QUESTIONS} questions, got {len(lams)}, {k} and {len(questions)}",
+            f"a race needs a λ, a sample and {FEWEST_QUESTIONS} questions{each}, got {len(lams)}, {k} and {least}",
             "ask for more questions",
         )
-    return _race(dict(sorted(lams.items(), key=lambda item: item[1])), questions, k, goal, seed)
+    return _race(dict(sorted(lams.items(), key=lambda item: item[1])), list(parts.values()), k, goal, seed)
 
 
-def _race(lams: dict[str, float], questions: Mapping[str, str], k: int, goal: Goal, seed: int) -> Race:
-    choosing, held = split(questions, seed)
+def _race(lams: dict[str, float], parts: Sequence[Mapping[str, str]], k: int, goal: Goal, seed: int) -> Race:
+    halves = [split(part, seed) for part in parts]
+    # A question of each benchmark in turn: a small one is soon measured as well as it can be.
+    choosing, held = (
+        [q for column in zip_longest(*lists) for q in column if q is not None] for lists in zip(*halves, strict=True)
+    )
     state = _State(goal, lams, [(question, number) for number in range(k) for question in choosing], seed)
     yield from _probe(state)
     yield from _rounds(state)
@@ -116,7 +136,7 @@ def _race(lams: dict[str, float], questions: Mapping[str, str], k: int, goal: Go
         measured=measure(state.of(state.measured), goal),
         fresh=fresh,
         asked=len(state.samples),
-        full=len(lams) * len(questions) * k,
+        full=len(lams) * sum(map(len, parts)) * k,
         samples=list(state.samples.values()),
         deciding=state.of(state.alive),
     )
@@ -217,7 +237,7 @@ def _rounds(state: _State) -> Steps:
 
 def _drop(state: _State, *, cap: bool) -> bool:
     """Drop the λ that cannot be the choice and, with `cap`, the worse half; returns whether the choice is sure."""
-    tally = Tally.of(state.of(state.alive), state.goal.budget)
+    tally = Tally.of(state.of(state.alive), state.goal)
     share_S, confidence = _shares(tally, state)
     order = sorted(range(len(share_S)), key=lambda s: -share_S[s])
     stay = max(2, math.ceil(len(order) / 2)) if cap else len(order)

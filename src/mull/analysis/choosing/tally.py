@@ -1,6 +1,6 @@
 """A run's samples as sums per setting and question, which is all that choosing needs, and their bootstrap.
 
-Axes: S settings, Q questions, R resamples. Knows no goal and no sampling.
+Axes: S settings, Q questions, R resamples, B benchmarks. Knows no sampling.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mull.analysis.choosing.options import Goal
 from mull.analysis.metrics import bootstrap
-from mull.analysis.paired import PairedDifference, paired_mean
+from mull.analysis.paired import PairedDifference, stratified_mean
 from mull.analysis.records import Sample
 from mull.errors import MullError
 
@@ -36,26 +37,28 @@ class Tally:
     correct: np.ndarray
     tokens: np.ndarray
     within: np.ndarray
-    """Responses of at most `limit` tokens."""
+    """Responses within the goal's budget."""
+    groups: tuple[np.ndarray, ...]
+    """Of each benchmark, which questions are its own [Q]."""
+    shares: np.ndarray
+    """The weights of the benchmarks [B], with the sum 1."""
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], limit: float | None = None) -> Tally:
-        """The tally of one benchmark's samples, settings by rising λ, those without λ last.
+    def of(cls, samples: Sequence[Sample], goal: Goal) -> Tally:
+        """The tally of samples, settings by rising λ, those without λ last.
 
-        Raises `MullError` for no samples and for samples of several benchmarks.
+        Raises `MullError` for no samples, and for a weight of a benchmark that they are not of.
         """
         if not samples:
             raise MullError("no samples to choose by", "sweep first, or give --instruct and --thinking")
-        benchmarks = sorted({sample.benchmark for sample in samples})
-        if len(benchmarks) > 1:
-            raise MullError(f"λ is chosen for one benchmark, got {', '.join(benchmarks)}", "give them one at a time")
         lams = {sample.setting: sample.lam for sample in samples}
         settings = sorted(lams, key=lambda name: (lams[name] is None, lams[name] or 0.0, name))
         row = {name: i for i, name in enumerate(settings)}
-        column = {name: i for i, name in enumerate(sorted({sample.question for sample in samples}))}
+        column = {key: i for i, key in enumerate(sorted({(sample.benchmark, sample.question) for sample in samples}))}
+        benchmarks = list(dict.fromkeys(benchmark for benchmark, _ in column))
         where = (
             np.array([row[sample.setting] for sample in samples]),
-            np.array([column[sample.question] for sample in samples]),
+            np.array([column[sample.benchmark, sample.question] for sample in samples]),
         )
         tokens = np.array([sample.tokens for sample in samples], dtype=float)
 
@@ -70,28 +73,34 @@ class Tally:
             sums(np.ones(len(samples))),
             sums([float(sample.correct) for sample in samples]),
             sums(tokens),
-            sums((tokens <= (np.inf if limit is None else limit)).astype(float)),
+            sums((tokens <= (np.inf if goal.budget is None else goal.budget)).astype(float)),
+            tuple(np.array([benchmark == name for benchmark, _ in column]) for name in benchmarks),
+            goal.shares(benchmarks),
         )
 
     @cached_property
     def samples(self) -> np.ndarray:
-        """Samples of each setting [S]."""
-        return self.count.sum(axis=1)
+        """Samples of each setting in each benchmark [B, S]."""
+        return np.array([self.count[:, group_Q].sum(axis=1) for group_Q in self.groups])
 
     def resample(self, resamples: int = 500, seed: int = 0) -> Resampled:
-        """Smoothed bootstrap over questions, the same questions for every setting, so that differences stay paired.
+        """Smoothed bootstrap over the questions of each benchmark, the same questions for every setting, so that
+        differences stay paired.
 
         Shares get normal noise with the weight of one response, 1/N: without it N right answers out of N would be
         right in every resample, which is not what they show.
         """
-        drawn_RQ = bootstrap(self.count.shape[1], resamples, seed)
         noise = np.random.default_rng([seed, 1])
+        found_3RS = np.zeros((3, resamples, len(self.settings)))
         with np.errstate(invalid="ignore", divide="ignore"):
-            count_RS = drawn_RQ @ self.count.T
-            accuracy, tokens, within = (
-                drawn_RQ @ sums_SQ.T / count_RS for sums_SQ in (self.correct, self.tokens, self.within)
-            )
-            smooth_2RS = noise.standard_normal((2, *count_RS.shape)) / self.samples
+            for number, (group_Q, share) in enumerate(zip(self.groups, self.shares, strict=True)):
+                drawn_RQ = bootstrap(int(group_Q.sum()), resamples, seed + number)
+                count_RS = drawn_RQ @ self.count[:, group_Q].T
+                for i, sums_SQ in enumerate((self.correct, self.tokens, self.within)):
+                    found_3RS[i] += share * (drawn_RQ @ sums_SQ[:, group_Q].T / count_RS)
+            least_S = np.sqrt(((self.shares[:, None] / self.samples) ** 2).sum(axis=0))
+            smooth_2RS = noise.standard_normal((2, *found_3RS.shape[1:])) * least_S
+        accuracy, tokens, within = found_3RS
         return Resampled(accuracy + smooth_2RS[0], tokens, within + smooth_2RS[1])
 
     def accuracy_difference(self, a: int, b: int) -> PairedDifference:
@@ -99,13 +108,18 @@ class Tally:
 
         All intervals here are NaN with fewer than two shared questions.
         """
-        return self._difference(self.correct, a, b, 1 / max(min(self.samples[a], self.samples[b]), 1))
+        fewer_B = np.maximum(np.minimum(self.samples[:, a], self.samples[:, b]), 1)
+        return self._difference(self.correct, a, b, float(np.sqrt(((self.shares / fewer_B) ** 2).sum())))
 
     def token_difference(self, a: int, b: int) -> PairedDifference:
         """Mean tokens per response of setting `a` − those of `b` over shared questions."""
         return self._difference(self.tokens, a, b, 0.0)
 
     def _difference(self, sums: np.ndarray, a: int, b: int, least: float) -> PairedDifference:
-        shared = np.flatnonzero((self.count[a] > 0) & (self.count[b] > 0))
-        means = [sums[s, shared] / self.count[s, shared] for s in (a, b)]
-        return paired_mean(means[0] - means[1]).corrected(least_error=least if a != b else 0.0)
+        differences = []
+        for group_Q in self.groups:
+            shared = np.flatnonzero((self.count[a] > 0) & (self.count[b] > 0) & group_Q)
+            means = [sums[s, shared] / self.count[s, shared] for s in (a, b)]
+            differences.append(means[0] - means[1])
+        found = stratified_mean(differences, list(self.shares))
+        return found.corrected(least_error=least if a != b else 0.0)

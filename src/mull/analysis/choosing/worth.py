@@ -48,34 +48,54 @@ def what_is_open(samples: Sequence[Sample], choice: Choice) -> list[Open]:
     """
     best = choice.pick or choice.nearest
     assert best is not None
-    values = {option.setting: _values(samples, option.setting, choice.goal) for option in choice.options}
+    goal = choice.goal
+    values = {option.setting: _values(samples, option.setting, goal) for option in choice.options}
     constraint, objective = values[best.setting]
-    found = [_open("constraint", "", best.slack.value, constraint)]
+    found = [_open("constraint", "", best.slack.value, constraint, goal)]
     for rival in choice.rivals:
         if rival.verdict == "tie":
             other = values[rival.setting][1]
             paired = {key: value - other[key] for key, value in objective.items() if key in other}
-            lead = _open("lead", rival.setting, float(np.mean(list(paired.values()) or [0.0])), paired)
+            lead = _open("lead", rival.setting, _mean(paired, goal), paired, goal)
             if abs(lead.gap) + CLEAR * lead.error > choice.goal.tolerance(best.tokens.value):
                 found.append(lead)
                 break
     return [each for each in found if not abs(each.gap) > CLEAR * each.error]
 
 
-def _open(kind: Literal["constraint", "lead"], rival: str, gap: float, values: Mapping[tuple[str, int], float]) -> Open:
-    error, within = _components(values)
-    least = 1 / len(values) if kind == "lead" and error == 0 and values else 0.0  # see `Tally.accuracy_difference`
-    error = max(error, least)
+Values = Mapping[tuple[str, str, int], float]
+"""(benchmark, question, index) → value."""
+
+
+def _open(kind: Literal["constraint", "lead"], rival: str, gap: float, values: Values, goal: Goal) -> Open:
+    parts, shares = _parts(values, goal)
+    each = [_components(part) for part in parts]
+    error = math.sqrt(sum((share * error) ** 2 for share, (error, _) in zip(shares, each, strict=True)))
+    within = sum(share**2 * within for share, (_, within) in zip(shares, each, strict=True))
+    if kind == "lead" and error == 0 and values:  # see `Tally.accuracy_difference`
+        error = math.sqrt(sum((share / len(part)) ** 2 for share, part in zip(shares, parts, strict=True)))
     between = max(error**2 - within, 0.0)
     return Open(kind, rival, gap, error, math.sqrt(between + min(within, error**2) / 2), error / math.sqrt(2))
 
 
-def _components(values: Mapping[tuple[str, int], float]) -> tuple[float, float]:
-    """Standard error of the mean of `values`, and the part of its square that more samples per question reduce.
+def _parts(values: Values, goal: Goal) -> tuple[list[Values], list[float]]:
+    """The values of each benchmark, and the benchmarks' weights, with the sum 1."""
+    parts: dict[str, dict[tuple[str, str, int], float]] = {}
+    for key, value in values.items():
+        parts.setdefault(key[0], {})[key] = value
+    return list(parts.values()), list(goal.shares(list(parts))) if len(parts) > 1 else [1.0] * len(parts)
 
-    `values`: (question, index) → value."""
+
+def _mean(values: Values, goal: Goal) -> float:
+    parts, shares = _parts(values, goal)
+    return sum(share * float(np.mean(list(part.values()))) for share, part in zip(shares, parts, strict=True))
+
+
+def _components(values: Values) -> tuple[float, float]:
+    """Standard error of the mean of one benchmark's `values`, and the part of its square that more samples per question
+    reduce."""
     number: dict[str, int] = {}
-    cluster = np.array([number.setdefault(question, len(number)) for question, _ in values])
+    cluster = np.array([number.setdefault(question, len(number)) for _, question, _ in values])
     numbers = np.array(list(values.values()))
     counts = np.bincount(cluster)
     spread = numbers - (np.bincount(cluster, weights=numbers) / counts)[cluster]
@@ -84,14 +104,13 @@ def _components(values: Mapping[tuple[str, int], float]) -> tuple[float, float]:
     return clustered_mean(numbers, cluster).error, noise / numbers.size
 
 
-def _values(
-    samples: Sequence[Sample], setting: str, goal: Goal
-) -> tuple[dict[tuple[str, int], float], dict[tuple[str, int], float]]:
-    """Two maps of (question, index): to the constraint's slack, and to the goal's value."""
+def _values(samples: Sequence[Sample], setting: str, goal: Goal) -> tuple[Values, Values]:
+    """The constraint's slack and the goal's value of every response."""
     rows = [sample for sample in samples if sample.setting == setting]
     constraint, objective = {}, {}
     for row in rows:
         within = float(row.tokens <= (goal.budget or 0.0))
-        constraint[row.question, row.index] = goal.slack(float(row.correct), float(row.tokens), within)
-        objective[row.question, row.index] = goal.value(float(row.correct), float(row.tokens))
+        key = row.benchmark, row.question, row.index
+        constraint[key] = goal.slack(float(row.correct), float(row.tokens), within)
+        objective[key] = goal.value(float(row.correct), float(row.tokens))
     return constraint, objective

@@ -27,22 +27,30 @@ class _Running:
     """Sums over the samples of one setting."""
 
     done: int = 0
-    correct: int = 0
-    closed: int = 0
     tokens: int = 0
     new_tokens: int = 0
     started: float = 0.0
     last: float = 0.0
+    sums: dict[str, list[int]] = field(default_factory=dict)
+    """Benchmark → responses, right ones, ones that think, tokens."""
 
     @property
     def mean_tokens(self) -> float:
         return self.tokens / self.done if self.done else 0.0
 
+    @property
+    def means(self) -> tuple[str, str, str]:
+        """Mean, Think #R and Token #N of the responses so far, averaged over the benchmarks."""
+        each = [[total / sums[0] for total in sums[1:]] for sums in self.sums.values()]
+        correct, closed, tokens = (sum(column) / len(each) for column in zip(*each, strict=True))
+        return f"{correct:.1%}", f"{closed:.1%}", f"{tokens:,.0f}"
+
     def add(self, sample: Sample) -> None:
         self.done += 1
-        self.correct += sample.correct
-        self.closed += sample.thinking == "closed"
         self.tokens += sample.tokens
+        sums = self.sums.setdefault(sample.benchmark, [0, 0, 0, 0])
+        for i, more in enumerate((1, sample.correct, sample.thinking == "closed", sample.tokens)):
+            sums[i] += more
 
 
 @dataclass
@@ -107,9 +115,8 @@ class LiveSweep:
         n = running.done
         if n != self.plan.per_setting:
             return ""
-        means = (
-            f"Mean {running.correct / n:.1%}, Think #R {running.closed / n:.1%}, Token #N {running.mean_tokens:,.0f}"
-        )
+        mean, closed, tokens = running.means
+        means = f"Mean {mean}, Think #R {closed}, Token #N {tokens}"
         name = f"λ = {label}" if label.replace(".", "").isdecimal() else label
         state = ", ".join(filter(None, (f"{self.done}/{self.plan.total}", self.eta)))
         return f"{name}: {counted(n, 'response')}, {means}; {state}"
@@ -127,8 +134,7 @@ class LiveSweep:
             cells = [escape(label) + (PROVISIONAL if n and not whole else ""), f"{n}/{self.plan.per_setting}"]
             if n:
                 speed = f"{running.new_tokens / span:,.0f}" if span > 0 and running.new_tokens else ""
-                means = (f"{running.correct / n:.1%}", f"{running.closed / n:.1%}", f"{running.mean_tokens:,.0f}")
-                cells += [*means, speed]
+                cells += [*running.means, speed]
             table.add_row(*cells, style="" if whole else "dim")
         if any(0 < running.done < self.plan.per_setting for running in self.settings.values()):
             table.caption, table.caption_justify = f"{PROVISIONAL} unfinished λ: short answers come first", "left"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mull.benchmarks.base import Grader
 from mull.benchmarks.graders.ifeval_grader import IFEvalGrader
 from mull.benchmarks.graders.math_grader import MathGrader
+from mull.benchmarks.graders.own_grader import OwnGrader, is_own
 from mull.benchmarks.graders.plain_graders import ExactGrader, IntegerGrader, LetterGrader
 from mull.errors import MullError, nearest
 
@@ -30,11 +31,13 @@ _OTHERS_SAY = {
 
 
 def make_grader(name: str) -> Grader:
-    """The grader called `name`.
+    """The grader called `name`, or of the user's own, as `FILE.py:FUNCTION`.
 
     Raises:
-        MullError: there is none, or what it needs is not installed.
+        MullError: there is none, what it needs is not installed, or the user's file cannot be run.
     """
+    if is_own(name):
+        return OwnGrader(name)
     if name not in GRADERS:
         raise MullError(f"unknown grader {name!r}", nearest(name, GRADERS, _OTHERS_SAY))
     return GRADERS[name]()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -15,6 +16,8 @@ from rich.console import Console
 from mull.api.progress.console import SafeConsole
 from mull.cli.rendering.logs import is_quiet
 from mull.errors import MullError
+
+Value = TypeVar("Value")
 
 
 class Donor(StrEnum):
@@ -60,6 +63,44 @@ def token_counts(option: str, text: str | None) -> list[int]:
         found = [-1]
     if min(found) < 0 or len(set(found)) < len(found):
         raise MullError(f"{option} {text!r} is no list of token counts", "give different numbers, as in 20,50")
+    return found
+
+
+def by_benchmark(
+    option: str, text: str | None, read: Callable[[str], Value], *, several: bool
+) -> Value | dict[str, Value] | None:
+    """What `read` makes of the value of an option; of `NAME=VALUE,NAME=VALUE` by the names of several benchmarks."""
+    if text is None:
+        return None
+    return by_name(option, text, read) if several and "=" in text else _read(option, text, read)
+
+
+def by_name(option: str, text: str, read: Callable[[str], Value]) -> dict[str, Value]:
+    """What `read` makes of each value of `NAME=VALUE,NAME=VALUE`. Raises `MullError` for anything else."""
+    found: dict[str, Value] = {}
+    for part in text.split(","):
+        name, _, value = (each.strip() for each in part.partition("="))
+        if not name or not value:
+            raise MullError(f"cannot read {option} {text!r}", "write NAME=VALUE for each, with commas between")
+        if name in found:
+            raise MullError(f"{option} names {name!r} twice", "name each once")
+        found[name] = _read(option, value, read)
+    return found
+
+
+def _read(option: str, text: str, read: Callable[[str], Value]) -> Value:
+    try:
+        return read(text)
+    except ValueError:
+        wanted = "no number from 1" if read is count else "no number"
+        raise MullError(f"{option} {text!r} is {wanted}", "as in 100") from None
+
+
+def count(text: str) -> int:
+    """A whole number from 1."""
+    found = int(text)
+    if found < 1:
+        raise ValueError(text)
     return found
 
 

@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar
 import typer
 
 from mull.api.plans import checked_plan
-from mull.benchmarks import Benchmark, load_benchmark
-from mull.benchmarks.asked import asked
+from mull.benchmarks import Benchmark
+from mull.benchmarks.several import load_benchmarks, names_in, parts_of, token_limits
 from mull.checkpoints.pair import Pair
-from mull.cli.options.common import AllowOption, Donor, DonorOption, consoles
+from mull.cli.options.common import AllowOption, Donor, DonorOption, by_benchmark, consoles, count
 from mull.cli.options.computing import Arithmetic, ComputingOptions
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.rendering.warnings import print_warnings
@@ -25,6 +25,8 @@ from mull.runs.plan import StudyKind, SweepPlan
 from mull.runs.sessions.loading import Loader, check_one_lambda_each
 from mull.runs.settings import Setting
 from mull.thinking import ThinkTags
+
+_EACH = "Of several benchmarks each has its own as"
 
 RunOption = Annotated[
     Path, typer.Option("--run", help="Run folder: new, or an existing run to continue.", metavar="DIR")
@@ -69,15 +71,29 @@ class BenchmarkOptions:
     PANEL: ClassVar[str] = "Questions"
 
     benchmark: Annotated[
-        str, typer.Option(help="Benchmark (see `mull benchmarks`), or a file of your own.", metavar="NAME")
+        str,
+        typer.Option(
+            help="Benchmark (see `mull benchmarks`), or a file of your own; several comma-separated, as in "
+            "gsm8k,math500.",
+            metavar="NAMES",
+        ),
     ] = "tiny"
     data: Annotated[
-        Path | None, typer.Option(help="The benchmark's data file (default: from the hub).", metavar="FILE")
+        Path | None,
+        typer.Option(help=f"The benchmark's data file (default: from the hub). {_EACH} NAME=FILE.", metavar="FILE"),
     ] = None
     grader: Annotated[
-        str | None, typer.Option(help="Grader (see `mull benchmarks`; default: the benchmark's own).", metavar="NAME")
+        str | None,
+        typer.Option(
+            help="Grader (see `mull benchmarks`; default: the benchmark's own), or FILE.py:FUNCTION, a function "
+            f"(answer, gold) → bool of your own, which is run. {_EACH} NAME=GRADER.",
+            metavar="NAME",
+        ),
     ] = None
-    questions: Annotated[int | None, typer.Option(help="Ask only this many questions.", min=1)] = None
+    questions: Annotated[
+        str | None,
+        typer.Option(help="Ask only this many questions; of several benchmarks of each, or NAME=N.", metavar="N"),
+    ] = None
     question_seed: Annotated[int, typer.Option(help="Seed of the questions, for benchmarks that generate them.")] = 0
     prompt: Annotated[
         Path | None,
@@ -95,10 +111,17 @@ class BenchmarkOptions:
     def load(self) -> Benchmark:
         """The benchmark. Raises `MullError` for an unknown benchmark or grader, or data or a prompt that cannot be
         read."""
-        benchmark = load_benchmark(
-            self.benchmark, questions=self.questions, seed=self.question_seed, data=self.data, grader=self.grader
+        names = names_in(self.benchmark)
+        data = None if self.data is None else str(self.data)
+        return load_benchmarks(
+            names,
+            questions=by_benchmark("--questions", self.questions, count, several=len(names) > 1),
+            seed=self.question_seed,
+            data=by_benchmark("--data", data, Path, several=len(names) > 1),
+            grader=by_benchmark("--grader", self.grader, str, several=len(names) > 1),
+            prompt=self.prompt,
+            system=self.system,
         )
-        return asked(benchmark, prompt=self.prompt, system=self.system)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +142,9 @@ class DrawingOptions:
         typer.Option(help="Most tokens per response (default: the benchmark's limit).", min=1),
     ] = None
 
+    def limits(self, benchmark: Benchmark) -> tuple[int, dict[str, int]]:
+        return token_limits(benchmark, self.max_tokens)
+
     def sampling(self, benchmark: Benchmark) -> Sampling:
         """The sampling parameters. Raises `MullError` for values outside their range."""
         try:
@@ -126,7 +152,7 @@ class DrawingOptions:
                 temperature=self.temperature,
                 top_p=self.top_p,
                 top_k=self.top_k,
-                max_tokens=self.max_tokens or benchmark.max_tokens,
+                max_tokens=self.limits(benchmark)[0],
             )
         except ValueError as error:
             said = re.sub("^temperature|top_[pk]", lambda name: f"--{name[0].replace('_', '-')}", str(error))
@@ -135,8 +161,15 @@ class DrawingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingOptions(DrawingOptions):
-    """The same with thinking budgets and the delimiters of thoughts."""
+    """The same with a token limit for each benchmark, thinking budgets and the delimiters of thoughts."""
 
+    max_tokens: Annotated[  # type: ignore[assignment]
+        str | None,
+        typer.Option(
+            help="Most tokens per response (default: the benchmark's limit); of several benchmarks also NAME=N.",
+            metavar="N",
+        ),
+    ] = None
     thinking_budget: Annotated[
         int | None,
         typer.Option(
@@ -167,6 +200,11 @@ class SamplingOptions(DrawingOptions):
     def message(self) -> str | None:
         """The budget message, with its line breaks."""
         return self.budget_message.replace("\\n", "\n") if self.budget_message else None
+
+    def limits(self, benchmark: Benchmark) -> tuple[int, dict[str, int]]:
+        """See `token_limits`. Raises `MullError` for what is no number, and for benchmarks that are not asked."""
+        several = len(parts_of(benchmark)) > 1
+        return token_limits(benchmark, by_benchmark("--max-tokens", self.max_tokens, count, several=several))
 
     def sampling(self, benchmark: Benchmark) -> Sampling:
         message = None if self.thinking_budget is None else self.message
@@ -214,6 +252,7 @@ class PlanOptions:
             others=others,
             study=study,
             think_tags=self.sampling.tags(),
+            limits=self.sampling.limits(benchmark)[1],
         )
         if self.computing.arithmetic == Arithmetic.unrounded:
             check_one_lambda_each(plan.settings, "--arithmetic unrounded")
@@ -274,8 +313,8 @@ class PlanOptions:
         sampling = self.sampling.sampling(benchmark)
         loader = servers.loader(endpoints)
         sampling_options = (self.sampling.k, sampling, self.sampling.seed, "remote")
-        tags = self.sampling.tags()
-        return SweepPlan(None, settings, benchmark, *sampling_options, endpoints=endpoints, think_tags=tags), loader
+        own = {"endpoints": endpoints, "think_tags": self.sampling.tags(), "limits": self.sampling.limits(benchmark)[1]}
+        return SweepPlan(None, settings, benchmark, *sampling_options, **own), loader
 
 
 def _tags(text: str) -> ThinkTags:

@@ -26,7 +26,7 @@ def choice_values(choice: Choice) -> dict[str, Any]:
     """The choice as values for JSON: shares are fractions 0–1, estimates have value and standard error."""
     made, outcome = choice.found, choice.outcome
     found: dict[str, Any] = {
-        "goal": made.goal,
+        "goal": {name: getattr(made.goal, name) for name in ("budget", "quantile", "min_accuracy")},
         "pick": _option(made.pick),
         "nearest": _option(made.nearest),
         "confidence": made.confidence,
@@ -36,6 +36,8 @@ def choice_values(choice: Choice) -> dict[str, Any]:
         "rivals": made.rivals,
         "open": [{**each._asdict(), "questions_factor": each.factor} for each in choice.open],
     }
+    if made.shares:
+        found["weights"] = made.shares
     if made.fresh is not None:
         found["fresh"] = {"accuracy": made.fresh[0], "tokens": made.fresh[1]}
     if outcome is not None:

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from mull.benchmarks import GRADERS
 from mull.benchmarks.catalog import MATH_LIMIT, SPECS
+from mull.benchmarks.graders.own_grader import FORM
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import print_json
 
@@ -43,4 +44,4 @@ def benchmarks(json: JsonOption = False) -> None:
         table.add_row(name, f"{spec.questions:,}", spec.grader, f"{spec.max_tokens:,}", source)
     table.add_row("FILE", "", "--grader", f"{MATH_LIMIT:,}", "JSONL, CSV or Parquet with question and answer")
     stdout.print(table, highlight=False)
-    stdout.print(f"\ngraders: {', '.join(GRADERS)}", highlight=False)
+    stdout.print(f"\ngraders: {', '.join(GRADERS)}, or a function of your own: {FORM}", highlight=False)

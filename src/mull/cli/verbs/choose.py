@@ -13,7 +13,7 @@ from mull.api.choice import Choice
 from mull.api.progress.terminal import Terminal
 from mull.api.run import Run
 from mull.cli.config import ConfigOption, kept
-from mull.cli.options.common import JsonOption, consoles, given_options
+from mull.cli.options.common import JsonOption, by_name, consoles, given_options
 from mull.cli.options.endpoints import ServerOptions
 from mull.cli.options.groups import grouped
 from mull.cli.options.plans import PlanOptions
@@ -25,7 +25,7 @@ from mull.runs.sessions import session
 from mull.words import counted
 
 _GRID = "0:1:0.05"
-_OF_A_RUN = ("folder", "budget", "quantile", "min_accuracy", "json")
+_OF_A_RUN = ("folder", "budget", "quantile", "min_accuracy", "weights", "json")
 """What a run that is there can be asked."""
 
 
@@ -39,6 +39,13 @@ def choose(
     ] = None,
     min_accuracy: Annotated[
         float | None, typer.Option(help="Instead of a budget: least Mean@k, 0 to 1; fewest tokens are chosen.")
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several benchmarks, their weights in the means, as in gsm8k=2,math500=1 (default: 1 each).",
+            metavar="NAME=WEIGHT",
+        ),
     ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -67,11 +74,16 @@ def choose(
 
     `mull choose --instruct A --thinking B --benchmark tiny --budget 60 --run chosen`
 
+    By several benchmarks, of which the first counts twice:
+
+    `mull choose DIR --budget 1500 --weights gsm8k=2,math500=1`
+
     Models that servers hold already need no checkpoints here:
 
     `mull choose --endpoint http://host:8000/v1 --model-map 'name@{lambda}' --budget 60 --run chosen`
     """
-    goal = Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy)
+    own = None if weights is None else by_name("--weights", weights, float)
+    goal = Goal(budget=budget, quantile=quantile, min_accuracy=min_accuracy, weights=own)
     given = given_options(context)
     if folder is not None:
         new = [option for name, option in given.items() if name not in _OF_A_RUN]
@@ -92,10 +104,10 @@ def choose(
     if run is None or missing:
         raise MullError(f"{missing[0]} is missing", f"give the folder of a run, or {' and '.join(needed)}")
 
-    def weights(grid: str) -> list[Coefficients]:
+    def scalars(grid: str) -> list[Coefficients]:
         return [Coefficients.scalar(lam) for lam in parse_lambdas(grid)]
 
-    plan, loader = options.along_lambda(lambdas, _GRID, weights, servers, given)
+    plan, loader = options.along_lambda(lambdas, _GRID, scalars, servers, given)
     stdout, stderr = consoles()
     with kept(config, run):
         outcome = session.race(plan, run, goal, loader, Terminal(stderr))

@@ -12,6 +12,7 @@ from mull.cli.options.common import consoles
 from mull.errors import MullError
 from mull.folders import write_atomically
 from mull.reports.export import SUFFIXES, encode, tables
+from mull.runs.plan import benchmarks_of
 from mull.runs.store import RunStore
 
 
@@ -46,11 +47,11 @@ def export(
     """
     stdout, _ = consoles()
     with RunStore.open(run) as store:
-        samples = store.samples(texts=False)
+        samples, benchmarks = store.samples(texts=False), benchmarks_of(store.plan)
     if not samples:
         raise MullError(f"the run in {run} holds no response yet", "start it with `mull sweep`, then export")
     folder = out or run / "tables"
-    found = tables(samples, reference)
+    found = tables(samples, reference, benchmarks)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from mull.analysis.choosing.headroom import Headroom, Interval, Oracle
 from mull.analysis.choosing.headroom import headroom as measure
+from mull.analysis.records import by_benchmark
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import plain, print_json
 from mull.errors import MullError, naming
@@ -45,8 +46,11 @@ def headroom(
     for run in runs:
         with RunStore.open(run) as store:
             samples = store.samples(texts=False)
-        with naming(run):
-            found[str(run)] = measure(samples)
+        parts = by_benchmark(samples)
+        for name, own in parts.items() or [("", samples)]:
+            which = f"{run}, {name}" if len(parts) > 1 else str(run)
+            with naming(which):
+                found[which] = measure(own)
     if json:
         print_json({run: _with_verdicts(each) for run, each in found.items()})
         return

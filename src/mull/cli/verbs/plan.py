@@ -10,6 +10,7 @@ import typer
 
 from mull.analysis.tables import PublishedRow
 from mull.benchmarks.catalog import SPECS
+from mull.benchmarks.several import names_in
 from mull.cli.options.common import JsonOption, consoles
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.scaling import (
@@ -57,7 +58,8 @@ def plan(
         str, typer.Option(help="λ in use, of the traffic or of the sweep: start:stop:step, or a list.", metavar="GRID")
     ] = "0,0.4,0.8,1",
     benchmark: Annotated[
-        str | None, typer.Option(help="Plan a sweep of this benchmark (see `mull benchmarks`).", metavar="NAME")
+        str | None,
+        typer.Option(help="Plan a sweep of this benchmark (see `mull benchmarks`), or of several.", metavar="NAMES"),
     ] = None,
     questions: Annotated[int | None, typer.Option(help="Ask only this many of its questions.", min=1)] = None,
     k: Annotated[int, typer.Option("-k", help="Samples per question and λ.", min=1)] = 8,
@@ -148,7 +150,25 @@ def _say(lines: list[str]) -> None:
 def _parts(
     benchmark: str, questions: int | None, k: int, grid: list[float], tokens: int | None
 ) -> tuple[list[tuple[float, Part]], str]:
-    """The responses of each λ with their mean tokens, and where those are from."""
+    """The responses of each λ with their mean tokens, and where those are from; of several benchmarks together."""
+    names = names_in(benchmark)
+    each = {name: _parts_of(name, questions, k, grid, tokens) for name in names}
+    if len(each) < len(names):
+        raise MullError(f"--benchmark {benchmark} names one twice", "name each once")
+    if len(each) == 1:
+        return each[benchmark]
+    sums = []
+    for i, lam in enumerate(grid):
+        own = [parts[i][1] for parts, _ in each.values()]
+        responses = sum(part.responses for part in own)
+        mean = sum(part.responses * (part.tokens or 0.0) for part in own) / responses
+        sums.append((lam, Part(responses, max(part.most for part in own), mean)))
+    return sums, "; ".join(f"{name}: {source}" for name, (_, source) in each.items())
+
+
+def _parts_of(
+    benchmark: str, questions: int | None, k: int, grid: list[float], tokens: int | None
+) -> tuple[list[tuple[float, Part]], str]:
     if benchmark not in SPECS:
         raise MullError(f"unknown benchmark {benchmark!r}", nearest(benchmark, SPECS))
     spec = SPECS[benchmark]

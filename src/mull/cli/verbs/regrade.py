@@ -10,10 +10,11 @@ import typer
 
 from mull.analysis.regrading import GradingChange, grading_changes
 from mull.api.progress.bars import item_progress
-from mull.cli.options.common import consoles
+from mull.cli.options.common import by_benchmark, consoles
 from mull.cli.rendering.warnings import print_warning
 from mull.reports.renderers import terminal
 from mull.reports.table import Cell, Column, Row, Table
+from mull.runs.plan import benchmarks_of
 from mull.runs.regrade import regrade as grade_again
 from mull.runs.store import RunStore
 from mull.words import counted
@@ -24,7 +25,10 @@ def regrade(
     grader: Annotated[
         str | None,
         typer.Option(
-            help="Grader (see `mull benchmarks`; default: the run's own, in the version installed now).", metavar="NAME"
+            help="Grader (see `mull benchmarks`; default: the run's own, in the version installed now), or "
+            "FILE.py:FUNCTION, a function (answer, gold) → bool of your own, which is run. Of several benchmarks each "
+            "has its own as NAME=GRADER.",
+            metavar="NAME",
         ),
     ] = None,
     data: Annotated[
@@ -36,12 +40,17 @@ def regrade(
 
     The run keeps both. `mull report DIR` uses the original grades, `mull report DIR --grading NAME` the new ones.
 
-    Example: `mull regrade run --grader math`
+    Examples:
+
+    `mull regrade run --grader math`
+
+    `mull regrade run --grader mine.py:grade`
     """
 
     stdout, stderr = consoles()
     with RunStore.amend(run) as store, item_progress("grading", store.count(), stderr) as advance:
-        name = grade_again(store, grader, data, advance)
+        several = len(benchmarks_of(store.plan)) > 1
+        name = grade_again(store, by_benchmark("--grader", grader, str, several=several), data, advance)
     with RunStore.open(run) as store:
         first = store.samples(texts=False)
     with RunStore.open(run, grading=name) as store:

@@ -10,6 +10,7 @@ import typer
 from mull.cli.options.common import JsonOption, consoles, refuse_unwritable
 from mull.cli.rendering.plain import print_json
 from mull.cli.rendering.summary import print_summary, summary
+from mull.runs.plan import benchmarks_of
 from mull.runs.store import RunStore
 from mull.words import counted
 
@@ -49,9 +50,10 @@ def report(
         if parquet:
             refuse_unwritable("--parquet", parquet)
         samples = store.samples(texts=False)
+        benchmarks = benchmarks_of(store.plan)
         planned = len(store.plan["settings"]) * len(store.questions) * store.plan["k"]
         if samples and not json:
-            print_summary(samples, stdout, k)
+            print_summary(samples, stdout, k, benchmarks=benchmarks)
             if len(samples) < planned:
                 stdout.print(
                     f"\nincomplete: {len(samples):,} of {counted(planned, 'response')}",

@@ -49,6 +49,10 @@ def _lines(found: Status) -> list[str]:
         f"{counted(len(found.settings), 'setting')}: {', '.join(found.settings)}",
         f"{found.responses:,} of {counted(found.planned, 'response')} on record{share}"
         + ("; mull choose samples only as many as its choice needs" if found.is_race and found.missing else ""),
+        *(
+            f"  {name}: {counted(each.questions, 'question')}, {each.responses:,} of {each.planned:,} on record"
+            for name, each in found.benchmarks.items()
+        ),
         f"{state}; last written {clock(max(ago, 0))} ago ({found.last_written})",
     ]
     if found.tokens_per_second is not None:

@@ -65,6 +65,10 @@ def sweep(
 
     `mull sweep --benchmark tiny --instruct A --thinking B --budgeted-thinking 20,50,100 --run run`
 
+    Several benchmarks in one run, each with its own questions and limits, and their average:
+
+    `mull sweep --instruct A --thinking B --benchmark gsm8k,math500 --questions gsm8k=200 --run run`
+
     A study in a file, `study.toml`, with one value changed:
 
     `mull sweep --config study.toml -k 16`

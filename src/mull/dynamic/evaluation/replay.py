@@ -33,6 +33,7 @@ from mull.dynamic.probing.engine import RowEngine
 from mull.dynamic.probing.local import measure
 from mull.dynamic.training.records import text_hash
 from mull.errors import MullError
+from mull.runs.plan import refuse_several
 from mull.runs.sessions.observer import Observer
 from mull.runs.settings import Route
 from mull.runs.store import RunStore
@@ -65,6 +66,7 @@ class Recorded:
         """
         with RunStore.open(folder) as store:
             plan, questions = store.plan, store.questions
+            refuse_several(plan, folder, "a replay compares policies on each by itself")
             if "instruct" not in plan:
                 raise MullError(f"{folder} was answered by servers, which do not name their weights", "give other runs")
             budgets = [label for label, record in plan["settings"].items() if _is_budget(label, record)]

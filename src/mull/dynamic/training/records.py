@@ -14,6 +14,7 @@ from mull.benchmarks import AnswerForm, answer_form
 from mull.benchmarks.base import Question
 from mull.benchmarks.dataset import conversation
 from mull.errors import MullError
+from mull.runs.plan import benchmark_of
 from mull.runs.store import RunStore
 from mull.words import counted
 
@@ -45,7 +46,7 @@ class GridRecords:
     forms: Sequence[AnswerForm]
     """Of each question: how its answers begin."""
     benchmarks: Mapping[str, Mapping[str, Any]]
-    """Of each run: its benchmark's record."""
+    """Of each benchmark: its record."""
 
     @property
     def form(self) -> AnswerForm:
@@ -107,7 +108,11 @@ def read_runs(runs: Sequence[Path]) -> GridRecords:
         thought_tokens=means[:, :, 2],
         samples=min(row.samples for row in complete),
         pair=found[0].pair,
-        benchmarks={run.name: run.benchmark for run in found},
+        benchmarks={
+            name: record
+            for run in found
+            for name, record in run.plan["benchmark"].get("parts", {run.name: run.plan["benchmark"]}).items()
+        },
     )
 
 
@@ -127,7 +132,7 @@ class _Row:
 class _Run:
     name: str
     pair: Mapping[str, str]
-    benchmark: Mapping[str, Any]
+    plan: Mapping[str, Any]
     questions: Mapping[str, Mapping[str, str]]
     values: Mapping[tuple[str, float], list[tuple[float, float, float]]]
     lams: Sequence[float]
@@ -149,7 +154,7 @@ class _Run:
                     values.setdefault((sample.question, sample.lam), []).append(row)
             pair = {side: str(plan[side]) for side in ("instruct", "thinking")}
             lams = sorted({lam for _, lam in values})
-            return cls(plan["benchmark"]["name"], pair, plan["benchmark"], store.questions, values, lams)
+            return cls(plan["benchmark"]["name"], pair, plan, store.questions, values, lams)
 
     def rows(self, lams: Sequence[float]) -> list[_Row]:
         """The questions that have samples at all of `lams`."""
@@ -159,14 +164,15 @@ class _Run:
             known = {lam: cell for lam, cell in cells.items() if cell}
             if len(known) < len(lams):
                 continue
+            benchmark = benchmark_of(self.plan, question)
             asked = Question(id=key, text=question["text"], gold=question["gold"], stratum=question["stratum"])
             rows.append(
                 _Row(
-                    name=f"{self.name}/{key}",
+                    name=key if question.get("benchmark") else f"{self.name}/{key}",
                     text=asked.text,
                     stratum=asked.stratum,
-                    messages=conversation(asked, self.benchmark.get("prompt"), self.benchmark.get("system")),
-                    form=answer_form(self.benchmark),
+                    messages=conversation(asked, benchmark.get("prompt"), benchmark.get("system")),
+                    form=answer_form(benchmark),
                     means={lam: np.mean(cell, axis=0) for lam, cell in known.items()},
                     samples=min(len(cell) for cell in known.values()),
                 )

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mull import __version__
 from mull.analysis.comparable import coverage
 from mull.analysis.paired import PairedDifference
 from mull.analysis.tables import PublishedRow
+from mull.benchmarks.several import AVERAGE
 from mull.reports.answer import Answer, answer
 from mull.reports.format import NONE, at, count, per_question, percent, setting_name, signed
-from mull.reports.html.content import Contents, Incomplete
+from mull.reports.html.content import Contents, Incomplete, Section
 from mull.reports.html.render import encode, render
 from mull.reports.html.responses import MOST_BYTES, embed
 from mull.reports.html.sections import findings, record
 from mull.reports.results import Results
 from mull.reports.table import points
+from mull.words import listed
+
+Overlays = Mapping[str, Sequence[PublishedRow]]
 
 
 class Fact(NamedTuple):
@@ -27,11 +33,18 @@ class Fact(NamedTuple):
     small: str
 
 
-def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int = MOST_BYTES) -> str:
-    """The whole page as text. `overlay` are published rows for the Think #R figure; `most_bytes` caps the responses."""
+def page(results: Results, overlays: Overlays = MappingProxyType({}), most_bytes: int = MOST_BYTES) -> str:
+    """The whole page as text. `overlays`: benchmark → published rows for the Think #R figure; `most_bytes` caps the
+    responses."""
     embedded = embed(results, most_bytes)
-    sections, found = findings(results, overlay), answer(results)
-    links = [(section.key, section.title) for section in sections] + [("responses", "Responses"), ("record", "Plan")]
+    sections, found = findings(results, overlays.get(results.benchmark, ())), answer(results)
+    rest = [("responses", "Responses"), ("record", "Plan")]
+    contents = [Contents([*_links(sections), *([] if results.parts else rest)], AVERAGE if results.parts else "")]
+    for name, part in results.parts.items():
+        own = findings(part, overlays.get(name, ()))
+        contents.append(Contents(_links(own), name))
+        sections += [replace(section, title=f"{name}: {section.title}") for section in own]
+    contents += [Contents(rest)] if results.parts else []
     return render(
         "report.html",
         kind="report",
@@ -42,7 +55,7 @@ def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int
         words=results.words,
         facts=list(_facts(results, found)),
         command=found.command if found else "",
-        contents=[Contents(links)],
+        contents=contents,
         sections=sections,
         embedded=embedded.words,
         record=record(results),
@@ -51,10 +64,15 @@ def page(results: Results, overlay: Sequence[PublishedRow] = (), most_bytes: int
     )
 
 
+def _links(sections: Sequence[Section]) -> list[tuple[str, str]]:
+    return [(section.key, section.title) for section in sections]
+
+
 def _scope(results: Results) -> str:
     n, k, settings = len(results.questions), results.plan["k"], len(results.plan["settings"])
     samples = "sample" if k == 1 else "samples"
-    return f"{results.benchmark} · {n:,} questions × {k} {samples} × {settings} settings"
+    benchmark = f"average of {listed(list(results.parts))}" if results.parts else results.benchmark
+    return f"{benchmark} · {n:,} questions × {k} {samples} × {settings} settings"
 
 
 def _incomplete(results: Results) -> Incomplete | None:

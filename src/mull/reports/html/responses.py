@@ -35,7 +35,8 @@ def embed(results: Results, most_bytes: int = MOST_BYTES) -> Embedded:
     questions of every difficulty are shown. Only the texts of those that come into question are read.
     """
     settings = {m.setting: i for i, m in enumerate(results.metrics)}
-    if results.plan.get("benchmark", {}).get("private"):
+    record = results.plan.get("benchmark", {})
+    if any(each.get("private") for each in (record, *record.get("parts", {}).values())):
         names = [setting_name(m) for m in results.metrics]
         data = {"settings": names, "defaults": _defaults(results), "questions": [], "responses": []}
         return Embedded(data, "This benchmark's questions are not to be published: the page holds no responses.")

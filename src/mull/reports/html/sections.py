@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mull.analysis.comparable import unthinking_end
@@ -28,17 +29,19 @@ _BAND = "Bands: ±1.96 standard errors (95 %), clustered by question."
 
 
 def findings(results: Results, overlay: Sequence[PublishedRow]) -> list[Section]:
-    """The sections on what was found, those that this run has. `overlay` are published rows to show beside it."""
+    """The sections on what was found, those that this run has. `overlay` are published rows to show beside it.
+
+    Of a benchmark of several, addresses begin with its own; its metrics are in the table of all."""
     found = [
         _stages(results, overlay),
         _frontier(results),
-        _metrics(results),
+        None if results.part else _metrics(results),
         _scores(results),
         _published(results) if overlay else None,
         _differences(results),
         _strata(results),
     ]
-    return [section for section in found if section]
+    return [replace(section, key=f"{results.part}{section.key}") for section in found if section]
 
 
 def record(results: Results) -> Section:
@@ -57,7 +60,7 @@ def _stages(results: Results, overlay: Sequence[PublishedRow]) -> Section | None
     shade = f"Shaded: stage 2, where Think #R rises, by {how}. " if results.stages.found else ""
     dashed = "Dashed: published Think #R of Qwen3-4B on this benchmark (Wu et al. 2025). " if overlay else ""
     figure = panels(
-        "stages",
+        f"{results.part}stages",
         lambda variant: charts.stage_panels(results.metrics, results.stages, variant, overlay),
         [
             _curve_label("Performance in percent against λ", results, lambda m: percent(m.mean_at_k)),
@@ -79,7 +82,7 @@ def _frontier(results: Results) -> Section:
     by_setting = {m.setting: setting_name(m) for m in results.metrics}
     names = ", ".join(by_setting[p.setting] for p in results.frontier.points)
     figure = panels(
-        "frontier",
+        f"{results.part}frontier",
         lambda v: [
             charts.frontier_figure(results.metrics, results.frontier, v),
             charts.frontier_figure(results.metrics, results.frontier, v, _PHONE),
@@ -112,12 +115,14 @@ def _metrics(results: Results) -> Section:
         "generated tokens per response, thought included. Cut off: the response hit the token limit. No answer: the "
         "grader found none in it. ● marks the frontier."
     )
-    table = metrics_table(results.benchmark, {"": results.metrics}, results.frontier)
-    return Section("metrics", "All metrics", [Tabular(table), Paragraph(note, note=True)])
+    if results.parts:
+        note += " The average gives every benchmark the same weight, whatever the number of its questions."
+    return Section("metrics", "All metrics", [Tabular(results.table), Paragraph(note, note=True)])
 
 
 def _scores(results: Results) -> Section | None:
-    table = scores_table(results.samples, results.metrics)
+    # What graders say further differs between benchmarks: each has its own table.
+    table = None if results.parts else scores_table(results.samples, results.metrics)
     note = (
         "Values ± one standard error, clustered by question. Completed only: Mean@k over the responses that ended by "
         "themselves, which are other ones at each setting. Unclosed as it stands: a thought that was cut off counts as "
@@ -183,7 +188,7 @@ def _strata(results: Results) -> Section | None:
         shade = " Shaded: stage 2 of all questions together." if results.stages and results.stages.found else ""
         more = f" {dropped} further classes are in the table only." if dropped > 0 else ""
         figure = panels(
-            "strata",
+            f"{results.part}strata",
             lambda variant: charts.strata_panels(results.strata, results.stages, variant),
             [f"{what} against λ for {names}" for what in ("Accuracy", "Share that thinks", "Tokens per response")],
             _BAND + shade + more,

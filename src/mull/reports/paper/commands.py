@@ -12,6 +12,7 @@ from typing import Any
 from mull.benchmarks import BENCHMARKS as KNOWN
 from mull.benchmarks.arithmetic import Arithmetic
 from mull.benchmarks.catalog import MATH_LIMIT, PROMPTS, SPECS
+from mull.benchmarks.graders.own_grader import as_named, is_own
 from mull.engines.base import Sampling
 from mull.engines.local.arithmetic import is_unrounded
 from mull.merging.coefficients.rules import shortest
@@ -141,7 +142,7 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
     same = like.benchmark == benchmark
     record: dict[str, Any] = like.plan["benchmark"] if same else {}
     data = like.provenance.get("data") if same else None
-    grader = (record.get("grader") or {}).get("name")
+    grader = as_named(record["grader"]) if record.get("grader") else None
     if benchmark not in KNOWN:
         yield from ("--benchmark", data or "FILE", "--grader", grader or "GRADER")
     else:
@@ -149,7 +150,8 @@ def _questions(like: Run, benchmark: str) -> Iterator[str]:
         data = data or ("gpqa_diamond.csv" if benchmark == "gpqa" else None)
         if data:
             yield from ("--data", data)
-        if grader and benchmark in SPECS and grader != SPECS[benchmark].grader:
+        usual = SPECS[benchmark].grader if benchmark in SPECS else grader
+        if grader and (is_own(grader) or grader != usual):
             yield from ("--grader", grader)
     if same:
         prompt, system = own_words(record)
@@ -193,14 +195,20 @@ def _sampling(like: Run, kind: StudyKind, benchmark: str) -> Iterator[str]:
     if like.plan["seed"]:
         yield from ("--seed", str(like.plan["seed"]))
     place, _, device = str(like.plan["engine"]).rpartition("/")
-    if place.startswith("vllm/"):
-        yield from ("--engine", "vllm")
+    engine = place.partition("/")[0]
+    if engine in ("vllm", "vllm-server"):
+        yield from ("--engine", engine)
     if place.startswith("local/") and device in _DEVICES:
         yield from ("--device", device)
         dtype = place.removeprefix("local/").removeprefix("unrounded/")
         if not routed and dtype != ("float32" if device == "cpu" else "bfloat16"):
             yield from ("--dtype", dtype)
-    if not like.records and is_unrounded(str(like.plan["engine"])) and kind in (StudyKind.sweep, StudyKind.decoding):
+    if (
+        engine != "vllm-server"
+        and not like.records
+        and is_unrounded(str(like.plan["engine"]))
+        and kind in (StudyKind.sweep, StudyKind.decoding)
+    ):
         yield from ("--arithmetic", "unrounded")
     k = like.plan["k"] if like.benchmark == benchmark else _SAMPLES.get(benchmark, 8)
     yield from ("-k", str(k))

@@ -18,7 +18,7 @@ from mull.analysis.records import Sample
 from mull.dynamic.evaluation.result import Records, Result, compared, kinds_of
 from mull.errors import MullError
 from mull.runs.paper.kinds import lambda_of
-from mull.runs.plan import StudyKind, differences
+from mull.runs.plan import StudyKind, differences, refuse_several
 from mull.runs.store import DATABASE, RunStore
 
 OWN_INSTRUCT = "instruct, own sampling"
@@ -198,6 +198,7 @@ def _read(folder: Path) -> Run:
     with RunStore.open(folder) as store:
         plan, provenance, questions = store.plan, store.provenance, len(store.questions)
         samples = store.samples(texts=False)
+        refuse_several(plan, folder, "the page has a column for each run")
         benchmark = plan["benchmark"]["name"]
         records = Records.of(store, benchmark, samples) if kinds_of(plan) else None
     if not samples:

@@ -4,12 +4,13 @@ not fit before weights are loaded, and import torch only if there is something t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mull.engines.local.arithmetic import arithmetic
-from mull.errors import MullError
+from mull.errors import MullError, naming
 from mull.runs.plan import SweepPlan
 from mull.runs.run import Ready, SwitchingEngine, render_prompts
 from mull.runs.sessions.observer import Observer
@@ -186,10 +187,15 @@ def prepared(
         prompts = Prompts(plan.pair.donor.folder, trust_remote_code, plan.tags, plan.template_date)
     with observer.counting("preparing the prompts", len(plan.benchmark.questions())) as advance:
         rendered = render_prompts(plan, prompts, advance)
-    longest = max(map(len, rendered.values()))
-    notice = limit_notice(plan.sampling.max_tokens, prompts.context, longest, strict=strict)
-    if notice:
-        observer.say(notice)
+    longest: dict[str, int] = {}
+    for question in plan.benchmark.questions():
+        longest[question.benchmark] = max(longest.get(question.benchmark, 0), len(rendered[question.id]))
+    for benchmark, length in longest.items():
+        limit = plan.limits.get(benchmark, plan.sampling.max_tokens)
+        with naming(benchmark) if benchmark else nullcontext():
+            notice = limit_notice(limit, prompts.context, length, strict=strict)
+        if notice:
+            observer.say(f"{benchmark}: {notice}" if benchmark else notice)
     return prompts, rendered
 
 

@@ -23,7 +23,7 @@ from mull.geometry.prompts import Messages
 from mull.geometry.relative_difference import RelativeDifference, relative_difference
 from mull.geometry.study import Study, Sums, measured, study
 from mull.geometry.texts import STYLES, Text, encoded, generated, long_enough, rendered
-from mull.runs.plan import tags_of
+from mull.runs.plan import benchmark_of, tags_of
 from mull.runs.sessions.observer import Observer
 from mull.runs.store import RunStore
 from mull.words import counted
@@ -200,6 +200,7 @@ def _recorded(run: RunStore, prompts: Prompts, questions: int, max_tokens: int) 
 
 def _conversation(run: RunStore, name: str) -> Messages:
     """The question as the run's benchmark asked it."""
-    record, about = run.plan["benchmark"], run.questions[name]
+    about = run.questions[name]
+    record = benchmark_of(run.plan, about)
     question = Question(id=name, text=about["text"], gold=about["gold"])
     return conversation(question, record.get("prompt"), record.get("system"))

@@ -17,7 +17,9 @@ from pathlib import Path
 from mull.analysis.choosing.options import Goal
 from mull.analysis.choosing.race import Outcome
 from mull.analysis.records import Sample
+from mull.benchmarks.several import parts_of
 from mull.errors import MullError
+from mull.runs.grading import keep_grader
 from mull.runs.plan import SweepPlan
 from mull.runs.race import run_race, start
 from mull.runs.run import Ready, missing, planned, provenance, run_sweep
@@ -165,6 +167,8 @@ def _recording(run: Path, plan: SweepPlan) -> Iterator[RunStore]:
     try:
         with RunStore.record(run, plan, provenance(plan)) as store:
             try:
+                for part in parts_of(plan.benchmark):
+                    keep_grader(getattr(part, "grader", None), run)
                 yield store
             except MullError:
                 empty = not store.count()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from mull.errors import MullError
 from mull.folders import is_locked
-from mull.runs.plan import StudyKind
+from mull.runs.plan import StudyKind, benchmarks_of
 from mull.runs.store import DATABASE, RunStore
 
 
@@ -41,6 +42,17 @@ class Status(NamedTuple):
     engine: str
     kernels: list[str]
     """What decided the last bits of responses, in the order of sessions, each once."""
+    benchmarks: dict[str, Progress]
+    """Of a run of several benchmarks each; empty where there is one."""
+
+
+class Progress(NamedTuple):
+    """One benchmark of several."""
+
+    questions: int
+    responses: int
+    """On record."""
+    planned: int
 
 
 def status(folder: Path) -> Status:
@@ -52,7 +64,10 @@ def status(folder: Path) -> Status:
     with RunStore.open(folder) as store:
         plan, provenance, questions, race = store.plan, store.provenance, len(store.questions), store.under_way
         pace, kernels, tallies = store.pace, store.kernels, store.tallies()
+        asked = Counter(about.get("benchmark") for about in store.questions.values())
+        recorded = store.by_benchmark()
     settings = list(plan["settings"])
+    full = len(settings) * plan["k"]
     each = questions * plan["k"]
     missing = {name: each - tallies.get(name, (0, 0))[0] for name in settings}
     missing = {name: count for name, count in missing.items() if count > 0}
@@ -81,6 +96,9 @@ def status(folder: Path) -> Status:
         seconds_left=left,
         engine=plan["engine"],
         kernels=kernels,
+        benchmarks={
+            name: Progress(asked[name], recorded.get(name, 0), asked[name] * full) for name in benchmarks_of(plan)
+        },
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mull.analysis.metrics import SettingMetrics, metrics
 from mull.analysis.paired import paired_difference
-from mull.analysis.records import Sample
+from mull.analysis.records import Sample, by_benchmark
 from mull.analysis.stages import Stages
 from mull.reports.format import fixed, signed, stage_bounds
 from mull.words import counted
@@ -25,7 +25,7 @@ def measured(samples: Sequence[Sample], stages: Stages, run: str) -> dict[str, A
     ends = (found[-1], found[0])
     questions = max(m.questions for m in found)
     return {
-        "about": f"{samples[0].benchmark}, {counted(questions, 'question')}, run {run}",
+        "about": f"{', '.join(by_benchmark(samples))}, {counted(questions, 'question')}, run {run}",
         "stage2": stage_bounds(stages),
         "points": [
             {

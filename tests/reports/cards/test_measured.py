@@ -176,3 +176,13 @@ def test_a_license_is_stated_where_the_models_agree(tmp_path, instruct, thinking
     header = yaml.safe_load(text.split("---")[1])
     assert {key: value for key, value in header.items() if key.startswith("license")} == entries
     assert (said in text) if said else ("| license |" not in text)
+
+
+def test_several_benchmarks_have_results_of_their_own(found, pair, tmp_path):
+    parts = {name: replace(found, benchmark=name, part=f"{name}-") for name in ("sums", "products")}
+    text = card_of(replace(found, parts=parts, benchmark="sums, products"), pair)
+    read = load(text, tmp_path).data.eval_results
+    assert {each.dataset_type for each in read} == {"sums", "products"}
+    assert len(read) == 2 * len(load(card_of(found, pair), tmp_path).data.eval_results)
+    assert text.count("| benchmark |") == 2 and "### products: every λ" in text
+    assert text.count("\nmull sweep ") == 2 and text.count("\nmull merge ") == 1

@@ -97,8 +97,18 @@ class Measured:
 
         return eval_results_to_model_index(visible(name), self.eval_results())
 
+    @property
+    def parts(self) -> list[Measured]:
+        """This λ on each benchmark: a result of the hub is one benchmark's."""
+        parts = self.found.parts.values()
+        chosen = [next(m for m in part.metrics if m.setting == self.chosen.setting) for part in parts]
+        return [Measured(*both) for both in zip(parts, chosen, strict=True)] or [self]
+
     def eval_results(self) -> list[EvalResult]:
-        """Every metric of the chosen λ that is defined."""
+        """Every metric of the chosen λ that is defined, on each benchmark."""
+        return [metric for part in self.parts for metric in part._eval_results()]
+
+    def _eval_results(self) -> list[EvalResult]:
         from huggingface_hub import EvalResult
 
         dataset = _dataset(self.found, self.chosen)
@@ -129,7 +139,7 @@ class Measured:
         found = self.found
         names = {role: model.published_name for role, model in plan.group.by_role.items()}
         rows = "\n".join(f"| {name} | {markdown(value)} |" for name, value in self._how())
-        tables = "\n".join(renderers.markdown(table) for table in self._tables())
+        tables = "\n".join(renderers.markdown(table) for part in self.parts for table in part._tables())
         text = ["## Measured", "", tables, f"| | |\n|---|---|\n{rows}", ""]
         text += [markdown(found.words), ""] if found.sweep else []
         text += [markdown(_sentence(coverage(found.samples))), ""] if coverage(found.samples) else []
@@ -141,6 +151,8 @@ class Measured:
         lams = [m for m in self.found.metrics if m.lam is not None]
         samples = [sample for sample in self.found.samples if sample.lam is not None]
         metrics = metrics_table(self.found.benchmark, {"": lams}, None)
+        if self.found.part:
+            metrics = replace(metrics, title=f"{_dataset(self.found, self.chosen)['dataset_name']}: every λ")
         uneven = len({(m.questions, m.samples) for m in lams}) > 1
         made = [metrics.select(*BRIEF, *(["samples"] if uneven else []))]
         scores = scores_table(samples, lams)
@@ -152,28 +164,36 @@ class Measured:
     def _how(self) -> list[tuple[str, str]]:
         """How it was measured, by name."""
         found, plan = self.found, self.found.plan
-        dataset, sampling, record = _dataset(found, self.chosen), plan["sampling"], plan["benchmark"]
-        source = f" ({dataset['dataset_type']} at {dataset['dataset_revision']})" if dataset["dataset_revision"] else ""
+        sampling = plan["sampling"]
         drawn = [
             f"temperature {sampling['temperature']:g}",
             f"top-p {sampling['top_p']:g}",
             f"top-k {sampling['top_k']}",
+            f"seed {plan['seed']}",
         ]
-        drawn += [f"at most {sampling['max_tokens']:,} tokens", f"seed {plan['seed']}"]
         if "thinking_budget" in sampling:
             drawn.append(f"thoughts closed after {sampling['thinking_budget']:,} tokens")
         engine = ", ".join(plan["engine"].split("/"))
         if is_unrounded(plan["engine"]):
             engine += ": the weights of λ were not rounded to the dtype of this checkpoint"
-        grader = ", ".join(f"{key} {value}" for key, value in (record.get("grader") or {}).items())
         return [
-            ("benchmark", f"{dataset['dataset_name']}{source}"),
-            ("questions × samples", f"{len(found.questions):,} × {plan['k']}"),
+            *(row for part in self.parts for row in part._asked()),
             ("sampling", ", ".join(drawn)),
-            *([("prompt", "another than the benchmark's own")] if any(commands.own_words(record)) else []),
-            *([("grader", grader)] if grader else []),
             ("engine", engine),
             ("measured by", f"mull {found.provenance['mull']}, begun {str(found.provenance.get('started', ''))[:10]}"),
+        ]
+
+    def _asked(self) -> list[tuple[str, str]]:
+        """The benchmark, and how much of it was asked."""
+        dataset, plan = _dataset(self.found, self.chosen), self.found.plan
+        source = f" ({dataset['dataset_type']} at {dataset['dataset_revision']})" if dataset["dataset_revision"] else ""
+        grader = ", ".join(f"{key} {value}" for key, value in (plan["benchmark"].get("grader") or {}).items())
+        return [
+            ("benchmark", f"{dataset['dataset_name']}{source}"),
+            ("questions × samples", f"{len(self.found.questions):,} × {plan['k']}"),
+            ("tokens of a response", f"{plan['sampling']['max_tokens']:,} at most"),
+            *([("prompt", "another than the benchmark's own")] if any(commands.own_words(plan["benchmark"])) else []),
+            *([("grader", grader)] if grader else []),
         ]
 
     def _commands(self, names: dict[str, str]) -> list[str]:
@@ -182,15 +202,20 @@ class Measured:
         others = {key: _short(found.provenance[key]) for key in ("data", "base", "hybrid") if key in found.provenance}
         provenance = {**found.provenance, **others, **names}
         kind = StudyKind(found.plan["study"])
-        run = Run(
-            folder=Path("run"), kind=kind, benchmark=found.benchmark, plan=found.plan, provenance=provenance,
-            questions=len(found.questions), samples=found.samples,
-        )  # fmt: skip
+        if found.parts:
+            provenance.pop("data", None)  # whose file it was is not on record
+        runs = [
+            Run(
+                folder=Path("run"), kind=kind, benchmark=part.found.benchmark, plan=part.found.plan,
+                provenance=provenance, questions=len(part.found.questions), samples=part.found.samples,
+            )
+            for part in self.parts
+        ]  # fmt: skip
         known = kind in (StudyKind.sweep, StudyKind.compare)
         donor = () if found.plan["donor"] == "thinking" else ("--donor", found.plan["donor"])
         ends = ("--instruct", names["instruct"], "--thinking", names["thinking"], *donor)
         merge = shlex.join(["mull", "merge", *ends, "--lambda", self.chosen.setting, "-o", "merged"])
-        sweep = [commands.command([run], kind, found.benchmark, set(), whole=False)] if known else []
+        sweep = [commands.command([run], kind, run.benchmark, set(), whole=False) for run in runs] if known else []
         return [visible(line).replace("`", "") for line in (*sweep, merge)]
 
 

@@ -78,6 +78,21 @@ def summary_of(name: str) -> str:
     return ast.get_docstring(found) or ""
 
 
+def _refuse_nan(kind: Any) -> None:
+    """NaN lies in no range, which typer knows from 0.29 on. `kind`: the type of an option, of older releases only."""
+    if "float" not in getattr(kind, "name", "") or not hasattr(kind, "min"):
+        return
+    whole = kind.convert
+
+    def convert(value: Any, parameter: Any, ctx: Any) -> Any:
+        found = whole(value, parameter, ctx)
+        if found != found:
+            kind.fail(f"{value} lies in no range.", parameter, ctx)
+        return found
+
+    kind.convert = convert
+
+
 class LazyGroup(TyperGroup):
     """A command group that imports a verb only when the verb is called or its options are needed."""
 
@@ -107,6 +122,8 @@ class LazyGroup(TyperGroup):
             alone = typer.Typer(rich_markup_mode="markdown", add_completion=False)
             alone.command(cmd_name)(_guarded(verb))
             known = self.commands[cmd_name] = typer.main.get_command(alone)
+            for parameter in known.params:
+                _refuse_nan(getattr(parameter, "type", None))
         return known
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -124,6 +124,6 @@ def consoles(*, errors: bool = False) -> tuple[Console, Console]:
 
 
 def check_temperature(value: float) -> None:
-    """Raise `MullError` for what a range from 0 lets through: infinity, and with older releases of typer NaN."""
+    """Raise `MullError` for what a range from 0 lets through: infinity."""
     if not math.isfinite(value):
         raise MullError(f"--temperature must be 0 (greedy) or a positive number, got {value:g}", "0 is greedy")

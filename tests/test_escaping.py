@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mull.api.progress.console import SafeConsole
-from mull.cli.main import _complain
+from mull.cli.rendering.logs import complain
 from mull.escaping import csv_cell, markdown, visible, yaml
 
 
@@ -36,7 +36,7 @@ def test_json_stays_what_it_was(text):
 
 
 def test_an_error_is_one_harmless_line(capsys):
-    _complain("a\x1b[2J\nmull: b")
+    complain("a\x1b[2J\nmull: b")
     assert capsys.readouterr().err == "mull: a\\u001b[2J mull: b\n"
 
 

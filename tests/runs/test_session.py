@@ -216,7 +216,7 @@ def test_what_cannot_be_loaded_neither_makes_nor_grows_a_run(plan, tmp_path):
 def test_a_dry_run_writes_nothing_and_tells_from_what_is_on_record(plan, tmp_path):
     run = tmp_path / "run"
     fresh = session.expect(plan, run, Never())
-    assert fresh == (60, 60, 60 * 64, None, None) and not run.exists()
+    assert fresh == (60, 60, 60 * 64, None, None, {}) and not run.exists()
     session.sweep(plan, run, Loading(Parrot()))
     assert session.expect(plan, run, Never())[:4] == (60, 0, 0, 0.0)
     grown = replace(plan, settings=[*plan.settings, Setting.of(Coefficients.scalar(0.7))], k=3)

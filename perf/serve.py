@@ -107,12 +107,7 @@ def main() -> int:
         if arguments.peer_python or arguments.peer:
             found = peer.transformers_serve(arguments.peer_python, *arguments.peer_option)
             with nullcontext(arguments.peer) if arguments.peer else found as other:
-                load = {
-                    "streams": arguments.peer_streams,
-                    "seconds": arguments.peer_seconds,
-                    "tokens": TOKENS,
-                    "turns": 2,
-                }
+                load = {"streams": arguments.peer_streams, "seconds": arguments.peer_seconds}
                 sound |= not asyncio.run(peer.compare(url, other, **load, tokens=TOKENS, turns=2))
         return sound
     finally:

@@ -187,3 +187,35 @@ def test_a_run_goes_on_after_either_side_was_killed(tmp_path: Path, engine: str,
     everything = records(run)
     assert len(everything) == 320
     assert set(kept) <= set(everything)
+
+
+SHARED = """
+from mull.engines.base import Request, Sampling
+from mull.engines.vllm.engine import VllmEngine
+from mull.merging.coefficients import Coefficients
+from mull.tiny import checkpoint_folder
+
+folders = {side: checkpoint_folder(side) for side in ("instruct", "thinking")}
+engine = VllmEngine(folders, batch_size=8, context=600, options={"enforce_eager": True, "block_size": 32})
+seen, take = {}, engine._take
+
+def watched(row, output):
+    seen[output.request_id] = output.num_cached_tokens
+    return take(row, output)
+
+engine._take = watched
+for lam in (0.3, 0.8):
+    engine.set_weights(Coefficients.scalar(lam))
+    prompt, sampling = tuple(6 + i * 7 % 140 for i in range(300)), Sampling(max_tokens=10)
+    list(engine.generate(Request(id=str(i), prompt_ids=prompt, seed=i, sampling=sampling) for i in range(4)))
+print(list(seen.values()))
+"""
+
+
+def test_samples_of_a_prompt_share_its_keys_and_values_at_one_lambda(tmp_path: Path):
+    apart = {**environment(), "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+    found = subprocess.run(
+        [sys.executable, "-c", SHARED], capture_output=True, text=True, env=apart, cwd=tmp_path, check=False
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.splitlines()[-1] == "[0, 288, 288, 288, 0, 288, 288, 288]"

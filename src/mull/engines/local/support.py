@@ -32,7 +32,7 @@ _LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "h
 the test, which is short, and be wrong."""
 _LAM = 0.5
 """λ of all rows of the test, in a model with a λ per row."""
-_SERVE = "Serve it with vLLM or another server, and give --endpoint"
+_SERVE = "Let vLLM run it (--engine vllm, docs/scaling.md), or serve it and give --endpoint"
 
 _SetLams = Callable[[torch.Tensor], None]
 

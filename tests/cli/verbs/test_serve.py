@@ -207,6 +207,15 @@ def test_a_run_of_the_pair_gives_the_efforts(tmp_path):
         assert 0.3 < low < medium < high < 0.75 and abs(medium - 0.518) < 0.03
 
 
+def test_an_open_host_is_warned_of_with_quiet_too():
+    process = started("--quiet", "serve", "--host", "0.0.0.0", "--port", 0)
+    try:
+        assert "warning: anyone who reaches 0.0.0.0" in process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_missing_library_is_named_with_the_extra_that_has_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "mull.serving.running", raising=False)  # imported by an earlier test

@@ -18,6 +18,7 @@ from mull.cli.options.common import consoles, given_options
 from mull.cli.options.groups import grouped
 from mull.cli.options.load import LoadOptions
 from mull.cli.options.routes import row_engine
+from mull.cli.rendering.logs import complain
 from mull.engines.base import Sampling
 from mull.engines.remote.endpoints import PLACE
 from mull.errors import MullError
@@ -136,7 +137,7 @@ def serve(
     key = os.environ.get(KEY) or None
     local = host in ("127.0.0.1", "localhost", "::1")
     if not local and key is None:
-        observer.say(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
+        complain(f"warning: anyone who reaches {host}:{port} can use this server. Set {KEY} to ask for a key")
     hosts = frozenset(each.lower() for each in allow_host or ()) if local or allow_host else None
     trust = answering.pair.trust_remote_code
     levels = Levels(model=name, default=lam, auto=pair is not None, **known.levels())

@@ -1,5 +1,7 @@
 """A run's figures as frames and records; choices and reports from it; runs that are stopped and go on."""
 
+from dataclasses import replace
+
 import pytest
 
 import mull
@@ -12,6 +14,7 @@ from mull.merging.methods import make
 from mull.runs.sessions.loading import LocalLoader
 from mull.runs.sessions.observer import Observer
 from mull.runs.sessions.vllm import VllmLoader
+from mull.runs.settings import Setting
 from mull.runs.store import RunStore
 from mull.tiny import checkpoint_folder
 
@@ -184,3 +187,17 @@ def test_a_prompt_of_ones_own_is_part_of_the_plan():
     plan = plan_of(None, "tiny", [0.0], 1, None, {}, own).plan
     assert plan.record["benchmark"]["prompt"] == "Add: {question}" and plan.record["benchmark"]["system"] == "Be brief."
     assert plan.digest != plan_of(None, "tiny", [0.0], 1, None, {}, {"questions": 2}).plan.digest
+
+
+@pytest.mark.parametrize("options", [{"engine": "vllm-server"}, {"engine": "vllm", "unrounded": True}])
+def test_a_setting_that_a_row_cannot_have_is_refused_in_a_run_that_goes_on_too(options):
+    """There the engine's name is on record, and no loader is asked for it."""
+    planned = plan_of(None, "tiny", [0, 1], 1, None, {}, {"questions": 2, **options})
+    layers = Setting.of(Coefficients.only(0.8, layers=(0, 1)))
+    with pytest.raises(mull.MullError, match="more than that"):
+        planned.loader.load(replace(planned.plan, settings=[*planned.plan.settings, layers]), Observer())
+
+
+def test_a_server_of_vllm_has_no_place_for_ends():
+    with pytest.raises(mull.MullError, match="Leave --ends out"):
+        plan_of(None, "tiny", [0, 1], 1, None, {}, {"engine": "vllm-server", "ends": "files"})

@@ -69,6 +69,17 @@ def test_requests_of_many_lambdas_go_each_to_its_own_model(serve, tmp_path):
         list(engine.generate(requests_of(engine, 1)))
 
 
+def test_a_server_of_this_machine_can_be_asked_past_the_proxies_of_the_environment(serve, monkeypatch):
+    url = serve()
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    direct = engine_at(url, through_proxies=False)
+    assert len(list(direct.generate(requests_of(direct, 2)))) == 2
+    proxied = engine_at(url, retries=0)
+    with pytest.raises(MullError, match="got no response"):
+        list(proxied.generate(requests_of(proxied, 1)))
+
+
 @pytest.mark.parametrize("concurrency", [1, 5])
 def test_no_more_requests_are_under_way_than_asked_for(serve, tmp_path, concurrency):
     engine = engine_at(serve(log=str(tmp_path / "log"), seconds=0.02), concurrency=concurrency)

@@ -27,10 +27,6 @@ KEY = "MULL_API_KEY"
 """Environment variable of the key that clients must send."""
 
 
-_ANY = 1 << 30
-"""Requests that vLLM takes at a time: it queues them."""
-
-
 @grouped
 def serve(
     name: Annotated[str, typer.Option(help="The pair's name for clients: name@λ.", metavar="NAME")] = "mull",
@@ -117,14 +113,14 @@ def serve(
         from mull.serving.upstream.forwarder import Forwarder, Upstream
         from mull.serving.upstream.opening import base_name, lambdas_behind, proxy_router
         from mull.serving.vllm.launch import command
-        from mull.serving.vllm.settings import Settings
+        from mull.serving.vllm.settings import ANY, Settings
     except ImportError as error:
         raise MullError(f"serving needs {error.name}", "install it: pip install 'mull[serve]'") from None
 
     began = time.perf_counter()
     _, stderr = consoles()
     observer = Terminal(stderr)
-    policy = under_load.policy(*((_ANY, math.inf) if behind.engine is Engine.vllm else (waiting, timeout)))
+    policy = under_load.policy(*((ANY, math.inf) if behind.engine is Engine.vllm else (waiting, timeout)))
     listener = listening(host, port)
     if behind.upstream and not folders:
         pair, lam, (estimator, form) = None, lam_of(answering.default), chooser_of(None, "conf")

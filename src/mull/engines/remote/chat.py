@@ -72,13 +72,22 @@ class ChatClient:
     """Sends requests, with retries after temporary errors. An async context manager, for one event loop."""
 
     def __init__(
-        self, key: ApiKey, *, concurrency: int, retries: int, timeout: float, per_minute: float | None, backoff: float
+        self,
+        key: ApiKey,
+        *,
+        concurrency: int,
+        retries: int,
+        timeout: float,
+        per_minute: float | None,
+        backoff: float,
+        through_proxies: bool = True,
     ) -> None:
         """`timeout` and `backoff` (the wait before the first retry) are in seconds; see `RemoteEngine`."""
         self._key, self._retries, self._backoff, self._timeout = key, retries, backoff, timeout
         self._spacing = 60 / per_minute if per_minute else 0.0
         self.http = httpx2.AsyncClient(
             headers=key.headers(),
+            trust_env=through_proxies,
             timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS),  # `fetch` bounds the whole
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=concurrency),
         )

@@ -55,17 +55,21 @@ class RemoteEngine:
         backoff: float = 1.0,
         stream: bool = False,
         limit_field: LimitField = "max_tokens",
+        through_proxies: bool = True,
     ) -> None:
         """`concurrency`: most requests at the same time. `retries`: how often a request is repeated after a temporary
         error; first after `backoff` seconds, then twice as long each time, with jitter. `timeout`: seconds to wait for
         one response, all of it. `per_minute`: most requests begun per minute and server. The API key is read from the
         environment variable `key_variable`, if it is set. `stream`: ask for the response piece by piece. `limit_field`:
-        the name of the token limit.
+        the name of the token limit. `through_proxies`: by those that the environment names.
         """
         self._endpoints = endpoints
         self._concurrency = concurrency
         self._key = ApiKey(key_variable, _key(key_variable))
-        self._options = {"retries": retries, "timeout": timeout, "per_minute": per_minute, "backoff": backoff}
+        self._options: dict[str, Any] = {
+            "retries": retries, "timeout": timeout, "per_minute": per_minute, "backoff": backoff,
+            "through_proxies": through_proxies,
+        }  # fmt: skip
         self._form: dict[str, Any] = {"stream": stream, "limit_field": limit_field}
         self._target: Target | None = None
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from mull.engines.base import Completion, Request
-from mull.engines.local.arithmetic import checkpoint_dtype
 from mull.engines.local.decoding.budget import RowBudget
 from mull.engines.local.opening import End
 from mull.engines.local.prompts import Prompts
@@ -93,8 +92,7 @@ class VllmEngine:
         self._by_row, self._trust = by_row, trust_remote_code
         self._folders = {side: Path(folders[side]) for side in ("instruct", "thinking")}
         self._read_by: dict[str, End] = {}
-        if dtype is None:  # vLLM's own "auto" makes bfloat16 of float32
-            dtype = "float32" if versions.device() == "cpu" else checkpoint_dtype(folders[donor])
+        dtype = dtype or versions.default_dtype(folders[donor])
         roles = ("instruct", "thinking") if by_row else tuple(folders)
         with versions.errors(str(folders[donor])), listening():
             self._llm = versions.start(

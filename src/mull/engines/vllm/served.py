@@ -11,10 +11,11 @@ import socket
 import subprocess
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import httpx2
 
 from mull.engines.base import Completion, Request
 from mull.engines.remote.endpoints import Endpoints, Target
@@ -39,7 +40,7 @@ class ServedEngine:
         lams: Sequence[float],
         *,
         donor: str = "thinking",
-        dtype: str,
+        dtype: str | None = None,
         batch_size: int | None = None,
         context: int | None = None,
         trust_remote_code: bool = False,
@@ -51,6 +52,7 @@ class ServedEngine:
 
         Raises `MullError` if vLLM is not here, was not tested, or ends before it answers.
         """
+        dtype = dtype or versions.default_dtype(folders[donor])
         given = {"dtype": dtype, "max_num_seqs": batch_size, "max_model_len": context, **(options or {})}
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -82,7 +84,11 @@ class ServedEngine:
         url = f"http://127.0.0.1:{port}/v1"
         targets = {shortest(lam): Target(url, NAME, {"vllm_xargs": {"lambda": lam}}) for lam in lams}
         self._remote = RemoteEngine(
-            Endpoints(targets), concurrency=2 * (batch_size or _AT_ONCE), retries=2, key_variable=_NO_KEY
+            Endpoints(targets),
+            concurrency=2 * (batch_size or _AT_ONCE),
+            retries=2,
+            key_variable=_NO_KEY,
+            through_proxies=False,
         )
         self.render = self._remote.render
         self.kernels = f"a server of vLLM {versions.installed()} on {versions.device()}, {dtype}"
@@ -122,9 +128,9 @@ class ServedEngine:
                     f"vLLM's server ended with exit code {code}: {self._said()}", "mend that, or its options"
                 )
             try:
-                with urllib.request.urlopen(url, timeout=5):
-                    return
-            except OSError:
+                httpx2.get(url, timeout=5, trust_env=False).raise_for_status()
+                return
+            except httpx2.HTTPError:
                 time.sleep(0.5)
         raise MullError(f"vLLM's server does not answer after {SECONDS:g} s: {self._said()}", "look at its options")
 

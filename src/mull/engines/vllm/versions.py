@@ -11,9 +11,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from mull.engines.base import Sampling
+from mull.engines.local.arithmetic import checkpoint_dtype
 from mull.errors import MullError
 
 TESTED = ("0.32.0",)
@@ -66,6 +68,11 @@ def device() -> str:
     from vllm.platforms import current_platform
 
     return current_platform.device_type
+
+
+def default_dtype(folder: Path) -> str:
+    """That of the arithmetic, for a checkpoint. It must be named: vLLM's own "auto" makes bfloat16 of float32."""
+    return "float32" if device() == "cpu" else checkpoint_dtype(folder)
 
 
 def start(folders: Mapping[str, str], donor: str, *, by_row: bool, ends: str, dtype: str, **options: Any) -> Any:

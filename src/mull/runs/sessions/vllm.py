@@ -40,8 +40,10 @@ class VllmLoader:
     """By a server of its own instead of in this process: unrounded, and a λ per request."""
 
     def __post_init__(self) -> None:
-        """Raises `MullError` for an option of mull's own."""
+        """Raises `MullError` for an option of mull's own, and one that a server does not have."""
         check(self.options)
+        if self.served and self.ends is not None:
+            raise MullError("a server of vLLM has both ends in its layers", "leave --ends out")
 
     def needs(self, plan: SweepPlan, observer: Observer) -> Needs | None:
         return None
@@ -50,10 +52,7 @@ class VllmLoader:
         return plan.pair is not None and engine == self._name(plan, engine.rpartition("/")[2])
 
     def name(self, plan: SweepPlan, observer: Observer) -> str:
-        if self.served:
-            self._check_served(plan)
-        elif self.unrounded:
-            check_one_lambda_each(plan.settings, "--arithmetic unrounded")
+        self._check(plan)
         with observer.busy("looking for vLLM"):
             from mull.engines.vllm import versions
 
@@ -65,11 +64,12 @@ class VllmLoader:
         engine, unrounded = ("vllm-server", True) if self.served else ("vllm", self.unrounded)
         return arithmetic(plan.pair.donor.folder, kind, self.dtype, unrounded=unrounded, engine=engine)
 
-    def _check_served(self, plan: SweepPlan) -> None:
-        """Raises `MullError` for what a server cannot be asked for."""
-        check_one_lambda_each(plan.settings, "a server of vLLM")
-        if self.ends is not None:
-            raise MullError("a server of vLLM has both ends in its layers", "leave --ends out")
+    def _check(self, plan: SweepPlan) -> None:
+        """Raises `MullError` for what this engine cannot be asked for. A run that goes on may have new settings."""
+        if self.served or self.unrounded:
+            check_one_lambda_each(plan.settings, "a server of vLLM" if self.served else "--arithmetic unrounded")
+        if not self.served:
+            return
         limits = (setting.sampling or plan.sampling for setting in plan.settings)
         if any(each.budget_message for each in limits):
             what = "--budget-message cannot be had from servers, which are sent thinking_token_budget only"
@@ -78,13 +78,14 @@ class VllmLoader:
     def load(self, plan: SweepPlan, observer: Observer) -> Ready:
         pair = plan.pair
         assert pair is not None
+        self._check(plan)
         prompts, rendered = prepared(plan, observer, trust_remote_code=self.trust_remote_code, strict=self.strict)
         longest = max(map(len, rendered.values()))
         most = max((setting.sampling or plan.sampling).max_tokens for setting in plan.settings)
         context = longest + most  # a longer one would ask for memory that no response uses
         with observer.busy("starting vLLM"):
             if self.served:
-                return self._started(plan, min(context, prompts.context), observer)
+                return self._started(plan, min(context, prompts.context))
             from mull.engines.vllm.engine import VllmEngine
             from mull.engines.weights.placement import Placement
 
@@ -102,7 +103,7 @@ class VllmLoader:
             )
         return Ready(engine, rendered, engine.kernels, engine.close)
 
-    def _started(self, plan: SweepPlan, context: int, observer: Observer) -> Ready:
+    def _started(self, plan: SweepPlan, context: int) -> Ready:
         from mull.engines.vllm.served import ServedEngine
 
         assert plan.pair is not None
@@ -110,7 +111,7 @@ class VllmLoader:
             {side: folder for side, folder in folders_of(plan).items() if side in PAIR},
             [setting.recipe.coefficients.default for setting in plan.settings],
             donor=plan.pair.donor_side,
-            dtype=self.dtype or self.name(plan, observer).split("/")[-2],
+            dtype=self.dtype,
             batch_size=self.batch_size,
             context=context,
             trust_remote_code=self.trust_remote_code,

@@ -26,11 +26,9 @@ from mull.serving.levels import Levels
 from mull.serving.load.control import LoadControl
 from mull.serving.opening import page_of
 from mull.serving.playground.page import Page
-from mull.serving.vllm.settings import Settings
+from mull.serving.vllm.settings import ANY, Settings
 
 NAME = "mull"
-_NO_LIMIT = 1 << 30
-"""Of requests under way: vLLM queues them."""
 
 
 class FrontPlugin:
@@ -76,7 +74,7 @@ def _opened(inner: FastAPI, args: Any, settings: Settings) -> tuple[Front, Page 
     known = of_run(Path(settings.run), pair.fingerprints) if settings.run else of_built_in() if built_in else Known()
     base = args.served_model_name[0] if args.served_model_name else args.model
     levels = Levels(model=base, default=settings.lam, **known.levels())
-    limits = Limits(waiting=_NO_LIMIT)
+    limits = Limits(waiting=ANY)
     trust = bool(args.trust_remote_code)
     load = LoadControl(settings.load, low=levels.efforts["low"], tokens=known.tokens)
     front = open_front(

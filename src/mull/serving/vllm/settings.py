@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field
 from mull.errors import MullError
 from mull.serving.load.control import LoadPolicy
 
+ANY = 1 << 30
+"""Requests that vLLM takes at a time: it queues them."""
 VARIABLE = "MULL_FRONT"
 """Environment variable of the settings, as JSON."""
 

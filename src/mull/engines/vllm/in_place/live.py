@@ -133,9 +133,9 @@ class LiveModel:
 
 def _mark(parameter: Tensor) -> int:
     """A number that another order or other values of the elements change."""
-    words = parameter.data.reshape(-1).view(torch.int16).split(_WORDS)
-    places = torch.arange(1, min(_WORDS, parameter.nbytes // 2) + 1, device=parameter.device) % _PRIME
-    sums = [int((part.long() * places[: len(part)]).sum()) for part in words]
+    words = parameter.data.reshape(-1).view(torch.uint8 if parameter.element_size() == 1 else torch.int16)
+    places = torch.arange(1, min(_WORDS, len(words)) + 1, device=parameter.device) % _PRIME
+    sums = [int((part.long() * places[: len(part)]).sum()) for part in words.split(_WORDS)]
     return sum(total * (number + 1) for number, total in enumerate(sums))
 
 
